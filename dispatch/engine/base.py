@@ -1,0 +1,168 @@
+"""The Engine protocol: what runs jobs, and the values that go in and come out.
+
+Nothing here is only Docker's or only Beaker's. The engine never retries: the dispatcher does.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from dispatch.environment import ImageRef
+from dispatch.location import HostPath, Location
+
+RUN_LABEL = "dispatch.run"
+STEP_LABEL = "dispatch.step"
+ATTEMPT_LABEL = "dispatch.attempt"
+
+
+class Network(enum.Enum):
+    """What a job sees of the network."""
+
+    BRIDGE = "bridge"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a job is given: CPUs (fractions allowed), bytes of memory and of shared memory, GPU device ids.
+
+    None means no limit of ours (shared memory: the engine's default).
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    shared_memory: int | None = None
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A location shown inside the container at the absolute path ``target``."""
+
+    source: Location
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One container run, engine-neutral.
+
+    ``key`` is unique for ever (``<unique id>.<attempt>``): submitting it twice attaches to the first.
+    ``source`` is an exported tree that is never written; the engine's side shows a private writable copy
+    of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side may
+    put that copy and the log. ``command`` replaces the image's entrypoint.
+    """
+
+    key: str
+    run: str
+    step: str
+    attempt: int
+    image: ImageRef
+    command: tuple[str, ...]
+    attempt_dir: Path
+    mounts: tuple[Mount, ...] = ()
+    source: HostPath | None = None
+    working_dir: str = "/src"
+    env: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = Resources()
+    network: Network = Network.BRIDGE
+
+
+@dataclass(frozen=True)
+class Handle:
+    """A submitted job: our key and the engine's own id for it."""
+
+    key: str
+    engine_id: str
+
+
+class JobState(enum.Enum):
+    """What an event says about a job."""
+
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class Reason(enum.Enum):
+    """Why a job ended, as far as the engine knows; the job's own outcome decides about success."""
+
+    STEP = "step"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    PREEMPTED = "preempted"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    IMAGE = "image"
+    INFRA = "infra"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change of one job. ``time`` is the engine's clock, in seconds since the epoch."""
+
+    key: str
+    state: JobState
+    time: float
+    engine_id: str = ""
+    node: str = ""
+    reason: Reason = Reason.STEP
+    exit_code: int | None = None
+    message: str = ""
+    cursor: str = ""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a probe found out about an engine.
+
+    ``uid``/``gid`` is whom jobs run as so that the caller owns what they write. ``cpus`` and ``memory`` are
+    those of the engine's host.
+    """
+
+    name: str
+    accepts: tuple[type, ...]
+    uid: int
+    gid: int
+    cpus: int
+    memory: int
+    gpus: tuple[str, ...] = ()
+
+
+class Engine(Protocol):
+    """Runs jobs. All methods may raise :class:`~dispatch.errors.EngineError`."""
+
+    def capabilities(self) -> Capabilities:
+        """Probe once and remember; raise EngineError (with the remedy) where we cannot work."""
+
+    def submit(self, jobs: Sequence[JobSpec]) -> list[Handle]:
+        """Start jobs without waiting for them; a start that fails comes back as an EXITED event."""
+
+    def next_event(self, timeout: float | None) -> Event | None:
+        """Return the next event of any submitted or attached job, or None after ``timeout`` seconds.
+
+        For every job there is exactly one EXITED event; when it arrives the job's log is complete in
+        ``<attempt_dir>/out.log`` and nothing of the job is running.
+        """
+
+    def logs(self, handle: Handle) -> Iterator[bytes]:
+        """Yield the job's log so far (stdout and stderr interleaved as the engine kept them)."""
+
+    def cancel(self, handles: Sequence[Handle], grace: float) -> None:
+        """Ask jobs to stop, and kill those that are still there after ``grace`` seconds."""
+
+    def find(self, run: str) -> list[Handle]:
+        """Return the jobs of a run that the engine still knows."""
+
+    def output(self, handle: Handle) -> Location:
+        """Return where the job's output directory is."""
+
+    def release(self, handle: Handle) -> None:
+        """Forget a job whose end has been recorded; unknown handles are ignored."""
+
+    def close(self) -> None:
+        """Stop our own threads and connections; running jobs are left alone."""
