@@ -1,0 +1,58 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PACKAGES := mmdebstrap shellcheck busybox-static
+
+.DEFAULT_GOAL := help
+.PHONY: help install system engine engine-stop demo test check lint type fmt golden bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## make .venv and install the package into it, with its tools
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh .ci/need python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+system:  ## install the system packages that the demo and the tests use
+	@sh .ci/need $(PACKAGES)
+
+engine: install  ## use the Docker Engine that answers, or set one up (Debian or Ubuntu, as root)
+	@$(BIN)/dispatch engine start
+
+engine-stop: install  ## stop the engine that `make engine` started, and only that one
+	@$(BIN)/dispatch engine stop
+
+demo: install system engine  ## build the images of a real pipeline and run it
+	@$(BIN)/python tests/pipelines/demo.py
+
+test: install system engine  ## run the whole suite
+	@$(BIN)/python -m pytest
+
+check: install system lint type  ## everything that needs no engine: linters, types, rendered scripts
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python tests/golden/shellcheck.py
+
+type: install
+	$(BIN)/mypy
+
+fmt: install  ## format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+golden: install  ## write the golden files again; review them as a diff
+	$(BIN)/python -m pytest tests/unit/test_job.py --golden
+
+bench: install system engine  ## measure, and print the tables
+	@$(BIN)/python tests/bench
+
+clean:  ## remove what the targets made in this folder (not the engine, not its images)
+	rm -rf $(VENV) .demo dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

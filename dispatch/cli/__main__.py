@@ -1,0 +1,114 @@
+"""Entry point of the ``dispatch`` command: finds the command's module, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+
+import click
+
+from dispatch import __version__
+from dispatch.errors import ConfigurationError, DispatchError, StepError
+
+EXIT_STEP = 1
+EXIT_CONFIGURATION = 2
+EXIT_INFRASTRUCTURE = 3
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "build": "Build the images that a configuration's steps need, and nothing else.",
+    "doctor": "Check what a run needs: engine, disk, git, tools; say how to mend what is missing.",
+    "engine": "Start or stop a Docker Engine of this machine.",
+    "lock": "Resolve declarations to exact packages with hashes, in files to commit.",
+    "logs": "Print what a step printed.",
+    "result": "Print a step's result, or the path of it.",
+    "run": "Run a configuration's steps, each in its own image.",
+    "runs": "List the runs of the workspace.",
+    "show": "Show the steps of a run.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called: ``--help`` loads none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dispatch.cli.{name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            from dispatch.errors import did_you_mean
+
+            ctx.fail(f"no command {name!r}{did_you_mean(name, list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dispatch")
+def group() -> None:
+    """Reproducible images for every step, on any engine, and nothing computed twice."""
+
+
+def exit_code(error: DispatchError) -> int:
+    """The exit code of an error: 1 a step failed; 2 configuration or lock; 3 engine, disk or network."""
+    if isinstance(error, StepError):
+        return EXIT_STEP
+    if isinstance(error, ConfigurationError):
+        return EXIT_CONFIGURATION
+    return EXIT_INFRASTRUCTURE
+
+
+def report(error: DispatchError) -> None:
+    """Print an error to stderr: the thing and the fact, then the way out."""
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    if error.remedy:
+        click.echo(click.style("remedy: ", bold=True) + error.remedy, err=True)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = group.main(standalone_mode=False)
+    except DispatchError as error:
+        report(error)
+        code = exit_code(error)
+    except click.ClickException as error:
+        error.show()
+        code = EXIT_CONFIGURATION
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone: that is its choice, and no error of ours.
+        sys.stderr.close()
+        code = 0
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        report(DispatchError(f"the system refused: {error.strerror or error}{where}", "mend this, then repeat the command"))
+        code = EXIT_INFRASTRUCTURE
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Asks what the declared steps are: classes, versions, typed arguments. The client's half.
+
+The question and the answer are JSON (``runtime.describe`` is the other half). It is put to the client's own
+interpreter first, in a process of its own; a step whose modules do not import here is asked about once inside
+its own image. So the client never needs the steps' libraries, and never imports their code into its process.
+
+Answers are kept by (image digest, every ``*.py`` of the snapshot, runtime, the step's own declaration): as long
+as none of these changes, neither a process nor a container is started. Errors are never kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from dispatch.errors import ConfigurationError, did_you_mean
+from dispatch.fingerprint import canonical, digest
+from dispatch.graph import StepNode
+
+CONTRACT = 1
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a step is, as its own code says.
+
+    ``arguments`` is the canonical tree with unresolved references (see ``fingerprint``).
+    """
+
+    class_name: str
+    module: str
+    qualname: str
+    type: str
+    version: str | None
+    deterministic: bool
+    cacheable: bool | None
+    format: Mapping[str, Any]
+    arguments: Any
+    resources: Mapping[str, Any] | None
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, Any]) -> Description:
+        """Read the ``ok`` part of an answer."""
+        return cls(
+            class_name=answer["class"],
+            module=answer["module"],
+            qualname=answer["qualname"],
+            type=answer["type"],
+            version=answer["version"],
+            deterministic=answer["deterministic"],
+            cacheable=answer["cacheable"],
+            format=answer["format"],
+            arguments=answer["arguments"],
+            resources=answer["resources"],
+        )
+
+
+class Oracle(Protocol):
+    """Puts a question to an interpreter and returns its answer, both as JSON objects."""
+
+    def on_client(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Ask the client's own interpreter; None if it cannot be asked at all."""
+
+    def in_image(self, image: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask inside the named image, which is built for it where it is missing."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A step to describe, with the name of its image and that image's digest (None: not known until built)."""
+
+    node: StepNode
+    image: str
+    image_digest: str | None
+
+
+@dataclass(frozen=True)
+class CodeBase:
+    """The user's code as far as a description depends on it.
+
+    ``python_digest`` covers every ``*.py`` of the snapshot; ``runtime`` is the digest of our own runtime;
+    ``paths`` are the import paths inside a container.
+    """
+
+    packages: tuple[str, ...]
+    paths: tuple[str, ...]
+    python_digest: str
+    runtime: str
+
+
+class Describer:
+    """Answers questions about steps, from the cache where possible."""
+
+    def __init__(self, cache: Path, code: CodeBase, oracle: Oracle) -> None:
+        self._cache = cache
+        self._code = code
+        self._oracle = oracle
+
+    def describe(self, questions: Sequence[Question], *, may_build: bool = True) -> dict[str, Description]:
+        """Return the description of each step by name.
+
+        With ``may_build`` false (a dry run) steps that only their image could describe are left out. Raises
+        ConfigurationError for the first step, in order, whose type or arguments are wrong.
+        """
+        found = {question.node.name: self._read(question) for question in questions}
+        missing = [question for question in questions if found[question.node.name] is None]
+        if missing:
+            missing = self._ask(missing, self._oracle.on_client, found, final=False)
+        if missing and may_build:
+            for image in dict.fromkeys(question.image for question in missing):
+                asked = [question for question in missing if question.image == image]
+                self._ask(asked, lambda request, image=image: self._oracle.in_image(image, request), found, final=True)
+        return {name: description for name, description in found.items() if description is not None}
+
+    def _ask(
+        self,
+        questions: Sequence[Question],
+        ask: Callable[[Mapping[str, Any]], Mapping[str, Any] | None],
+        found: dict[str, Description | None],
+        *,
+        final: bool,
+    ) -> list[Question]:
+        """Put the questions, keep what was answered, and return those that stay open."""
+        answer = ask(self._request(questions))
+        if answer is None:
+            return list(questions)
+        unanswered = []
+        for question in questions:
+            part = answer["steps"][question.node.name]
+            if "ok" in part:
+                self._write(question, part["ok"])
+                found[question.node.name] = Description.from_answer(part["ok"])
+            elif final or not _may_be_elsewhere(part["error"], answer):
+                raise _refusal(question.node, part["error"], answer)
+            else:
+                unanswered.append(question)
+        return unanswered
+
+    def _request(self, questions: Sequence[Question]) -> dict[str, Any]:
+        return {
+            "contract": CONTRACT,
+            "packages": list(self._code.packages),
+            "paths": list(self._code.paths),
+            "steps": {question.node.name: _declaration(question.node) for question in questions},
+        }
+
+    def _path(self, question: Question) -> Path | None:
+        if question.image_digest is None:
+            return None
+        key = ["describe", CONTRACT, self._code.runtime, self._code.python_digest, question.image_digest]
+        scope = [list(self._code.packages), list(self._code.paths), _declaration(question.node)]
+        return self._cache / f"{digest(canonical([key, scope]))}.json"
+
+    def _read(self, question: Question) -> Description | None:
+        path = self._path(question)
+        if path is None:
+            return None
+        try:
+            return Description.from_answer(json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError):
+            # An unreadable entry is a missing one: it is asked and written again.
+            return None
+
+    def _write(self, question: Question, answer: Mapping[str, Any]) -> None:
+        path = self._path(question)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(answer))
+        temporary.replace(path)
+
+
+def _declaration(node: StepNode) -> dict[str, Any]:
+    return {"type": node.type, "arguments": node.arguments, "format": node.options.format}
+
+
+def _failures(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    packages = cast("Mapping[str, Mapping[str, Any] | None]", answer["packages"])
+    return {name: failure for name, failure in packages.items() if failure is not None}
+
+
+def _may_be_elsewhere(error: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
+    """An unknown type is no fault as long as a package did not import here: it may in the step's image."""
+    return error["kind"] == "unknown_type" and bool(_failures(answer))
+
+
+def _refusal(node: StepNode, error: Mapping[str, Any], answer: Mapping[str, Any]) -> ConfigurationError:
+    """Turn an answer's error into ours, adding what failed to import where the type stayed unknown."""
+    message = str(error["message"])
+    if not message.startswith("step "):
+        message = f"step {node.name!r}: {message}"
+    if error["kind"] != "unknown_type":
+        return ConfigurationError(message, str(error["remedy"]))
+    known = sorted(str(name) for name in answer["types"])
+    message = f"step {node.name!r}: unknown step type {node.type!r}{did_you_mean(node.type, known)}"
+    message += f"\n  registered: {', '.join(known) or 'none'}"
+    for package, failure in _failures(answer).items():
+        message += f"\n  {package!r} did not import in this image: {failure['error']}"
+    return ConfigurationError(
+        message, "register it in a module listed under `include_package:`, and let the step's image hold what it imports"
+    )
