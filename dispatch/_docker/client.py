@@ -1,0 +1,205 @@
+"""The door itself: one object that stands for one engine.
+
+Owns which calls go by hand and which by docker-py (load and pull: chunked bodies, registry credentials), and
+the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatch._docker import images
+from dispatch._docker.address import Address
+from dispatch._docker.containers import STDERR, STDOUT, Bind, Containers, ContainerSpec, Finished
+from dispatch._docker.images import ImageRecord
+from dispatch._docker.socket import ApiError, EngineSocket
+from dispatch.errors import EngineError, ImageError
+
+PING_TIMEOUT = 10.0
+TRANSFER_TIMEOUT = 900
+HELPER_LABEL = "dispatch.helper"
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """A short helper container without network. ``timeout`` is in seconds, ``memory`` in bytes."""
+
+    image: str
+    command: tuple[str, ...]
+    binds: tuple[Bind, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str = ""
+    working_dir: str = ""
+    memory: int | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Pong:
+    """What an engine says of itself at once."""
+
+    api_version: str
+    server: str
+
+
+class Door:
+    """One engine. Constructing it does nothing; safe to share between threads.
+
+    All methods raise EngineError when the engine is absent, closed to us, or breaks off.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._engine = EngineSocket(address)
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self.containers = Containers(self._engine)
+
+    def ping(self) -> Pong:
+        """Ask whether the engine is there and may be used."""
+        reply = self._engine.ask("GET", "/_ping", timeout=PING_TIMEOUT)
+        return Pong(reply.headers.get("api-version", ""), reply.headers.get("server", ""))
+
+    def info(self) -> Mapping[str, Any]:
+        """Return the engine's own description (the Engine API's ``/info``)."""
+        answer: Mapping[str, Any] = self._engine.ask("GET", "/info").json()
+        return answer
+
+    def inspect_image(self, reference: str) -> ImageRecord | None:
+        """Return the image under a reference or ID, or None if the engine does not hold it."""
+        return images.inspect_image(self._engine, reference)
+
+    def find_image(self, label: str, value: str) -> ImageRecord | None:
+        """Return an image that carries the label with this value, or None."""
+        return images.find_image(self._engine, label, value)
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image a name; a name that another image had moves over.
+
+        :raises ImageError: when the engine does not hold the image, or the name is none
+        """
+        images.checked_reference(f"{repository}:{tag}")
+        path = f"/images/{images.checked_reference(image_id)}/tag"
+        with _image_errors(f"image {image_id}: it cannot be tagged {repository}:{tag}"):
+            self._engine.ask("POST", path, {"repo": repository, "tag": tag})
+
+    def remove_image(self, reference: str) -> None:
+        """Take a name from its image, and remove the image with its last name; an absent one is no error."""
+        reply = self._engine.call("DELETE", f"/images/{images.checked_reference(reference)}")
+        if reply.status >= 400 and reply.status != 404:
+            detail = reply.body.decode("utf-8", "replace").strip()
+            raise ImageError(f"image {reference}: it cannot be removed: {detail}")
+
+    def load(self, chunks: Iterable[bytes]) -> None:
+        """Send a tar in the format of ``docker save``. Layers that the engine holds may be left out of it.
+
+        :raises ImageError: when the engine cannot use it
+        """
+        client = self._docker_py()
+        with _vendor_errors("the image"):
+            for message in client.load_image(data=iter(chunks), quiet=True):
+                if "error" in message:
+                    raise ImageError(f"the image: the engine cannot load it: {message['error']}")
+
+    def pull(self, reference: str, say: Callable[[str], None]) -> ImageRecord:
+        """Fetch an image from its registry with the user's own credentials, telling each change of state.
+
+        :raises ImageError: when the registry has no such image or does not let us
+        """
+        images.checked_reference(reference)
+        client = self._docker_py()
+        with _vendor_errors(f"image {reference}"):
+            for message in client.pull(reference, stream=True, decode=True):
+                if "error" in message:
+                    raise ImageError(f"image {reference}: it cannot be pulled: {message['error']}")
+                if "progressDetail" not in message and message.get("status"):
+                    say(str(message["status"]))
+        record = self.inspect_image(reference)
+        if record is None:
+            raise ImageError(f"image {reference}: the engine pulled it but does not hold it")
+        return record
+
+    def run_once(self, shot: OneShot) -> Finished:
+        """Run a helper container to its end and remove it, whatever happens.
+
+        :raises ImageError: when the image cannot run the command
+        :raises EngineError: also when it has not ended after ``shot.timeout`` seconds
+        """
+        spec = ContainerSpec(
+            image=shot.image,
+            command=shot.command,
+            labels={HELPER_LABEL: "1"},
+            env=shot.env,
+            user=shot.user,
+            working_dir=shot.working_dir,
+            binds=shot.binds,
+            memory=shot.memory,
+            init=False,
+        )
+        with _image_errors(f"image {shot.image}: it cannot run {shot.command[0]}"):
+            container = self.containers.create(spec)
+        try:
+            with _image_errors(f"image {shot.image}: it cannot run {shot.command[0]}"):
+                self.containers.start(container)
+            code = self.containers.wait(container, shot.timeout)
+            frames = list(self.containers.logs(container))
+        finally:
+            self.containers.remove(container)
+        return Finished(
+            code,
+            b"".join(frame.data for frame in frames if frame.stream == STDOUT),
+            b"".join(frame.data for frame in frames if frame.stream == STDERR),
+        )
+
+    def close(self) -> None:
+        """Give back the connections of docker-py, if it was needed."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _docker_py(self) -> Any:
+        """docker-py's client, made on first need, with the API version that the engine itself names."""
+        with self._lock:
+            if self._client is None:
+                version = self.ping().api_version
+                from docker import APIClient
+
+                with _vendor_errors("Docker Engine"):
+                    url = f"unix://{self.address.socket_path}"
+                    self._client = APIClient(base_url=url, version=version, timeout=TRANSFER_TIMEOUT)
+            return self._client
+
+
+@contextlib.contextmanager
+def _image_errors(what: str) -> Iterator[None]:
+    """Name the image in what the engine refuses to do with it."""
+    try:
+        yield
+    except ApiError as error:
+        raise ImageError(f"{what}: {error.detail}") from error
+
+
+@contextlib.contextmanager
+def _vendor_errors(what: str) -> Iterator[None]:
+    """Let nothing of docker-py, requests or urllib3 through."""
+    import docker.errors
+    import requests.exceptions
+    import urllib3.exceptions
+
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise ImageError(f"{what}: the engine refused: {error.explanation or error}") from error
+    except (docker.errors.DockerException, json.JSONDecodeError) as error:
+        raise EngineError(f"{what}: the engine cannot be used: {error}") from error
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise EngineError(
+            f"{what}: the engine broke off while it was transferred",
+            "see whether the engine still runs and has room on its disk (`dispatch doctor`)",
+        ) from error

@@ -1,0 +1,57 @@
+"""What the making of images needs from outside, as protocols; the Docker door and the locks satisfy them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+from dispatch._docker.images import ImageRecord
+from dispatch._docker.helper import Finished, OneShot
+from dispatch.environment import Environment
+from dispatch.lock.model import DebianLock, PipLock
+
+Say = Callable[[str], None]
+
+
+class ImageStore(Protocol):
+    """An engine's images. All methods may raise EngineError."""
+
+    def inspect_image(self, reference: str) -> ImageRecord | None:
+        """Return the image of a reference or ID, or None if the engine does not hold it."""
+
+    def find_image(self, label: str, value: str) -> ImageRecord | None:
+        """Return an image that carries the label with this value, or None."""
+
+    def load(self, chunks: Iterable[bytes]) -> None:
+        """Take in an archive in the format of ``docker save``; raise ImageError if it is refused."""
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image a name, taking it from whichever image has it."""
+
+    def pull(self, reference: str, say: Say) -> None:
+        """Fetch an image from its registry; raise ImageError or EngineError where that fails."""
+
+
+class HelperRunner(Protocol):
+    """Runs short helper containers."""
+
+    def run_once(self, shot: OneShot) -> Finished:
+        """Run a container to its end and remove it; a failing command is no error of the engine."""
+
+
+class Locks(Protocol):
+    """Reads the committed locks; raises LockError where one is missing or stale."""
+
+    def pip(self, environment: Environment) -> PipLock:
+        """Return the lock of a pip environment."""
+
+    def debian(self, environment: Environment) -> DebianLock:
+        """Return the lock of a Debian base."""
+
+
+class Installer(Protocol):
+    """Installs a pip lock into a staging prefix, checking every hash."""
+
+    def install(self, lock: PipLock, prefix: Path) -> None:
+        """Fill ``prefix`` with ``lib/python<minor>/site-packages`` and ``bin``."""

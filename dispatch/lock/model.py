@@ -1,0 +1,166 @@
+"""Locks as values: what exactly an environment resolved to, and what a pip lock must know of its base.
+
+Owns the shapes, their digests and the writing of a lock file. Refuses to read or resolve anything: that
+is ``lock.pip`` and ``lock.debian``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch.errors import LockError
+
+HEADER = "# Made by `dispatch lock`. Do not edit: change the inputs and lock again."
+FORMAT_VERSION = "1"
+
+
+def content_digest(tree: object) -> str:
+    """Return the SHA-256 (hex) of a JSON tree; the encoding has one spelling for each tree."""
+    text = json.dumps(tree, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class BaseFacts:
+    """What is known of the image a generated environment stands on.
+
+    ``python`` and ``glibc`` are ``major.minor`` or None where the base has none; ``architecture`` is the
+    machine name of the kernel (``x86_64``, ``aarch64``).
+    """
+
+    name: str
+    python: str | None
+    glibc: str | None
+    architecture: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a wheel must fit: Python minor, newest glibc it may need, machine."""
+
+    python: str
+    glibc: str
+    architecture: str
+
+    def __str__(self) -> str:
+        return f"Python {self.python}, glibc {self.glibc}, {self.architecture}"
+
+
+@dataclass(frozen=True)
+class PipPin:
+    """One package of a pip lock: normalised name, exact version, ``sha256:…`` of each allowed file.
+
+    ``via`` says who asked for it; it is a comment of the file and in no digest.
+    """
+
+    name: str
+    version: str
+    hashes: tuple[str, ...]
+    via: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PipLock:
+    """The exact packages of a pip environment for one target.
+
+    ``inputs`` is the digest of what was asked for; ``indexes`` are the index addresses that the
+    requirements file itself names, the first of them the default one if ``own_default`` is set.
+    """
+
+    base: str
+    target: Target
+    inputs: str
+    pins: tuple[PipPin, ...]
+    indexes: tuple[str, ...] = ()
+    own_default: bool = False
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over target, indexes and pins; comments and the base's name do not enter."""
+        target = [self.target.python, self.target.glibc, self.target.architecture]
+        pins = sorted([pin.name, pin.version, sorted(pin.hashes)] for pin in self.pins)
+        return content_digest(["pip-lock", 1, target, list(self.indexes), self.own_default, pins])
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """One .deb: its SHA-256 (hex) and size, and where an archive that carries ``suite`` keeps it."""
+
+    name: str
+    version: str
+    architecture: str
+    sha256: str
+    size: int
+    suite: str
+    path: str
+
+
+@dataclass(frozen=True)
+class DebianLock:
+    """The exact packages of a Debian base. ``architecture`` is Debian's name for it (``amd64``)."""
+
+    suites: tuple[str, ...]
+    architecture: str
+    epoch: int
+    inputs: str
+    packages: tuple[DebianPackage, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over architecture, epoch and every .deb by content; no place enters."""
+        packages = sorted([p.name, p.version, p.architecture, p.sha256] for p in self.packages)
+        return content_digest(["debian-lock", 1, self.architecture, self.epoch, packages])
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What renewing a lock did: the file, whether it is another one now, and one line for the user."""
+
+    path: Path
+    changed: bool
+    summary: str
+
+
+def summarise(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Say in one line how the versions by name differ; at most six changes are spelled out."""
+    changes = [f"+ {name} {after[name]}" for name in sorted(after.keys() - before.keys())]
+    changes += [f"- {name}" for name in sorted(before.keys() - after.keys())]
+    changes += [
+        f"{name} {before[name]} → {after[name]}"
+        for name in sorted(before.keys() & after.keys())
+        if before[name] != after[name]
+    ]
+    if not before or not changes:
+        return f"{len(after)} packages"
+    more = f", and {len(changes) - 6} more" if len(changes) > 6 else ""
+    return f"{len(after)} packages: {', '.join(changes[:6])}{more}"
+
+
+def write_lock(path: Path, text: str) -> bool:
+    """Write a lock by rename, so that a reader sees the old file or the new one; False if it was the same."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if path.read_text(encoding="utf-8") == text:
+            return False
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LockError(
+            f"{path}: the lock cannot be written: {error.strerror}",
+            remedy="make its directory writable",
+        ) from error
+    return True

@@ -1,0 +1,292 @@
+"""The door to uv: resolving requirements to exact packages, and installing a lock into a staging prefix.
+
+Owns uv's command line, environment and messages. uv learns of indexes, proxies and credentials by its
+environment, never by arguments; it runs in an empty directory, so that no project's settings reach it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch.errors import ConfigurationError, ImageError
+from dispatch.lock.complaint import translate
+from dispatch.lock.index import Indexes
+from dispatch.lock.model import PipLock, PipPin, Target
+from dispatch.lock.requirements import Requirements, normalise
+
+# Values of --python-platform that every uv since 0.5 knows; a wheel for an older glibc fits a newer one.
+_MANYLINUX = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
+_ARCHITECTURES = frozenset({"x86_64", "aarch64"})
+_PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)")
+_HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+_VIA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?")
+# What uv writes for itself: times of the source file, locks. It would differ between two builds.
+_TRACES = ("uv_cache.json", "uv_build.json", "direct_url.json")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def find_uv(environ: Mapping[str, str]) -> Path:
+    """Return the uv that is installed beside us, else the one on PATH; ConfigurationError if there is none."""
+    import shutil
+
+    try:
+        from uv import find_uv_bin
+
+        return Path(find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv", path=environ.get("PATH"))
+        if not found:
+            raise ConfigurationError(
+                "uv is not installed", remedy="install it beside dispatch: `pip install uv`"
+            ) from None
+        return Path(found)
+
+
+def platform_of(target: Target) -> str:
+    """Return uv's name for the target's platform, the newest it knows that the target still fits."""
+    if target.architecture not in _ARCHITECTURES:
+        raise ConfigurationError(
+            f"no wheels can be chosen for the machine {target.architecture}",
+            remedy=f"choose a base for one of: {', '.join(sorted(_ARCHITECTURES))}",
+        )
+    glibc = tuple(int(part) for part in target.glibc.split("."))
+    fitting = [known for known in _MANYLINUX if known <= glibc]
+    if not fitting:
+        raise ConfigurationError(
+            f"glibc {target.glibc} is too old for any wheel", remedy="choose a base with glibc 2.17 or newer"
+        )
+    return f"{target.architecture}-manylinux_{fitting[-1][0]}_{fitting[-1][1]}"
+
+
+def render_pins(pins: Sequence[PipPin], comments: bool = True) -> list[str]:
+    """Return the lines of a requirements file that allows exactly these files."""
+    lines: list[str] = []
+    for pin in pins:
+        last = len(pin.hashes) - 1
+        lines.append(f"{pin.name}=={pin.version} \\")
+        lines += [f"    --hash={h}{'' if i == last else ' ' + chr(92)}" for i, h in enumerate(pin.hashes)]
+        if comments and pin.via:
+            lines.append(f"    # via {', '.join(pin.via)}")
+    return lines
+
+
+@dataclass(frozen=True)
+class Uv:
+    """uv, as this machine's settings have it.
+
+    ``environ`` is the caller's environment; ``python`` is the interpreter that uv asks about its layout,
+    of any minor version. ``command`` is what a message names to renew a lock.
+    """
+
+    executable: Path
+    environ: Mapping[str, str]
+    run: Run = subprocess.run
+    python: str = sys.executable
+    command: str = "dispatch lock"
+
+    def compile(
+        self, requirements: Requirements, target: Target, known: Sequence[PipPin] = (), upgrade: bool = False
+    ) -> tuple[PipPin, ...]:
+        """Resolve requirements to the exact packages for ``target``, wheels only, sorted by name.
+
+        Versions in ``known`` are kept where they still fit, unless ``upgrade``. ConfigurationError where
+        the requirements cannot be met, ImageError where the index does not answer.
+        """
+        arguments = ["--generate-hashes", "--no-header", "--output-file", "known.txt"]
+        arguments += ["--upgrade"] if upgrade else []
+        arguments += ["--prerelease", "allow"] if requirements.prereleases else []
+        with tempfile.TemporaryDirectory(prefix="dispatch-lock-") as name:
+            directory = Path(name)
+            (directory / "requirements.in").write_text("\n".join(requirements.lines) + "\n", encoding="utf-8")
+            (directory / "known.txt").write_text("\n".join(render_pins(known)) + "\n", encoding="utf-8")
+            if requirements.constraints:
+                text = "\n".join(requirements.constraints) + "\n"
+                (directory / "constraints.txt").write_text(text, encoding="utf-8")
+                arguments += ["--constraint", "constraints.txt"]
+            env = self._indexes().for_uv(
+                requirements.indexes, own_default=requirements.index_url is not None, compiling=True
+            )
+            self._uv(
+                ["pip", "compile", "requirements.in", *arguments, *self._target(target)],
+                directory=directory,
+                env=env,
+                failed=lambda said: translate(
+                    self._redacted(said, directory, requirements.indexes),
+                    target,
+                    str(requirements.path),
+                    self.command,
+                    installing=False,
+                ),
+            )
+            text = (directory / "known.txt").read_text(encoding="utf-8")
+        pins = parse_pins(list(enumerate(text.splitlines(), start=1)), self._unreadable)
+        return tuple(sorted(pins, key=lambda pin: pin.name))
+
+    def install(self, lock: PipLock, prefix: Path, python: str) -> None:
+        """Install exactly the lock into ``prefix``, as ``lib/python<python>/site-packages`` and ``bin``.
+
+        Every file is checked against its hash. The packages' own files may be **hard links into uv's
+        cache**: replace them or read them, never write into them and never change their mode. What is
+        written anew (``*.dist-info/RECORD``, ``INSTALLER``, ``REQUESTED`` and all of ``bin``) is private. The
+        scripts in ``bin`` name the client's interpreter. LockError where a download does not match or is
+        not to be had, ImageError where the index does not answer.
+        """
+        prefix.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="dispatch-install-") as name:
+            directory = Path(name)
+            text = "\n".join(render_pins(lock.pins, comments=False)) + "\n"
+            (directory / "requirements.txt").write_text(text, encoding="utf-8")
+            arguments = ["--prefix", str(prefix.absolute()), "--require-hashes", "--no-deps"]
+            arguments += ["--link-mode", self._link_mode(), "--requirement", "requirements.txt"]
+            self._uv(
+                ["pip", "install", *arguments, *self._target(lock.target)],
+                directory=directory,
+                env=self._indexes().for_uv(lock.indexes, own_default=lock.own_default),
+                failed=lambda said: translate(
+                    self._redacted(said, directory, lock.indexes),
+                    lock.target,
+                    "installing the locked packages",
+                    self.command,
+                    installing=True,
+                ),
+            )
+        _rename_minor(prefix, python)
+        _remove_traces(prefix, prefix / "lib" / f"python{python}" / "site-packages")
+
+    def _indexes(self) -> Indexes:
+        return Indexes.of(self.environ)
+
+    def _link_mode(self) -> str:
+        # Symbolic links would point out of the layer.
+        chosen = self.environ.get("UV_LINK_MODE", "")
+        return chosen if chosen in ("clone", "copy", "hardlink") else "hardlink"
+
+    def _target(self, target: Target) -> list[str]:
+        return [
+            *("--python", self.python),
+            *("--python-version", target.python),
+            *("--python-platform", platform_of(target)),
+            *("--only-binary", ":all:"),
+            "--quiet",
+        ]
+
+    def _uv(
+        self,
+        arguments: list[str],
+        directory: Path,
+        env: Mapping[str, str],
+        failed: Callable[[str], Exception],
+    ) -> None:
+        try:
+            done = self.run(
+                [str(self.executable), *arguments],
+                cwd=directory,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"uv cannot be run: {error.strerror}", remedy="install it beside dispatch: `pip install uv`"
+            ) from error
+        if done.returncode:
+            raise failed(done.stderr or done.stdout)
+
+    def _redacted(self, said: str, directory: Path, declared: Sequence[str]) -> str:
+        text = said.replace(f"{directory}/", "").replace(str(directory), ".")
+        return self._indexes().redact(text, declared)
+
+    def _unreadable(self, fact: str, line: int) -> ConfigurationError:
+        return ConfigurationError(
+            f"uv's answer cannot be read, line {line}: {fact}", remedy="report it, with the version of uv"
+        )
+
+
+def parse_pins(
+    lines: Sequence[tuple[int, str]], error: Callable[[str, int], Exception]
+) -> tuple[PipPin, ...]:
+    """Read numbered lines as written by :func:`render_pins` or by uv; ``error`` makes what is raised."""
+    pins: list[PipPin] = []
+    open_line = False
+    for number, line in lines:
+        words = line.strip().removesuffix("\\").split()
+        if line.lstrip().startswith("#"):
+            _comment(line, pins)
+            continue
+        hashes = [match[1] for word in words if (match := _HASH.fullmatch(word))]
+        head = [word for word in words if not word.startswith("--hash=")]
+        if len(hashes) + len(head) != len(words) or len(head) > 1 or (head and open_line):
+            raise error(f"not a pinned package with sha256 hashes: {line.strip()}", number)
+        if head:
+            match = _PIN.fullmatch(head[0])
+            if match is None or any(pin.name == normalise(match["name"]) for pin in pins):
+                raise error(f"not a package pinned once with `==`: {line.strip()}", number)
+            pins.append(PipPin(normalise(match["name"]), match["version"], ()))
+        elif words and not open_line:
+            raise error(f"a hash that belongs to no package: {line.strip()}", number)
+        if hashes:
+            pins[-1] = PipPin(
+                pins[-1].name, pins[-1].version, tuple(sorted({*pins[-1].hashes, *hashes})), pins[-1].via
+            )
+        open_line = line.rstrip().endswith("\\")
+        if pins and not open_line and not pins[-1].hashes:
+            raise error(f"package {pins[-1].name} has no sha256 hash", number)
+    if open_line:
+        raise error("the file breaks off", lines[-1][0])
+    return tuple(pins)
+
+
+def _comment(line: str, pins: list[PipPin]) -> None:
+    """Keep who asked for the last package; a path that only this machine knows is no such name."""
+    if not pins:
+        return
+    text = line.strip().lstrip("# ").removeprefix("via").strip()
+    words = [word.removeprefix("-r ").strip() for word in text.split(",")]
+    via = tuple(word for word in words if _VIA.fullmatch(word))
+    last = pins[-1]
+    pins[-1] = PipPin(last.name, last.version, last.hashes, tuple(sorted({*last.via, *via})))
+
+
+def _rename_minor(prefix: Path, python: str) -> None:
+    """Give the directories of the client's own minor version the name of the target's."""
+    for parent in (prefix / "lib", prefix / "include" / "site"):
+        wanted = parent / f"python{python}"
+        for found in sorted(parent.glob("python3.*")) if parent.is_dir() else []:
+            if found != wanted:
+                if wanted.exists():
+                    raise ImageError(
+                        f"{prefix} holds two Python versions", remedy="install into an empty prefix"
+                    )
+                found.rename(wanted)
+    (prefix / "lib" / f"python{python}" / "site-packages").mkdir(parents=True, exist_ok=True)
+    (prefix / "bin").mkdir(exist_ok=True)
+
+
+def _remove_traces(prefix: Path, site_packages: Path) -> None:
+    (prefix / ".lock").unlink(missing_ok=True)
+    for info in site_packages.glob("*.dist-info"):
+        found = [name for name in _TRACES if (info / name).exists()]
+        if not found:
+            continue
+        record = info / "RECORD"
+        gone = {f"{info.name}/{name}" for name in found}
+        rows = csv.reader(io.StringIO(record.read_text(encoding="utf-8"), newline=""))
+        kept = io.StringIO(newline="")
+        csv.writer(kept, lineterminator="\n").writerows(row for row in rows if row and row[0] not in gone)
+        record.unlink()
+        record.write_text(kept.getvalue(), encoding="utf-8")
+        for name in found:
+            (info / name).unlink()

@@ -1,0 +1,179 @@
+"""What a run would do, as a value: identity, standing and reason of every step. Decides, and does nothing.
+
+Unique ids are worked out here, in topological order: the dependencies' ids enter each step's own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dispatch.describe import Description
+from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.fingerprint import canonical, digest, resolve, unique_id
+from dispatch.graph import SHELL, StepGraph, StepNode
+from dispatch.info import StepInfo, StepRecord
+from dispatch.lock import Lock
+
+
+class Standing(enum.Enum):
+    """Where a step stands before the run."""
+
+    CACHED = "cached"
+    RUN = "run"
+    UNKNOWN = "unknown until built"
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step with its image's name, identity and standing.
+
+    ``record`` is None exactly where the standing is UNKNOWN; ``description`` is None for shell steps too.
+    """
+
+    node: StepNode
+    image: str
+    standing: Standing
+    reason: str
+    description: Description | None
+    record: StepRecord | None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All steps in topological order, and which of them the user asked for."""
+
+    steps: tuple[PlannedStep, ...]
+    targets: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> PlannedStep:
+        for step in self.steps:
+            if step.node.name == name:
+                return step
+        raise KeyError(name)
+
+    def standing(self, standing: Standing) -> tuple[PlannedStep, ...]:
+        """The steps of one standing, in order."""
+        return tuple(step for step in self.steps if step.standing is standing)
+
+
+def image_identity(environment: Environment, lock: Lock | None) -> str:
+    """The digest of a declaration and its lock, without base digest and platform.
+
+    It enters the identity of shell steps: their result is what the command finds in the image. The names of
+    files and of the environment do not enter.
+    """
+    declaration = environment.declaration
+    if isinstance(declaration, DockerImage):
+        return digest(canonical(["docker", declaration.reference]))
+    assert lock is not None
+    if isinstance(declaration, PipImage):
+        return digest(
+            canonical(["pip", lock.digest, declaration.base, declaration.python, dict(declaration.env)])
+        )
+    assert isinstance(declaration, DebianImage)
+    return digest(canonical(["debian", lock.digest, dict(declaration.env)]))
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What the planner needs to know of images and sources to identify shell steps.
+
+    ``image`` gives the identity of a named environment, ``tree`` the digest of the snapshot's files under
+    some paths of the repository (SourceError for a path that is not there).
+    """
+
+    image: Callable[[str], str]
+    tree: Callable[[tuple[str, ...]], str]
+
+
+def plan_run(
+    graph: StepGraph,
+    images: Mapping[str, str],
+    descriptions: Mapping[str, Description],
+    identities: Identities,
+    completed: Callable[[Iterable[str]], Mapping[str, StepInfo | None]],
+    targets: tuple[str, ...],
+) -> RunPlan:
+    """Identify every step of ``graph`` and say which are cached.
+
+    ``images`` maps steps to names of environments; ``completed`` tells which of the given unique ids have a
+    result, and what is recorded of it. A step whose description is missing, and every step behind it, is UNKNOWN.
+    """
+    records: dict[str, StepRecord] = {}
+    for name in graph.order:
+        node = graph[name]
+        if any(need not in records for need in node.dependencies):
+            continue
+        known = {need: records[need].unique_id for need in node.dependencies}
+        if node.type == SHELL:
+            records[name] = _shell_record(node, identities, images[name], known)
+        elif name in descriptions:
+            records[name] = _step_record(node, descriptions[name], known)
+    results = completed([record.unique_id for record in records.values()])
+    steps = tuple(
+        _planned(graph[name], images[name], descriptions.get(name), records.get(name), results) for name in graph.order
+    )
+    return RunPlan(steps, targets)
+
+
+def _planned(
+    node: StepNode,
+    image: str,
+    description: Description | None,
+    record: StepRecord | None,
+    results: Mapping[str, StepInfo | None],
+) -> PlannedStep:
+    if record is None:
+        reason = f"image {image!r} must be built to know" if description is None else "a dependency is unknown"
+        return PlannedStep(node, image, Standing.UNKNOWN, reason, description, None)
+    if record.unique_id in results:
+        return PlannedStep(node, image, Standing.CACHED, "", description, record)
+    return PlannedStep(node, image, Standing.RUN, "no result yet", description, record)
+
+
+def _step_record(node: StepNode, description: Description, known: Mapping[str, str]) -> StepRecord:
+    format_tree = canonical(dict(description.format))
+    arguments = resolve(description.arguments, known)
+    return StepRecord(
+        name=node.name,
+        unique_id=unique_id(
+            description.class_name, description.version, description.type, format_tree, arguments
+        ),
+        class_name=description.class_name,
+        type=description.type,
+        version=description.version,
+        cacheable=description.cacheable is not False,
+        deterministic=description.deterministic,
+        dependencies=tuple(known.values()),
+        config=_config(node),
+    )
+
+
+def _shell_record(node: StepNode, identities: Identities, image: str, known: Mapping[str, str]) -> StepRecord:
+    paths = tuple(node.arguments.get("paths", ()))
+    arguments: dict[str, Any] = {
+        "command": node.arguments["command"],
+        "inputs": node.arguments.get("inputs", {}),
+        "image": identities.image(image),
+        "env": dict(node.options.env),
+        "tree": identities.tree(paths) if paths else None,
+    }
+    tree = resolve(canonical(arguments), known)
+    return StepRecord(
+        name=node.name,
+        unique_id=unique_id("Shell", None, SHELL, canonical(None), tree),
+        class_name="Shell",
+        type=SHELL,
+        version=None,
+        cacheable=True,
+        deterministic=True,
+        dependencies=tuple(known.values()),
+        config=_config(node),
+    )
+
+
+def _config(node: StepNode) -> dict[str, Any]:
+    return {"type": node.type, **node.arguments}

@@ -1,0 +1,70 @@
+"""The file a job leaves behind last: ``outcome.json``. Owns its form and how it is written.
+
+``contract, phase, state, started, ended, exit_code, exception{type, message, traceback}, interpreter``; the
+entrypoint of a shell step writes the same from sh. The client reads it in ``job``.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import sys
+import time
+from typing import Any, Optional
+
+CONTRACT = 1
+FILE = "outcome.json"
+
+
+class OutcomeState(enum.Enum):
+    """How a job ended, by its own account."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def interpreter() -> str:
+    """Return this Python's version, ``3.11.2``."""
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time since the epoch as ISO 8601 in UTC, to the microsecond, ending in ``Z``."""
+    whole = int(seconds)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
+    return f"{moment}.{int((seconds - whole) * 1_000_000):06d}Z"
+
+
+def write(
+    directory: str,
+    state: OutcomeState,
+    started: float,
+    exit_code: Optional[int],
+    exception: Optional[dict[str, Any]] = None,
+) -> None:
+    """Write the outcome of the phase ``run`` into ``directory``, complete or not at all. Ends now."""
+    text = json.dumps(
+        {
+            "contract": CONTRACT,
+            "phase": "run",
+            "state": state.value,
+            "started": timestamp(started),
+            "ended": timestamp(time.time()),
+            "exit_code": exit_code,
+            "exception": exception,
+            "interpreter": interpreter(),
+        }
+    )
+    write_whole(os.path.join(directory, FILE), text)
+
+
+def write_whole(path: str, text: str) -> None:
+    """Write ``text`` (ASCII) under another name and rename it to ``path``.
+
+    Not synced to the disk: who commits the result does that once for all of it.
+    """
+    with open(path + ".part", "w", encoding="ascii") as file:
+        file.write(text)
+    os.replace(path + ".part", path)

@@ -1,0 +1,181 @@
+"""The user's settings: which file holds them, and what they are as a typed value.
+
+Owns ``dispatch.yml`` and, with ``surroundings``, the environment variables. The first file found counts
+alone: from the working directory upward to the repository's root, then the user's own. Outside a repository
+only the working directory is looked at, so that nobody else's file is picked up on the way to ``/``.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dispatch.settings.document import read_document
+from dispatch.settings.images import ImageEntry, read_image_name, read_images
+from dispatch.settings.section import Section
+from dispatch.settings.surroundings import Surroundings, read_environment
+from dispatch.settings.values import (
+    Base,
+    ExecutorSetting,
+    MountSetting,
+    WorkspaceSetting,
+    parse_workspace,
+    read_executor,
+    read_mounts,
+    read_trusted,
+    read_workspace,
+)
+
+__all__ = [
+    "Base",
+    "ExecutorSetting",
+    "MountSetting",
+    "Settings",
+    "SourceMode",
+    "Surroundings",
+    "WorkspaceSetting",
+    "find_settings",
+    "parse_workspace",
+    "read_environment",
+    "read_settings",
+    "repository_root",
+]
+
+SETTINGS_FILE = "dispatch.yml"
+DEFAULT_WORKSPACE = "workspace"
+
+KEYS = (
+    "workspace",
+    "executor",
+    "include_package",
+    "image",
+    "images",
+    "env",
+    "mounts",
+    "shared_dirs",
+    "allow_dirty",
+    "source",
+    "default_format",
+    "trusted_workspaces",
+)
+
+# Names under which a file does nothing here, though its owner may believe otherwise.
+_LOOKALIKES = ("tango.yml", "tango.yaml", "dispatch.yaml")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_FORMAT = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
+
+
+class SourceMode(enum.Enum):
+    """How a step's container gets the source."""
+
+    AUTO = "auto"
+    EXPORT = "export"
+    CLONE = "clone"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, with defaults; every path is absolute.
+
+    ``path`` is the file they came from, None if there is none. ``allow_dirty`` None leaves it to the
+    executor. ``notices`` are lines that the user should be told, once.
+    """
+
+    workspace: WorkspaceSetting
+    executor: ExecutorSetting = field(default_factory=ExecutorSetting)
+    include_package: tuple[str, ...] = ()
+    image: str | None = None
+    images: Mapping[str, ImageEntry] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[MountSetting, ...] = ()
+    shared_dirs: tuple[Path, ...] = ()
+    allow_dirty: bool | None = None
+    source: SourceMode = SourceMode.AUTO
+    default_format: str | None = None
+    trusted_workspaces: tuple[WorkspaceSetting, ...] = ()
+    path: Path | None = None
+    notices: tuple[str, ...] = ()
+
+
+def repository_root(directory: Path) -> Path | None:
+    """Return the nearest directory from ``directory`` upward that contains ``.git``, or None.
+
+    ``directory`` must be absolute. Links are not followed: the path is taken as it is written.
+    """
+    return next((place for place in (directory, *directory.parents) if (place / ".git").exists()), None)
+
+
+def find_settings(directory: Path, surroundings: Surroundings) -> Settings:
+    """Return the settings that hold in ``directory`` (absolute); plain defaults where no file is found.
+
+    Raises ConfigurationError for a file that is found and cannot be understood.
+    """
+    root = repository_root(directory)
+    default = WorkspaceSetting("local", (root or directory) / DEFAULT_WORKSPACE)
+    notices: list[str] = []
+    for place in _places(directory, root):
+        path = place / SETTINGS_FILE
+        if path.is_file():
+            beside = WorkspaceSetting("local", place / DEFAULT_WORKSPACE)
+            return read_settings(path, surroundings.home, beside)
+        notices += [_hint(place / name) for name in _LOOKALIKES if (place / name).is_file()]
+    path = surroundings.config / SETTINGS_FILE
+    if path.is_file():
+        return replace(read_settings(path, surroundings.home, default), notices=tuple(notices))
+    return Settings(workspace=default, notices=tuple(notices))
+
+
+def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings:
+    """Read one settings file (absolute path). ``default`` is the workspace where the file names none."""
+    section = Section.of(read_document(path))
+    section.only(KEYS)
+    base = Base(path.parent, home)
+    return Settings(
+        workspace=read_workspace(section, "workspace", base) or default,
+        executor=read_executor(section, "executor"),
+        include_package=_modules(section),
+        image=read_image_name(section, "image"),
+        images=read_images(section.section("images")),
+        env=section.variables("env"),
+        mounts=read_mounts(section, "mounts", base),
+        shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
+        allow_dirty=section.flag("allow_dirty"),
+        source=SourceMode(section.choice("source", [mode.value for mode in SourceMode]) or "auto"),
+        default_format=_format(section),
+        trusted_workspaces=read_trusted(section, "trusted_workspaces", base),
+        path=path,
+    )
+
+
+def _places(directory: Path, root: Path | None) -> Iterator[Path]:
+    yield directory
+    if root is not None and directory != root:
+        for place in directory.parents:
+            yield place
+            if place == root:
+                return
+
+
+def _hint(path: Path) -> str:
+    return f"{path} is not read: settings are in {SETTINGS_FILE}"
+
+
+def _modules(section: Section) -> tuple[str, ...]:
+    if isinstance(section.content.get("include_package"), str):
+        names: tuple[str, ...] = (section.text("include_package") or "",)
+    else:
+        names = section.texts("include_package")
+    for name in names:
+        if not _MODULE.fullmatch(name):
+            raise section.wrong("include_package", "names of modules such as digits.steps", name)
+    return tuple(dict.fromkeys(names))
+
+
+def _format(section: Section) -> str | None:
+    name = section.text("default_format")
+    if name is not None and not _FORMAT.fullmatch(name):
+        raise section.wrong("default_format", "the name of a format", name)
+    return name

@@ -1,0 +1,66 @@
+"""What the process was started in: environment variables, read once into one value.
+
+The only place on the client that looks at ``os.environ``. Places follow the XDG Base Directory Specification:
+a variable that is empty or holds a relative path counts as not set.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from dispatch.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The environment of the process, typed.
+
+    ``cache`` may be deleted at any time; ``state`` is where an engine that we started ourselves keeps log
+    and pid; ``config`` holds the user's own settings. ``docker_host`` and ``apt_mirror`` are None where
+    nothing is set. ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
+    """
+
+    home: Path
+    cache: Path
+    state: Path
+    config: Path
+    docker_host: str | None = None
+    apt_mirror: str | None = None
+    colour: bool = True
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def read_environment(environ: Mapping[str, str] | None = None) -> Surroundings:
+    """Read ``environ`` (by default the process's own). Raises ConfigurationError if there is no home."""
+    values = dict(os.environ if environ is None else environ)
+    home = _home(values)
+    return Surroundings(
+        home=home,
+        cache=_base(values, "XDG_CACHE_HOME", home / ".cache") / "dispatch",
+        state=_base(values, "XDG_STATE_HOME", home / ".local" / "state") / "dispatch" / "engine",
+        config=_base(values, "XDG_CONFIG_HOME", home / ".config") / "dispatch",
+        docker_host=values.get("DOCKER_HOST") or None,
+        apt_mirror=values.get("DISPATCH_APT_MIRROR") or None,
+        colour=not values.get("NO_COLOR"),
+        environ=MappingProxyType(values),
+    )
+
+
+def _base(environ: Mapping[str, str], name: str, default: Path) -> Path:
+    value = environ.get(name, "")
+    return Path(value) if value.startswith("/") else default
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    value = environ.get("HOME", "")
+    if value.startswith("/"):
+        return Path(value)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        raise ConfigurationError("HOME is not set and this user has no entry in passwd", "set HOME") from None

@@ -1,0 +1,162 @@
+"""How a workspace, an executor and a mount are written, as values.
+
+Owns spelling only: whether a kind of workspace or executor works yet is decided by who makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote
+
+from dispatch.errors import ConfigurationError, did_you_mean
+from dispatch.settings.section import Section, one_of
+
+WORKSPACES = ("local", "memory", "beaker")
+EXECUTORS = ("docker", "local", "beaker")
+_TAKEN = ("dispatch", "src", "proc", "sys", "dev")
+
+
+@dataclass(frozen=True)
+class WorkspaceSetting:
+    """Which workspace: its type, an absolute directory for a local one, and what else its type takes."""
+
+    type: str
+    dir: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExecutorSetting:
+    """Which executor (None: by what the steps need), how many steps at once (None: its own default; -1: no
+    limit), and what else its type takes."""
+
+    type: str | None = None
+    parallelism: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MountSetting:
+    """A path of the engine's host, shown in every step at the absolute path ``target``."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Base:
+    """What paths in a text are relative to: a directory, and the user's home for ``~/``."""
+
+    directory: Path
+    home: Path
+
+    def resolve(self, text: str) -> Path:
+        """Return the absolute path that ``text`` means, without ``.`` and ``..`` being followed."""
+        if text == "~" or text.startswith("~/"):
+            return self.home / text[2:]
+        return self.directory / text
+
+
+def parse_workspace(text: str, base: Base) -> WorkspaceSetting:
+    """Read a workspace's URL (``local:///data/ws``, ``memory://``, ``beaker://ai2/name``) or plain path."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return WorkspaceSetting("local", base.resolve(text))
+    if scheme not in WORKSPACES:
+        near = did_you_mean(scheme, list(WORKSPACES))
+        raise ConfigurationError(f"workspace {text!r}: unknown {scheme!r}{near}", one_of(WORKSPACES))
+    if scheme == "memory":
+        return WorkspaceSetting("memory")
+    if not rest:
+        raise ConfigurationError(f"workspace {text!r}: nothing after '://'", "name a directory or workspace")
+    if scheme == "local":
+        return WorkspaceSetting("local", base.resolve(unquote(rest)))
+    return WorkspaceSetting("beaker", None, MappingProxyType({"beaker_workspace": unquote(rest)}))
+
+
+def read_workspace(section: Section, key: str, base: Base) -> WorkspaceSetting | None:
+    """Read a workspace given as a text or as ``{type: local, dir: …}``."""
+    value = section.content.get(key)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = section.text(key)
+        assert text is not None
+        try:
+            return parse_workspace(text, base)
+        except ConfigurationError as error:
+            raise section.refusal(key, error.message, error.remedy) from None
+    if not isinstance(value, dict):
+        raise section.wrong(key, "a path, a URL or {type: local, dir: …}", value)
+    mapping = section.section(key)
+    assert mapping is not None
+    kind = mapping.choice("type", WORKSPACES)
+    if kind is None:
+        raise mapping.refusal(None, f"{key}: says no type", one_of(WORKSPACES))
+    if kind == "local":
+        mapping.only(("type", "dir"))
+        directory = mapping.text("dir")
+        if directory is None:
+            raise mapping.refusal(None, f"{key}: a local workspace needs `dir:`", "name its directory")
+        return WorkspaceSetting(kind, base.resolve(directory))
+    return WorkspaceSetting(kind, None, _rest(mapping, "type"))
+
+
+def read_executor(section: Section, key: str) -> ExecutorSetting:
+    """Read an executor given as ``{type: docker, parallelism: 4}`` or as the bare type."""
+    if isinstance(section.content.get(key), str):
+        return ExecutorSetting(section.choice(key, EXECUTORS))
+    mapping = section.section(key)
+    if mapping is None:
+        return ExecutorSetting()
+    kind = mapping.choice("type", EXECUTORS)
+    if kind != "beaker":
+        mapping.only(("type", "parallelism"))
+    for taken in ("workspace", "include_package"):
+        if taken in mapping:
+            fact = f"{key}: {taken!r} does not belong here"
+            raise mapping.refusal(taken, fact, "write it at the top of the file")
+    parallelism = mapping.integer("parallelism")
+    if parallelism is not None and parallelism < 1 and parallelism != -1:
+        raise mapping.wrong("parallelism", "a number from 1, or -1 for no limit", parallelism)
+    return ExecutorSetting(kind, parallelism, _rest(mapping, "type", "parallelism"))
+
+
+def read_mounts(section: Section, key: str, base: Base) -> tuple[MountSetting, ...]:
+    """Read a list of ``{source: …, target: …, read_only: true}``."""
+    return tuple(_mount(mapping, base) for mapping in section.sections(key))
+
+
+def _mount(mapping: Section, base: Base) -> MountSetting:
+    mapping.only(("source", "target", "read_only"))
+    source, target, read_only = mapping.text("source"), mapping.text("target"), mapping.flag("read_only")
+    if source is None or target is None:
+        raise mapping.refusal(None, "a mount needs `source:` and `target:`")
+    path = PurePosixPath(target)
+    if not path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
+        raise mapping.wrong("target", "an absolute path below / without '..'", target)
+    if path.parts[1] in _TAKEN:
+        fact = f"target: {target!r} lies in a place that is taken"
+        raise mapping.refusal("target", fact, "mount it elsewhere")
+    return MountSetting(base.resolve(source), str(path), True if read_only is None else read_only)
+
+
+def read_trusted(section: Section, key: str, base: Base) -> tuple[WorkspaceSetting, ...]:
+    """Read a list of workspaces whose pickles may be loaded whoever wrote them."""
+    trusted = []
+    for index, text in enumerate(section.texts(key)):
+        try:
+            trusted.append(parse_workspace(text, base))
+        except ConfigurationError as error:
+            fact = f"{key}, entry {index + 1}: {error.message}"
+            raise section.refusal(key, fact, error.remedy) from None
+    return tuple(trusted)
+
+
+def _rest(mapping: Section, *read: str) -> Mapping[str, Any]:
+    return MappingProxyType({key: value for key, value in mapping.content.items() if key not in read})
