@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -113,7 +114,7 @@ class Describer:
         if missing and may_build:
             for image in dict.fromkeys(question.image for question in missing):
                 asked = [question for question in missing if question.image == image]
-                self._ask(asked, lambda request, image=image: self._oracle.in_image(image, request), found, final=True)
+                self._ask(asked, partial(self._oracle.in_image, image), found, final=True)
         return {name: description for name, description in found.items() if description is not None}
 
     def _ask(
@@ -202,5 +203,6 @@ def _refusal(node: StepNode, error: Mapping[str, Any], answer: Mapping[str, Any]
     for package, failure in _failures(answer).items():
         message += f"\n  {package!r} did not import in this image: {failure['error']}"
     return ConfigurationError(
-        message, "register it in a module listed under `include_package:`, and let the step's image hold what it imports"
+        message,
+        "register it in a module listed under `include_package:`, and let the step's image hold what it imports",
     )

@@ -341,7 +341,9 @@ class Dispatcher:
             return
         for name in self._graph.behind(outcome.name):
             if name not in self._outcomes:
-                skipped = StepOutcome(name, Verdict.SKIPPED, f"needs {outcome.name!r}, which {outcome.verdict.value}")
+                skipped = StepOutcome(
+                    name, Verdict.SKIPPED, f"needs {outcome.name!r}, which {outcome.verdict.value}"
+                )
                 self._outcomes[name] = skipped
                 self._observer.ended(skipped)
 

@@ -8,6 +8,7 @@ printed and which exit code it becomes is decided by ``cli`` alone.
     DispatchError
     ├── ConfigurationError        what the user wrote cannot mean anything
     │   ├── LockError             a lock is missing or does not fit its inputs
+    │   │   └── StaleBaseError    the archive has dropped what a base's lock names
     │   └── SourceError           the source repository cannot be used as it is
     ├── StepError                 a step failed; the fault is in the step
     ├── EngineError               the engine is absent, refuses, or broke off
@@ -41,6 +42,10 @@ class ConfigurationError(DispatchError):
 
 class LockError(ConfigurationError):
     """A lock is missing, or no longer fits the inputs it was made from."""
+
+
+class StaleBaseError(LockError):
+    """The archive no longer holds a package that the lock of a base names."""
 
 
 class SourceError(ConfigurationError):

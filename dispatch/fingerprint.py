@@ -1,9 +1,9 @@
 """Canonical encoding of values, digests of it, and the unique ids of steps: scheme 1.
 
-Owns what a step's identity is made of. The encoding is a tree of lists that begin with a tag, so no two values of
-different types meet; it depends on nothing but the value: not on the machine, the hash seed, the order of
-keywords, the version of Python or of this package. Refuses every value for which that cannot be promised. The
-vectors in ``tests/golden/identity.json`` are added to, never changed.
+Owns what a step's identity is made of. The encoding is a tree of lists that begin with a tag, so no two
+values of different types meet; it depends on nothing but the value: not on the machine, the hash seed, the
+order of keywords, the version of Python or of this package. Refuses every value for which that cannot be
+promised. The vectors in ``tests/golden/identity.json`` are added to, never changed.
 
 Types match exactly: a subclass of ``dict`` or ``float`` may mean more than its base, so it is refused, too.
 """
@@ -43,8 +43,8 @@ class FingerprintError(ConfigurationError):
 def canonical(value: Any) -> Any:
     """Return the canonical tree of ``value``, which consists of what JSON can hold.
 
-    Objects may bring their own tree by a method ``__dispatch_canonical__()``. Raises FingerprintError naming the
-    place inside ``value`` that has no canonical encoding.
+    Objects may bring their own tree by a method ``__dispatch_canonical__()``. Raises FingerprintError
+    naming the place inside ``value`` that has no canonical encoding.
     """
     try:
         return _encode(value)
@@ -53,7 +53,7 @@ def canonical(value: Any) -> Any:
 
 
 def digest(tree: Any) -> str:
-    """Return the digest of a canonical tree: 32 characters, each a lower-case letter or a digit from 2 to 7."""
+    """Return the digest of a canonical tree: 32 characters of lower-case base32."""
     import base64
     import hashlib
 
@@ -67,10 +67,10 @@ def unique_id(
 ) -> str:
     """Return ``Class[-VERSION]-digest``, the identity of a step.
 
-    ``format_tree`` is the canonical tree of ``{"name": …, "version": …}`` of the step's format (of None where the
-    step has none), ``arguments_tree`` that of its arguments with every reference resolved (see ``resolve``).
-    The digest is always the last 32 characters. Raises ConfigurationError for a class name or version that
-    could not be part of a file's or a container's name.
+    ``format_tree`` is the canonical tree of ``{"name": …, "version": …}`` of the step's format (of None
+    where the step has none), ``arguments_tree`` that of its arguments with every reference resolved (see
+    ``resolve``). The digest is always the last 32 characters. Raises ConfigurationError for a class name or
+    version that could not be part of a file's or a container's name.
     """
     if not _CLASS.fullmatch(class_name):
         raise ConfigurationError(

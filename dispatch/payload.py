@@ -1,16 +1,15 @@
-"""The runtime as a directory to mount: ``main.py`` and, under ``lib/``, the part of ``dispatch`` that travels.
+"""The runtime as a directory to mount: ``main.py`` and, in ``lib/``, the part of ``dispatch`` that travels.
 
-Owns which modules travel, and the content-addressed copies below the cache. A copy is made beside its place and
-renamed into it, so it is whole or absent, and two processes may make it at once. Once made its sources are never
-edited; hence its bytecode is of the unchecked kind. Refuses to run anything: bytecode for another minor version
-is made by the image's own interpreter (``runtime.bytecode``) and handed in.
+Owns which modules travel, and the content-addressed copies below the cache. A copy is made beside its place
+and renamed into it, so it is whole or absent, and two processes may make it at once. Once made its sources
+are never edited; hence its bytecode is of the unchecked kind. Refuses to run anything: bytecode for another
+minor version is made by the image's own interpreter (``runtime.bytecode``) and handed in.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import py_compile
 import shutil
 import sys
@@ -32,21 +31,11 @@ MODULES = (
     "graph",
     "info",
     "location",
-    "params",
     "registrable",
-    "runtime/__init__",
-    "runtime/bytecode",
-    "runtime/describe",
-    "runtime/imports",
-    "runtime/outcome",
-    "runtime/run",
     "step",
     "units",
-    "workspace/__init__",
-    "workspace/base",
-    "workspace/local",
-    "workspace/memory",
 )
+FOLDERS = ("params", "runtime", "workspace")
 
 _SCRIPT = "runtime/main.py"
 _FILE_MODE = 0o644
@@ -64,8 +53,11 @@ class Runtime:
 
 def sources(package: Path = PACKAGE) -> dict[str, bytes]:
     """Return what travels, by its path inside the runtime directory, in order."""
-    found = {"main.py": package / _SCRIPT}
-    found.update({f"lib/dispatch/{module}.py": package / f"{module}.py" for module in MODULES})
+    modules = [package / f"{module}.py" for module in MODULES]
+    for folder in FOLDERS:
+        modules += [path for path in (package / folder).glob("*.py") if path != package / _SCRIPT]
+    found = {f"lib/dispatch/{path.relative_to(package).as_posix()}": path for path in modules}
+    found["main.py"] = package / _SCRIPT
     try:
         return {name: path.read_bytes() for name, path in sorted(found.items())}
     except FileNotFoundError as error:
@@ -99,14 +91,15 @@ def provide(cache: Path, package: Path = PACKAGE) -> Runtime:
 def provide_for(cache: Path, image: str, bytecode: Mapping[str, bytes], package: Path = PACKAGE) -> Runtime:
     """Return a runtime directory with bytecode that an image's interpreter made, made if it is not there.
 
-    ``image`` is the image's digest (hex, with or without ``sha256:``). ``bytecode`` maps paths as ``runtime.bytecode``
-    writes them (``dispatch/__pycache__/step.cpython-312.pyc``) to contents. The copy is for this image alone:
-    code that came out of a container never runs in another image's containers, nor on the client.
+    ``image`` is the image's digest (hex, with or without ``sha256:``). ``bytecode`` maps paths as
+    ``runtime.bytecode`` writes them (``dispatch/__pycache__/step.cpython-312.pyc``) to contents. The copy is
+    for this image alone: code that came out of a container never runs in another image's containers, nor on
+    the client.
     """
     files = sources(package)
     name = digest(files)
     for path in bytecode:
-        if not _is_bytecode(path):
+        if not _is_bytecode(path, files):
             raise DispatchError(f"runtime: {path!r} is not a place for bytecode")
     place = cache / "runtime" / f"{name}-{hashlib.sha256(image.encode()).hexdigest()[:32]}"
     if not _is_whole(place, files):
@@ -114,13 +107,13 @@ def provide_for(cache: Path, image: str, bytecode: Mapping[str, bytes], package:
     return Runtime(place, name)
 
 
-def _is_bytecode(path: str) -> bool:
+def _is_bytecode(path: str, files: Mapping[str, bytes]) -> bool:
     """Say whether a path is that of a travelling module's bytecode: nothing else may be slipped in."""
     pure = PurePosixPath(path)
     if pure.parent.name != "__pycache__" or pure.suffix != ".pyc" or str(pure) != path:
         return False
-    module = pure.parent.parent / pure.name.split(".")[0]
-    return module.is_relative_to("dispatch") and str(module.relative_to("dispatch")) in MODULES
+    source = pure.parent.parent / f"{pure.name.split('.')[0]}.py"
+    return f"lib/{source}" in files
 
 
 def _is_whole(place: Path, files: Mapping[str, bytes]) -> bool:
@@ -186,7 +179,7 @@ def _move_into_place(made: Path, place: Path, files: Mapping[str, bytes]) -> Non
         if _is_whole(place, files):
             return
         with contextlib.suppress(FileNotFoundError):
-            broken = tempfile.mkdtemp(prefix=".broken-", dir=place.parent)
-            os.replace(place, broken)
+            broken = Path(tempfile.mkdtemp(prefix=".broken-", dir=place.parent))
+            place.replace(broken)
             shutil.rmtree(broken, ignore_errors=True)
     made.rename(place)

@@ -16,6 +16,7 @@ from dispatch.fingerprint import canonical, digest, resolve, unique_id
 from dispatch.graph import SHELL, StepGraph, StepNode
 from dispatch.info import StepInfo, StepRecord
 from dispatch.lock import Lock
+from dispatch.params import mark_references
 
 
 class Standing(enum.Enum):
@@ -114,7 +115,8 @@ def plan_run(
             records[name] = _step_record(node, descriptions[name], known)
     results = completed([record.unique_id for record in records.values()])
     steps = tuple(
-        _planned(graph[name], images[name], descriptions.get(name), records.get(name), results) for name in graph.order
+        _planned(graph[name], images[name], descriptions.get(name), records.get(name), results)
+        for name in graph.order
     )
     return RunPlan(steps, targets)
 
@@ -127,7 +129,9 @@ def _planned(
     results: Mapping[str, StepInfo | None],
 ) -> PlannedStep:
     if record is None:
-        reason = f"image {image!r} must be built to know" if description is None else "a dependency is unknown"
+        reason = (
+            f"image {image!r} must be built to know" if description is None else "a dependency is unknown"
+        )
         return PlannedStep(node, image, Standing.UNKNOWN, reason, description, None)
     if record.unique_id in results:
         return PlannedStep(node, image, Standing.CACHED, "", description, record)
@@ -156,7 +160,7 @@ def _shell_record(node: StepNode, identities: Identities, image: str, known: Map
     paths = tuple(node.arguments.get("paths", ()))
     arguments: dict[str, Any] = {
         "command": node.arguments["command"],
-        "inputs": node.arguments.get("inputs", {}),
+        "inputs": mark_references(node.arguments.get("inputs", {})),
         "image": identities.image(image),
         "env": dict(node.options.env),
         "tree": identities.tree(paths) if paths else None,

@@ -1,7 +1,8 @@
 """Names for classes: what ``type:`` in a config stands for.
 
 Owns the registries, one for each class, and their lookup. A name is registered with its class, or ahead of it
-with the place to import it from. Refuses to search: no file is imported to see whether it might register a name.
+with the place to import it from. Refuses to search: no file is imported to see whether it might register a
+name.
 
 ``FromParams`` is here because objects of registered classes remember what they were made from; how config
 becomes arguments is the business of ``params``.
@@ -39,23 +40,23 @@ class UnknownNameError(ConfigurationError):
 class FromParams:
     """Base of classes whose objects can be arguments: made from config by the annotations of ``__init__``.
 
-    An object remembers the arguments it was made with; they are its identity, so changing it afterwards does not
-    change the unique id of a step it is given to.
+    An object remembers the arguments it was made with; they are its identity, so changing it afterwards
+    does not change the unique id of a step it is given to.
     """
 
     # In the instance's dictionary and not a slot, so that copies and pickles carry it along.
     _dispatch_arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls: type[_F], *args: Any, **kwargs: Any) -> _F:
         """Make the object as its other bases would, and keep the arguments."""
         make: Callable[..., Any] = super().__new__
-        made = make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
+        made: _F = make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
         made.__dict__["_dispatch_arguments"] = (args, kwargs)
         return made
 
     @classmethod
     def from_params(cls: type[_F], params: Maker) -> _F:
-        """Make an object of this class (of a registered subclass, where ``type`` names one) from ``Params``."""
+        """Make an object of this class, or of the registered subclass that ``type`` names."""
         if not hasattr(params, "construct"):
             raise ConfigurationError(
                 f"{cls.__name__}.from_params takes Params, not {type(params).__name__}",
@@ -111,7 +112,7 @@ class Registrable(FromParams):
 
     @classmethod
     def register_lazy(cls, name: str, target: str, exist_ok: bool = False) -> None:
-        """Register ``name`` for the class at ``target`` ("module:attribute"), imported when it is asked for."""
+        """Register ``name`` for the class at ``target`` ("module:attribute"), imported when needed."""
         cls._check_name(name)
         if not _TARGET.fullmatch(target):
             raise ConfigurationError(
@@ -123,22 +124,20 @@ class Registrable(FromParams):
     def by_name(cls, name: str) -> Callable[..., Any]:
         """Return the subclass, or its registered constructor, that ``name`` stands for.
 
-        ``name`` is a registered name, or "module.Qualname" of a subclass whose module has been imported. Raises
-        UnknownNameError, which lists the registered names.
+        ``name`` is a registered name, or "module.Qualname" of a subclass whose module has been imported.
+        Raises UnknownNameError, which lists the registered names.
         """
         for owner, entry in cls._entries(name):
             found = _load(owner, name, entry)
             if issubclass(found, cls):
-                return getattr(found, entry.constructor) if entry.constructor else found  # type: ignore[no-any-return]
+                return getattr(found, entry.constructor) if entry.constructor else found
         for subclass in _subclasses(cls):
             if f"{subclass.__module__}.{subclass.__qualname__}" == name:
                 return subclass
         known = cls.list_available()
         raise UnknownNameError(
             f"{cls.__name__}: no {name!r} is registered{did_you_mean(name, known)}",
-            f"registered are: {', '.join(known)}"
-            if known
-            else "nothing is registered; is its module imported?",
+            f"registered are: {', '.join(known)}" if known else "is its module imported?",
         )
 
     @classmethod

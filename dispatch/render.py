@@ -43,6 +43,8 @@ def quote(value: object) -> Quoted:
     """
     if isinstance(value, Quoted):
         return value
+    if isinstance(value, jinja2.Undefined):
+        return Quoted(str(value))  # raises UndefinedError, which names it
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError(f"a template printed {type(value).__name__}, not text: {value!r}")
     text = str(value)

@@ -1,7 +1,7 @@
 """Sizes and durations: what users write ("16GiB", "1h30m") to numbers, and back to what they read.
 
-Owns the spelling of both. Refuses spellings with two meanings: ``16G`` is 1000³ bytes to some tools and 1024³ to
-others, so a size names ``GB`` or ``GiB``.
+Owns the spelling of both. Refuses spellings with two meanings: ``16G`` is 1000³ bytes to some tools and
+1024³ to others, so a size names ``GB`` or ``GiB``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SIZE_REMEDY = (
 )
 
 _DURATIONS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?")
 _DURATION = re.compile(
     r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,6})?)s)?"
 )
@@ -43,12 +44,13 @@ def parse_size(value: object, what: str = "size") -> int:
     if type(value) is int and value > 0:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    factor = _SIZES.get(match.group(2).upper()) if match else None
+    factor = _SIZES.get(str(match.group(2)).upper()) if match else None
     if match is None or factor is None:
         raise ConfigurationError(f"{what}: {value!r} is not a size", _SIZE_REMEDY)
     # Whole numbers throughout: a float would round sizes above 2**53.
-    whole, _, fraction = match.group(1).partition(".")
-    size, rest = divmod(int(whole + fraction) * factor, 10 ** len(fraction))
+    whole, _, fraction = str(match.group(1)).partition(".")
+    scale: int = 10 ** len(fraction)
+    size, rest = divmod(int(whole + fraction) * factor, scale)
     if size <= 0 or rest:
         raise ConfigurationError(f"{what}: {value!r} is not a whole number of bytes above zero", _SIZE_REMEDY)
     return size
@@ -57,16 +59,15 @@ def parse_size(value: object, what: str = "size") -> int:
 def parse_duration(value: object, what: str = "duration") -> float:
     """Return the number of seconds that ``value`` (a number, or a text such as ``1h30m``) means.
 
-    ``what`` names the value in errors. Raises ConfigurationError for anything that is not a duration above zero.
+    ``what`` names the value in errors. Raises ConfigurationError for anything that is not a duration above
+    zero.
     """
     seconds = 0.0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
     elif isinstance(value, str):
         text = value.strip()
-        match = _DURATION.fullmatch(
-            text + "s" if text[-1:].isdigit() and text.replace(".", "", 1).isdigit() else text
-        )
+        match = _DURATION.fullmatch(text + "s" if _SECONDS.fullmatch(text) else text)
         if match is not None:
             parts = zip(match.groups(), _DURATIONS.values())
             seconds = float(sum(float(part) * unit for part, unit in parts if part is not None))

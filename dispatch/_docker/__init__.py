@@ -5,8 +5,9 @@ is loaded only to send, pull or build images. What leaves the door are our own v
 """
 
 from dispatch._docker.address import Address, engine_address
-from dispatch._docker.client import Door, OneShot
-from dispatch._docker.containers import Bind, ContainerSpec, ContainerState, Finished
+from dispatch._docker.client import Door
+from dispatch._docker.containers import Bind, ContainerSpec, ContainerState
+from dispatch._docker.helper import Finished, OneShot
 from dispatch._docker.images import ImageRecord
 from dispatch._docker.socket import ApiError, EngineAbsentError
 

@@ -10,33 +10,19 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from dispatch._docker import images
+from dispatch._docker import helper, images
 from dispatch._docker.address import Address
-from dispatch._docker.containers import STDERR, STDOUT, Bind, Containers, ContainerSpec, Finished
+from dispatch._docker.containers import Containers
+from dispatch._docker.helper import Finished, OneShot
 from dispatch._docker.images import ImageRecord
 from dispatch._docker.socket import ApiError, EngineSocket
 from dispatch.errors import EngineError, ImageError
 
 PING_TIMEOUT = 10.0
 TRANSFER_TIMEOUT = 900
-HELPER_LABEL = "dispatch.helper"
-
-
-@dataclass(frozen=True)
-class OneShot:
-    """A short helper container without network. ``timeout`` is in seconds, ``memory`` in bytes."""
-
-    image: str
-    command: tuple[str, ...]
-    binds: tuple[Bind, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    user: str = ""
-    working_dir: str = ""
-    memory: int | None = None
-    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +71,12 @@ class Door:
         """
         images.checked_reference(f"{repository}:{tag}")
         path = f"/images/{images.checked_reference(image_id)}/tag"
-        with _image_errors(f"image {image_id}: it cannot be tagged {repository}:{tag}"):
+        try:
             self._engine.ask("POST", path, {"repo": repository, "tag": tag})
+        except ApiError as error:
+            raise ImageError(
+                f"image {image_id}: it cannot be tagged {repository}:{tag}: {error.detail}"
+            ) from error
 
     def remove_image(self, reference: str) -> None:
         """Take a name from its image, and remove the image with its last name; an absent one is no error."""
@@ -106,7 +96,7 @@ class Door:
                 if "error" in message:
                     raise ImageError(f"the image: the engine cannot load it: {message['error']}")
 
-    def pull(self, reference: str, say: Callable[[str], None]) -> ImageRecord:
+    def pull(self, reference: str, say: Callable[[str], None]) -> None:
         """Fetch an image from its registry with the user's own credentials, telling each change of state.
 
         :raises ImageError: when the registry has no such image or does not let us
@@ -119,10 +109,6 @@ class Door:
                     raise ImageError(f"image {reference}: it cannot be pulled: {message['error']}")
                 if "progressDetail" not in message and message.get("status"):
                     say(str(message["status"]))
-        record = self.inspect_image(reference)
-        if record is None:
-            raise ImageError(f"image {reference}: the engine pulled it but does not hold it")
-        return record
 
     def run_once(self, shot: OneShot) -> Finished:
         """Run a helper container to its end and remove it, whatever happens.
@@ -130,31 +116,7 @@ class Door:
         :raises ImageError: when the image cannot run the command
         :raises EngineError: also when it has not ended after ``shot.timeout`` seconds
         """
-        spec = ContainerSpec(
-            image=shot.image,
-            command=shot.command,
-            labels={HELPER_LABEL: "1"},
-            env=shot.env,
-            user=shot.user,
-            working_dir=shot.working_dir,
-            binds=shot.binds,
-            memory=shot.memory,
-            init=False,
-        )
-        with _image_errors(f"image {shot.image}: it cannot run {shot.command[0]}"):
-            container = self.containers.create(spec)
-        try:
-            with _image_errors(f"image {shot.image}: it cannot run {shot.command[0]}"):
-                self.containers.start(container)
-            code = self.containers.wait(container, shot.timeout)
-            frames = list(self.containers.logs(container))
-        finally:
-            self.containers.remove(container)
-        return Finished(
-            code,
-            b"".join(frame.data for frame in frames if frame.stream == STDOUT),
-            b"".join(frame.data for frame in frames if frame.stream == STDERR),
-        )
+        return helper.run_once(self.containers, shot)
 
     def close(self) -> None:
         """Give back the connections of docker-py, if it was needed."""
@@ -174,15 +136,6 @@ class Door:
                     url = f"unix://{self.address.socket_path}"
                     self._client = APIClient(base_url=url, version=version, timeout=TRANSFER_TIMEOUT)
             return self._client
-
-
-@contextlib.contextmanager
-def _image_errors(what: str) -> Iterator[None]:
-    """Name the image in what the engine refuses to do with it."""
-    try:
-        yield
-    except ApiError as error:
-        raise ImageError(f"{what}: {error.detail}") from error
 
 
 @contextlib.contextmanager

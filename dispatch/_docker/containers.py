@@ -19,6 +19,7 @@ from dispatch.errors import EngineError
 
 STDOUT, STDERR = 1, 2
 _FRAME_HEADER = 8
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
 _STAMP_LENGTH = len("2006-01-02T15:04:05.000000000Z ")
 
@@ -36,8 +37,8 @@ class Bind:
 class ContainerSpec:
     """What to create. ``command`` replaces the image's entrypoint and command; sizes in bytes.
 
-    No health check, no restart, and no swap beyond the memory. With ``init`` a command that the image lacks is
-    not a failed start but an end with 127.
+    No health check, no restart, and no swap beyond the memory. With ``init`` a command that the image lacks
+    is not a failed start but an end with 127.
     """
 
     image: str
@@ -140,15 +141,6 @@ class ContainerEvent:
     time: float
 
 
-@dataclass(frozen=True)
-class Finished:
-    """The end of a helper container."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-
-
 def epoch(stamp: str) -> float:
     """Return the seconds since the epoch of one of the engine's times (RFC 3339, UTC, nanoseconds)."""
     match = _STAMP.fullmatch(stamp)
@@ -174,11 +166,11 @@ class Containers:
 
     def start(self, container: str) -> None:
         """Start a created container; when this fails the container stays ``created`` and no event comes."""
-        self._engine.ask("POST", f"/containers/{container}/start")
+        self._engine.ask("POST", _path(container, "/start"))
 
     def inspect(self, container: str) -> ContainerState | None:
         """Return the container's state, or None if there is no such container."""
-        reply = self._engine.call("GET", f"/containers/{container}/json")
+        reply = self._engine.call("GET", _path(container, "/json"))
         if reply.status == 404:
             return None
         if reply.status >= 400:
@@ -190,21 +182,19 @@ class Containers:
 
         :raises EngineError: when it has not ended after ``timeout`` seconds
         """
-        answer: dict[str, Any] = self._engine.ask(
-            "POST", f"/containers/{container}/wait", timeout=timeout
-        ).json()
+        answer: dict[str, Any] = self._engine.ask("POST", _path(container, "/wait"), timeout=timeout).json()
         return int(answer["StatusCode"])
 
     def kill(self, container: str, signal: str) -> None:
         """Send a signal; a container that is gone or does not run is no error."""
-        reply = self._engine.call("POST", f"/containers/{container}/kill", {"signal": signal})
+        reply = self._engine.call("POST", _path(container, "/kill"), {"signal": signal})
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: {signal} cannot be sent", reply.status, _text(reply))
 
     def remove(self, container: str) -> None:
         """Remove the container and its anonymous volumes, killed if it runs; one that is gone is no error."""
         query = {"v": "1", "force": "1"}
-        reply = self._engine.call("DELETE", f"/containers/{container}", query)
+        reply = self._engine.call("DELETE", _path(container), query)
         # 409: another removal of the same container is under way.
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: it cannot be removed", reply.status, _text(reply))
@@ -219,7 +209,7 @@ class Containers:
     def logs(self, container: str, stamps: bool = False) -> Iterator[LogFrame]:
         """Yield the log so far, in the order in which the engine kept it."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1" if stamps else "0"}
-        stream = self._engine.open(f"/containers/{container}/logs", query)
+        stream = self._engine.open(_path(container, "/logs"), query)
         try:
             while len(header := stream.read(_FRAME_HEADER)) == _FRAME_HEADER:
                 data = stream.read(int.from_bytes(header[4:], "big"))
@@ -253,6 +243,13 @@ class ContainerEvents:
     def close(self) -> None:
         """End the subscription."""
         self._stream.close()
+
+
+def _path(container: str, verb: str = "") -> str:
+    """The address of a container's call. Names may come from records on disk, so they are checked."""
+    if not _NAME.fullmatch(container):
+        raise EngineError(f"container {container!r}: this is not the name of a container")
+    return f"/containers/{container}{verb}"
 
 
 def _state(inspection: Mapping[str, Any]) -> ContainerState:

@@ -101,7 +101,11 @@ def main() -> None:
         code = 0
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        report(DispatchError(f"the system refused: {error.strerror or error}{where}", "mend this, then repeat the command"))
+        report(
+            DispatchError(
+                f"the system refused: {error.strerror or error}{where}", "mend this, then repeat the command"
+            )
+        )
         code = EXIT_INFRASTRUCTURE
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -6,7 +6,7 @@ Owns the keys at the top of the file and which image each step gets. What a step
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from dispatch.settings.document import Document, read_document
 from dispatch.settings.images import ImageEntry, read_image, read_image_name, read_images
 from dispatch.settings.section import Section
 
-__all__ = ["Config", "load"]
+__all__ = ["Config", "find_images", "load"]
 
 KEYS = ("image", "images", "steps")
 
@@ -69,6 +69,17 @@ def load(path: Path, settings: Settings, packaged_images: Path) -> Config:
         images=MappingProxyType(images),
         environments=MappingProxyType(collect(catalogue, used)),
     )
+
+
+def find_images(
+    names: Iterable[str], directory: Path, settings: Settings, packaged_images: Path
+) -> dict[str, Environment]:
+    """Return the environments of ``names`` and their bases, without a configuration.
+
+    ``directory`` (absolute) says which repository's ``images/`` counts. Errors are those of :func:`load`.
+    """
+    catalogue = Catalogue([settings.images], _folders(directory, packaged_images))
+    return collect(catalogue, [(name, f"image {name!r}") for name in names])
 
 
 def _graph(section: Section) -> StepGraph:

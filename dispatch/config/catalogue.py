@@ -1,14 +1,15 @@
 """Finds declarations of images by name.
 
 Owns the order of lookup: the configuration's ``images:``, the settings' ``images:``,
-``images/<name>/image.yml`` of the user's repository, then those that ship with the package. A folder is looked
-into only for a name that is used. Owns, too, what holds over all images of a configuration: bases are found,
-and no lock has two owners.
+``images/<name>/image.yml`` of the user's repository, then those that ship with the package. A folder is
+looked into only for a name that is used. Owns, too, what holds over all images of a configuration: bases are
+found, and no lock has two owners.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os.path import normpath
 from pathlib import Path
 
 from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
@@ -19,7 +20,7 @@ from dispatch.settings.section import Section
 
 
 class Catalogue:
-    """Entries that files declare (the first mapping wins), and behind them folders of ``<name>/image.yml``."""
+    """Entries that files declare (the first mapping wins); behind them, folders of ``<name>/image.yml``."""
 
     def __init__(self, declared: Sequence[Mapping[str, ImageEntry]], folders: Sequence[Path]) -> None:
         self._declared = tuple(declared)
@@ -77,8 +78,8 @@ def _is_reference(name: str) -> bool:
 def collect(catalogue: Catalogue, used: Iterable[tuple[str, str]]) -> dict[str, Environment]:
     """Return the environments of ``used`` (pairs of image and who uses it) and of all their bases.
 
-    A base comes before what is built on it. A base that is no name of the catalogue but looks like a reference
-    (it has ``:``, ``/`` or ``@``) is a ``docker`` image under that name.
+    A base comes before what is built on it. A base that is no name of the catalogue but looks like a
+    reference (it has ``:``, ``/`` or ``@``) is a ``docker`` image under that name.
     """
     found: dict[str, Environment] = {}
     for name, who in used:
@@ -126,11 +127,10 @@ def _check_locks(environments: Iterable[Environment]) -> None:
         declaration = environment.declaration
         if isinstance(declaration, DockerImage):
             continue
-        owner = owners.setdefault(declaration.lock, environment)
+        lock = Path(normpath(declaration.lock))
+        owner = owners.setdefault(lock, environment)
         if _asked(owner) != _asked(environment):
-            fact = (
-                f"images {owner.name!r} and {environment.name!r} differ but have one lock, {declaration.lock}"
-            )
+            fact = f"images {owner.name!r} and {environment.name!r} differ but have one lock, {lock}"
             raise ConfigurationError(f"{environment.origin}: {fact}", "give one of them a `lock:` of its own")
 
 

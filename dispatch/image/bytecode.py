@@ -10,22 +10,65 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dispatch._docker import Bind, OneShot
 from dispatch.errors import ImageError
 from dispatch.image.pip import Wheel
+from dispatch.image.ports import HelperRunner
+from dispatch.image.recipes import BYTECODE
 from dispatch.image.spec import canonical_digest
 from dispatch.image.tar import CHUNK, END, Entry, TarStream, header, padded, with_parents
 
-RECIPE_VERSION = 1
-
 _TAG = re.compile(r"[a-z0-9]+-[a-z0-9]+")
 
-Compile = Callable[[Mapping[str, Sequence[str]], Path], None]
-"""Compile the sources of packages by key, leaving ``KEY.bin`` and ``KEY.json`` in a directory."""
+_WORKER = Path(__file__).with_name("compile_wheel.py")
+_JOB, _SITE, _OUTPUT = "/dispatch/job", "/dispatch/site", "/dispatch/output"
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """One helper container for all packages that are missing, on the base they are for.
+
+    ``image`` is the base's image ID, ``interpreter`` its Python, ``sources`` the host's directory that
+    holds what will be ``site`` in the image, ``user`` the ``uid:gid`` that owns what the caller may remove.
+    """
+
+    runner: HelperRunner
+    image: str
+    interpreter: str
+    sources: Path
+    site: str
+    user: str
+
+    def compile(self, wheels: Mapping[str, Sequence[str]], work: Path) -> None:
+        """Compile the sources of packages by key, leaving ``KEY.bin`` and ``KEY.json`` in ``work``."""
+        job = work / "job"
+        job.mkdir()
+        (job / _WORKER.name).write_bytes(_WORKER.read_bytes())
+        request = {"site": _SITE, "prefix": self.site, "output": _OUTPUT, "wheels": wheels}
+        (job / "jobs.json").write_text(json.dumps(request), "ascii")
+        shot = OneShot(
+            image=self.image,
+            command=(self.interpreter, "-I", "-S", "-B", f"{_JOB}/{_WORKER.name}", f"{_JOB}/jobs.json"),
+            binds=(
+                Bind(str(job), _JOB),
+                Bind(str(self.sources), _SITE),
+                Bind(str(work), _OUTPUT, read_only=False),
+            ),
+            user=self.user,
+        )
+        finished = self.runner.run_once(shot)
+        if finished.exit_code != 0:
+            last = finished.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise ImageError(
+                f"bytecode: the helper container ended with {finished.exit_code}"
+                f"{': ' + last[0] if last else ''}",
+                remedy="see whether the engine can mount this machine's files (`dispatch doctor`)",
+            )
 
 
 @dataclass(frozen=True)
@@ -72,14 +115,14 @@ class BytecodeCache:
         self._base = base
         self._site = site
 
-    def pieces(self, wheels: Sequence[Wheel], mtime: int, compile_missing: Compile, work: Path) -> list[Piece]:
+    def pieces(self, wheels: Sequence[Wheel], mtime: int, compiler: Compiler, work: Path) -> list[Piece]:
         """Return the pieces of all packages, compiling in ``work`` those that are not in the cache."""
         keys = {wheel.name: self._key(wheel, mtime) for wheel in wheels}
         found = {name: self._find(key) for name, key in keys.items()}
         missing = [wheel for wheel in wheels if found[wheel.name] is None]
         if missing:
             self._root.mkdir(parents=True, exist_ok=True)
-            compile_missing({keys[wheel.name]: wheel.sources for wheel in missing}, work)
+            compiler.compile({keys[wheel.name]: wheel.sources for wheel in missing}, work)
             for wheel in missing:
                 self._keep(keys[wheel.name], wheel, mtime, work)
                 found[wheel.name] = self._find(keys[wheel.name])
@@ -89,7 +132,7 @@ class BytecodeCache:
         return pieces
 
     def _key(self, wheel: Wheel, mtime: int) -> str:
-        return canonical_digest(["bytecode", RECIPE_VERSION, self._base, self._site, mtime, wheel.digest])
+        return canonical_digest(["bytecode", BYTECODE, self._base, self._site, mtime, wheel.digest])
 
     def _find(self, key: str) -> Piece | None:
         """Return a piece whose bytes are still what was written; a damaged one counts as missing."""
@@ -132,7 +175,9 @@ def _compiled(key: str, wheel: Wheel, work: Path) -> Iterator[tuple[str, bytes]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImageError(f"bytecode: the helper container left nothing for {wheel.name}") from error
     if not _TAG.fullmatch(tag) or len(sizes) != len(wheel.sources) or sum(filter(None, sizes)) != len(data):
-        raise ImageError(f"bytecode: what the helper container left for {wheel.name} does not fit its sources")
+        raise ImageError(
+            f"bytecode: what the helper container left for {wheel.name} does not fit its sources"
+        )
     start = 0
     for source, size in zip(wheel.sources, sizes, strict=True):
         if size is not None:

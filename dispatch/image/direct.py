@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from dispatch._docker.images import ImageRecord
+from dispatch._docker import ImageRecord
 from dispatch.errors import ImageError
 from dispatch.image.layers import LayerStream
 from dispatch.image.spec import BASE_DIGEST_LABEL, ImageSpec, timestamp

@@ -20,12 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.errors import ImageError
+from dispatch.image.recipes import PREFIX, PYTHON
 from dispatch.image.scripts import entry_point_script, entry_points, with_interpreter
 from dispatch.image.tar import Entry, Kind, with_parents
-
-PREFIX = "/opt/venv"
-PYTHON = f"{PREFIX}/bin/python"
-RECIPE_VERSION = 1
 
 _TRACES = frozenset({"REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
 _INSTALLER = b"dispatch\n"
@@ -74,11 +71,6 @@ class _File:
             if data is not None
             else Entry(place, Kind.FILE, mode, self.size, source=self.source)
         )
-
-
-def site_packages(python: str) -> str:
-    """Return the path of site-packages inside the image for a minor version (``"3.11"``)."""
-    return f"{PREFIX}/lib/python{python}/site-packages"
 
 
 def normalise(staging: Path, python: str, interpreter: str) -> Tree:

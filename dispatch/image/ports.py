@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from dispatch._docker.images import ImageRecord
-from dispatch._docker.helper import Finished, OneShot
+from dispatch._docker import Finished, ImageRecord, OneShot
 from dispatch.environment import Environment
 from dispatch.lock.model import DebianLock, PipLock
 
@@ -29,7 +28,7 @@ class ImageStore(Protocol):
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         """Give an image a name, taking it from whichever image has it."""
 
-    def pull(self, reference: str, say: Say) -> None:
+    def pull(self, reference: str, say: Say) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError or EngineError where that fails."""
 
 
@@ -38,6 +37,13 @@ class HelperRunner(Protocol):
 
     def run_once(self, shot: OneShot) -> Finished:
         """Run a container to its end and remove it; a failing command is no error of the engine."""
+
+
+class RootfsMaker(Protocol):
+    """Makes the root file system of a Debian base (``image.debian.DebianBuilder.build``)."""
+
+    def __call__(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+        """Write the deterministic tar of a lock's packages to ``target``; LockError or ImageError."""
 
 
 class Locks(Protocol):
@@ -51,7 +57,10 @@ class Locks(Protocol):
 
 
 class Installer(Protocol):
-    """Installs a pip lock into a staging prefix, checking every hash."""
+    """Installs a pip lock into a staging prefix, checking every hash (``lock.uv.Uv``)."""
 
-    def install(self, lock: PipLock, prefix: Path) -> None:
-        """Fill ``prefix`` with ``lib/python<minor>/site-packages`` and ``bin``."""
+    def install(self, lock: PipLock, prefix: Path, python: str) -> None:
+        """Fill ``prefix`` with ``lib/python<python>/site-packages`` and ``bin``; LockError or ImageError.
+
+        The files may be links into a cache of the installer's own: they are never written to.
+        """

@@ -11,6 +11,7 @@ import enum
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from dispatch.errors import ImageError
@@ -98,6 +99,20 @@ class TarStream:
                     yield b"".join(waiting)
                     waiting, length = [], 0
         yield b"".join([*waiting, END])
+
+
+class FileStream:
+    """A file that is an archive already."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = path.stat().st_size
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the file."""
+        with self._path.open("rb", buffering=0) as file:
+            while piece := file.read(CHUNK):
+                yield piece
 
 
 def with_parents(paths: Iterable[str]) -> set[str]:

@@ -18,13 +18,14 @@ _NO_WHEEL = re.compile(
     rf"|{_NAME} has no `?[\w.-]*`?-?compatible wheels"
 )
 _UNKNOWN = re.compile(
-    rf"{_NAME} was not found in (?:the|provided) (package registry|cache|package locations)"
+    rf"{_NAME} was not found in (?:the )?(?:provided )?(package registry|cache|package locations)"
 )
 _NETWORK = re.compile(
     r"[Ff]ailed to fetch|error sending request|dns error|[Cc]onnection (?:refused|reset|closed)"
     r"|timed out|operation timed out|Request failed after|client error \(Connect\)|invalid peer certificate"
 )
 _REFUSED = re.compile(r"\b(40[13]) (?:Unauthorized|Forbidden)")
+_SETTINGS = "PIP_* or UV_* variables, pip.conf"
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -61,12 +62,13 @@ def translate(said: str, target: Target, what: str, command: str, installing: bo
             "`dockerfile`: packages are never compiled here",
         )
     if match := _UNKNOWN.search(text):
+        place = "uv's cache" if match[3] == "cache" else "any package index"
         offline = match[3] == "cache"
         return (LockError if installing else ConfigurationError)(
-            f"{what}: package {match[1]} was not found in {'uv’s cache' if offline else 'any package index'}",
+            f"{what}: package {match[1]} was not found in {place}",
             remedy="allow the network (UV_OFFLINE is set)"
             if offline
-            else "check its spelling, and the index settings of this machine (PIP_* or UV_* variables, pip.conf)",
+            else f"check its spelling, and the index settings of this machine ({_SETTINGS})",
         )
     if "No solution found" in said:
         if installing:
@@ -80,8 +82,7 @@ def translate(said: str, target: Target, what: str, command: str, installing: bo
     if _NETWORK.search(said):
         return ImageError(
             f"{what}: the package index does not answer: {text}",
-            remedy="check the network, and the proxy, certificate and index settings (PIP_* or UV_* variables, "
-            "pip.conf)",
+            remedy=f"check the network, and the proxy, certificate and index settings ({_SETTINGS})",
         )
     return ImageError(f"{what}: uv failed: {text or 'it said nothing'}", remedy="mend what it names")
 

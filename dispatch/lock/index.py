@@ -49,8 +49,8 @@ _UV_KEPT = frozenset(
         "UV_INSECURE_HOST",
         "UV_KEYRING_PROVIDER",
         "UV_NATIVE_TLS",
+        "UV_NO_CACHE",
         "UV_NO_CONFIG",
-        "UV_NO_INDEX",
         "UV_NO_PROXY",
         "UV_OFFLINE",
         "UV_REQUEST_TIMEOUT",
@@ -147,6 +147,11 @@ class Indexes:
         """Read pip's configuration files as ``environ`` locates them."""
         return cls(environ, read_pip_settings(environ, pip_config_files(environ)))
 
+    @property
+    def forbidden(self) -> bool:
+        """Whether pip is told to look at no index at all; uv has an option for that and no variable."""
+        return self.settings.get("no-index", "").lower() in _TRUE and not self.environ.keys() & _UV_INDEXES
+
     def for_uv(
         self, declared: tuple[str, ...] = (), own_default: bool = False, compiling: bool = False
     ) -> dict[str, str]:
@@ -197,10 +202,6 @@ class Indexes:
             result["UV_DEFAULT_INDEX"] = default.strip()
         if "UV_FIND_LINKS" not in result and (links := list(self._find_links())):
             result["UV_FIND_LINKS"] = ",".join(links)
-        if self.settings.get("no-index", "").lower() in _TRUE and not chosen_by_user:
-            result["UV_NO_INDEX"] = "1"
-            result.pop("UV_INDEX", None)
-            result.pop("UV_DEFAULT_INDEX", None)
         if not chosen_by_user:
             # pip looks at all its indexes and takes the best version; uv would stop at the first one.
             result.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")

@@ -119,6 +119,9 @@ class DebianLock:
         return content_digest(["debian-lock", 1, self.architecture, self.epoch, packages])
 
 
+Lock = PipLock | DebianLock
+
+
 @dataclass(frozen=True)
 class Renewal:
     """What renewing a lock did: the file, whether it is another one now, and one line for the user."""

@@ -33,7 +33,8 @@ def target_of(environment: Environment, facts: BaseFacts) -> Target:
         )
     if declared and declared != facts.python:
         raise ConfigurationError(
-            f"image {environment.name!r} asks for Python {declared}, its base {facts.name} has {facts.python}",
+            f"image {environment.name!r} asks for Python {declared}, its base {facts.name} has "
+            f"{facts.python}",
             remedy=f'write `python: "{facts.python}"`, or name a base with Python {declared}',
         )
     return Target(facts.python, facts.glibc, facts.architecture)
@@ -62,7 +63,10 @@ def read_pip(
 
 
 def renew_pip(environment: Environment, facts: BaseFacts, uv: Uv, upgrade: bool = False) -> Renewal:
-    """Resolve anew and write the lock; versions of the present lock are kept where they fit, unless ``upgrade``."""
+    """Resolve anew and write the lock, keeping the present lock's versions where they fit.
+
+    With ``upgrade`` each package is taken in its newest version that fits.
+    """
     declaration = _declaration(environment)
     requirements = read_requirements(declaration.requirements)
     target = target_of(environment, facts)

@@ -94,6 +94,11 @@ class _Place:
 
 def read_requirements(path: Path) -> Requirements:
     """Read a requirements file and everything it includes; ConfigurationError names file and line."""
+    if path.suffix == ".toml":
+        raise ConfigurationError(
+            f"{path}: requirements are read from a requirements file only, not from a project's metadata",
+            remedy="list the packages in a `requirements.in`",
+        )
     into = _Collector()
     _read(path, into, _Place(path, 0, False, ()))
     return Requirements(

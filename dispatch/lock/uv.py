@@ -6,8 +6,6 @@ environment, never by arguments; it runs in an empty directory, so that no proje
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import subprocess
 import sys
@@ -28,14 +26,12 @@ _ARCHITECTURES = frozenset({"x86_64", "aarch64"})
 _PIN = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+_-]+)")
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 _VIA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?")
-# What uv writes for itself: times of the source file, locks. It would differ between two builds.
-_TRACES = ("uv_cache.json", "uv_build.json", "direct_url.json")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def find_uv(environ: Mapping[str, str]) -> Path:
-    """Return the uv that is installed beside us, else the one on PATH; ConfigurationError if there is none."""
+    """Return the uv that is installed beside us, else the one on PATH; ConfigurationError without either."""
     import shutil
 
     try:
@@ -107,7 +103,9 @@ class Uv:
         with tempfile.TemporaryDirectory(prefix="dispatch-lock-") as name:
             directory = Path(name)
             (directory / "requirements.in").write_text("\n".join(requirements.lines) + "\n", encoding="utf-8")
-            (directory / "known.txt").write_text("\n".join(render_pins(known)) + "\n", encoding="utf-8")
+            # Without hashes: uv would take known ones over unseen, and a wrong one would stay for ever.
+            versions = [f"{pin.name}=={pin.version}\n" for pin in known]
+            (directory / "known.txt").write_text("".join(versions), encoding="utf-8")
             if requirements.constraints:
                 text = "\n".join(requirements.constraints) + "\n"
                 (directory / "constraints.txt").write_text(text, encoding="utf-8")
@@ -136,9 +134,10 @@ class Uv:
 
         Every file is checked against its hash. The packages' own files may be **hard links into uv's
         cache**: replace them or read them, never write into them and never change their mode. What is
-        written anew (``*.dist-info/RECORD``, ``INSTALLER``, ``REQUESTED`` and all of ``bin``) is private. The
-        scripts in ``bin`` name the client's interpreter. LockError where a download does not match or is
-        not to be had, ImageError where the index does not answer.
+        written anew (``*.dist-info/RECORD``, ``INSTALLER``, ``REQUESTED`` and all of ``bin``) is private.
+        uv's traces (``.lock``, ``uv_cache.json``) are left, and the scripts in ``bin`` name the client's
+        interpreter. LockError where a download does not match or is not to be had, ImageError where the
+        index does not answer.
         """
         prefix.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="dispatch-install-") as name:
@@ -147,20 +146,23 @@ class Uv:
             (directory / "requirements.txt").write_text(text, encoding="utf-8")
             arguments = ["--prefix", str(prefix.absolute()), "--require-hashes", "--no-deps"]
             arguments += ["--link-mode", self._link_mode(), "--requirement", "requirements.txt"]
-            self._uv(
-                ["pip", "install", *arguments, *self._target(lock.target)],
-                directory=directory,
-                env=self._indexes().for_uv(lock.indexes, own_default=lock.own_default),
-                failed=lambda said: translate(
-                    self._redacted(said, directory, lock.indexes),
-                    lock.target,
-                    "installing the locked packages",
-                    self.command,
-                    installing=True,
-                ),
-            )
+            arguments = ["pip", "install", *arguments, *self._target(lock.target)]
+            env = self._indexes().for_uv(lock.indexes, own_default=lock.own_default)
+            # What is cached needs no index, the hashes say that it is right: quicker, and without network.
+            if self._call(arguments, directory, {**env, "UV_OFFLINE": "1"}).returncode:
+                self._uv(
+                    arguments,
+                    directory,
+                    env,
+                    failed=lambda said: translate(
+                        self._redacted(said, directory, lock.indexes),
+                        lock.target,
+                        "installing the locked packages",
+                        self.command,
+                        installing=True,
+                    ),
+                )
         _rename_minor(prefix, python)
-        _remove_traces(prefix, prefix / "lib" / f"python{python}" / "site-packages")
 
     def _indexes(self) -> Indexes:
         return Indexes.of(self.environ)
@@ -176,6 +178,7 @@ class Uv:
             *("--python-version", target.python),
             *("--python-platform", platform_of(target)),
             *("--only-binary", ":all:"),
+            *(("--no-index",) if self._indexes().forbidden else ()),
             "--quiet",
         ]
 
@@ -186,8 +189,15 @@ class Uv:
         env: Mapping[str, str],
         failed: Callable[[str], Exception],
     ) -> None:
+        done = self._call(arguments, directory, env)
+        if done.returncode:
+            raise failed(done.stderr or done.stdout)
+
+    def _call(
+        self, arguments: list[str], directory: Path, env: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         try:
-            done = self.run(
+            return self.run(
                 [str(self.executable), *arguments],
                 cwd=directory,
                 env=dict(env),
@@ -202,8 +212,6 @@ class Uv:
             raise ConfigurationError(
                 f"uv cannot be run: {error.strerror}", remedy="install it beside dispatch: `pip install uv`"
             ) from error
-        if done.returncode:
-            raise failed(done.stderr or done.stdout)
 
     def _redacted(self, said: str, directory: Path, declared: Sequence[str]) -> str:
         text = said.replace(f"{directory}/", "").replace(str(directory), ".")
@@ -273,20 +281,3 @@ def _rename_minor(prefix: Path, python: str) -> None:
                 found.rename(wanted)
     (prefix / "lib" / f"python{python}" / "site-packages").mkdir(parents=True, exist_ok=True)
     (prefix / "bin").mkdir(exist_ok=True)
-
-
-def _remove_traces(prefix: Path, site_packages: Path) -> None:
-    (prefix / ".lock").unlink(missing_ok=True)
-    for info in site_packages.glob("*.dist-info"):
-        found = [name for name in _TRACES if (info / name).exists()]
-        if not found:
-            continue
-        record = info / "RECORD"
-        gone = {f"{info.name}/{name}" for name in found}
-        rows = csv.reader(io.StringIO(record.read_text(encoding="utf-8"), newline=""))
-        kept = io.StringIO(newline="")
-        csv.writer(kept, lineterminator="\n").writerows(row for row in rows if row and row[0] not in gone)
-        record.unlink()
-        record.write_text(kept.getvalue(), encoding="utf-8")
-        for name in found:
-            (info / name).unlink()

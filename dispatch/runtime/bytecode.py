@@ -1,4 +1,7 @@
-"""Compiles the runtime with the interpreter of an image, for images whose minor version is not the client's."""
+"""Compiles the runtime with an image's interpreter, for images whose minor version is not the client's."""
+
+# pathlib takes longer to import than all of the runtime.
+# ruff: noqa: PTH118
 
 from __future__ import annotations
 
@@ -20,7 +23,13 @@ def main(directory: str) -> int:
             source = os.path.join(folder, name)
             inside = os.path.relpath(source, library)
             target = os.path.join(directory, compiled_name(inside))
-            compile(source, target, dfile=inside, doraise=True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+            compile(
+                source,
+                target,
+                dfile=inside,
+                doraise=True,
+                invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
+            )
     return 0
 
 

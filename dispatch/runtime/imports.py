@@ -1,36 +1,110 @@
 """The import path of a step's process: the runtime, then the user's source, then what the image brings.
 
-Owns ``sys.path`` and ``PYTHONPATH`` inside a container. Refuses what does not travel: a name of ``dispatch`` that
-only the client has is an ImportError that says so.
+Owns ``sys.path``, ``sys.meta_path`` and ``PYTHONPATH`` inside a container. A user's file may have the name of
+a module of the library (``types.py``, ``pickle.py``): as at home it is what the user's code imports, but
+never what the runtime imports. And a name of ``dispatch`` that only the client has is an ImportError that
+says so.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from _frozen_importlib_external import PathFinder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Any
+
+# What the runtime and the formats import only when it is needed, and what these modules import in their turn.
+# Everything else is loaded before the user's source joins the path.
+LATE = frozenset(
+    (
+        *(
+            "_colorize",
+            "_compat_pickle",
+            "_pickle",
+            "_struct",
+            "ast",
+            "atexit",
+            "base64",
+            "binascii",
+            "codecs",
+        ),
+        *(
+            "codeop",
+            "collections",
+            "contextlib",
+            "copyreg",
+            "difflib",
+            "fnmatch",
+            "functools",
+            "glob",
+            "hashlib",
+        ),
+        *(
+            "io",
+            "itertools",
+            "json",
+            "keyword",
+            "linecache",
+            "logging",
+            "ntpath",
+            "operator",
+            "pathlib",
+            "pickle",
+        ),
+        *(
+            "posixpath",
+            "re",
+            "reprlib",
+            "string",
+            "struct",
+            "textwrap",
+            "token",
+            "tokenize",
+            "traceback",
+            "types",
+        ),
+        *("unicodedata", "urllib", "warnings", "weakref"),
+    )
+)
 
 
-class NotHere:
+class LateFinder:
+    """Finds the modules of :data:`LATE` on the path as it was before the user's source joined it."""
+
+    def __init__(self, path: Sequence[str]) -> None:
+        self._path = list(path)
+
+    def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> Any:
+        """Return the library's own module, or None for what is not ours to find."""
+        if path is None and name in LATE:
+            return PathFinder.find_spec(name, self._path, target)
+        return None
+
+
+class NotHereFinder:
     """The last finder of all: reached for ``dispatch.x`` only when no such module travels."""
 
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG004 -- the protocol's
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:  # noqa: ARG002
         """Raise ImportError for our own names; know nothing about others."""
         if name.startswith("dispatch."):
             raise ImportError(
-                f"{name} is not available inside a step: only what a step is made of travels into its container; "
+                f"{name} is not available inside a step: only what steps are made of travels there; "
                 "import it in the code that runs on the client",
                 name=name,
             )
+        return None
 
 
 def open_source(paths: Sequence[str]) -> None:
-    """Put ``paths`` right behind the runtime, in this process and in the Python processes it starts."""
+    """Put ``paths`` right behind the runtime, in this process and in the Python processes that it starts."""
     runtime = sys.path[0]
+    sys.meta_path.insert(0, LateFinder(sys.path))
+    sys.meta_path.append(NotHereFinder())
     sys.path[1:1] = paths
     inherited = os.environ.get("PYTHONPATH", "")
-    entries = [runtime, *paths, *([inherited] if inherited else [])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(entries)
-    sys.meta_path.append(NotHere)  # type: ignore[arg-type]  # a finder by its method, as the import system asks
+    os.environ["PYTHONPATH"] = os.pathsep.join([runtime, *paths, *([inherited] if inherited else [])])

@@ -1,14 +1,16 @@
-"""The script that a container starts by path: ``main.py VERB ...``. Owns the first entry of the path, and verbs.
+"""The script that a container starts by path: ``main.py VERB ...``. Owns verbs and the path's first entry.
 
 It has to say something sensible under any Python whatever, so it keeps to what all of them read.
 """
+
+# ruff: noqa: PTH100, PTH118, PTH120, UP031, UP036
 
 import os
 import sys
 
 ENVIRONMENT_PHASE = 65
 
-if sys.version_info < (3, 9):  # noqa: UP036 -- which Python an image brings is not ours to choose
+if sys.version_info < (3, 9):
     sys.stderr.write(
         "dispatch: the image's Python is %d.%d, but a step needs 3.9 or newer\n" % tuple(sys.version_info[:2])
     )
@@ -21,8 +23,8 @@ def main(arguments):
     # type: (list[str]) -> int
     """Carry out the verb; ``run`` and ``describe`` end the process themselves."""
     here = os.path.dirname(os.path.abspath(__file__))
-    # This script's folder must not stay on the path: a user's own main.py is imported as "main". And where the
-    # image sets PYTHONSAFEPATH it never was on it.
+    # This script's folder must not stay on the path: a user's own main.py is imported as "main". And where
+    # the image sets PYTHONSAFEPATH it never was on it.
     if sys.path and sys.path[0] == here:
         del sys.path[0]
     sys.path.insert(0, os.path.join(here, "lib"))

@@ -4,6 +4,9 @@
 entrypoint of a shell step writes the same from sh. The client reads it in ``job``.
 """
 
+# pathlib takes longer to import than all of the runtime.
+# ruff: noqa: PTH105, PTH118, PTH123
+
 from __future__ import annotations
 
 import enum
@@ -11,7 +14,10 @@ import json
 import os
 import sys
 import time
-from typing import Any, Optional
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CONTRACT = 1
 FILE = "outcome.json"
@@ -41,8 +47,8 @@ def write(
     directory: str,
     state: OutcomeState,
     started: float,
-    exit_code: Optional[int],
-    exception: Optional[dict[str, Any]] = None,
+    exit_code: int | None,
+    exception: dict[str, Any] | None = None,
 ) -> None:
     """Write the outcome of the phase ``run`` into ``directory``, complete or not at all. Ends now."""
     text = json.dumps(

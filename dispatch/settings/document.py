@@ -10,20 +10,30 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    StreamEndEvent,
+)
 
 from dispatch.errors import ConfigurationError
 
-if TYPE_CHECKING:
-    from yaml.nodes import Node
-
 Key = str | int
+Keys = tuple[Key, ...]
 Position = tuple[int, int]
+
+_DEEPEST = 100
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = _CORE + "merge"
@@ -44,7 +54,7 @@ _SCHEMA = (
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Composes nodes by the core schema; the nodes are turned into data by :class:`_Builder`."""
+    """Parses, and resolves plain scalars by the core schema; :class:`_Builder` makes data of the events."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}
 
@@ -86,9 +96,9 @@ class Document:
 
     path: Path
     content: Any
-    positions: Mapping[tuple[Key, ...], Position]
+    positions: Mapping[Keys, Position]
 
-    def where(self, keys: tuple[Key, ...] = ()) -> str:
+    def where(self, keys: Keys = ()) -> str:
         """Return ``file:line:column`` of the value at ``keys``, or of the nearest thing around it."""
         for length in range(len(keys), -1, -1):
             position = self.positions.get(keys[:length])
@@ -106,15 +116,11 @@ def read_document(path: Path) -> Document:
         raise ConfigurationError(fact, "save the file as UTF-8") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror or error}") from None
-    builder = _Builder(path)
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        content = None if node is None else builder.build(node, ())
+        builder = _Builder(path, _Loader(text))
+        content = builder.document()
     except yaml.YAMLError as error:
         raise _not_yaml(path, error) from None
-    except RecursionError:
-        raise ConfigurationError(f"{path}: nested too deeply") from None
     return Document(path, content, builder.positions)
 
 
@@ -128,84 +134,135 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigurationError:
 
 
 class _Builder:
-    """Turns composed nodes into data and notes where each part began."""
+    """Turns the parser's events into data and notes where each part began.
 
-    def __init__(self, path: Path) -> None:
+    Events, not nodes: PyYAML's composer crashes the interpreter on a file that is nested deeply enough.
+    """
+
+    def __init__(self, path: Path, loader: Any) -> None:
         self._path = path
-        self._built: dict[int, Any] = {}
-        self._open: set[int] = set()
-        self.positions: dict[tuple[Key, ...], Position] = {}
+        self._loader = loader
+        self._anchors: dict[str, Any] = {}
+        self._open: set[str] = set()
+        self.positions: dict[Keys, Position] = {}
 
-    def build(self, node: Node, keys: tuple[Key, ...]) -> Any:
-        """Build ``node``, which stands at ``keys``; a node that an alias names again is built once."""
-        self.positions.setdefault(keys, _position(node))
-        known = id(node)
-        if known in self._built:
-            return self._built[known]
-        if known in self._open:
-            raise self._refusal(node, "an alias refers to something around itself")
-        self._open.add(known)
-        built = self._data(node, keys)
-        self._open.discard(known)
-        self._built[known] = built
+    def document(self) -> Any:
+        """Build the one document of the file; None if there is none."""
+        self._loader.get_event()
+        if self._loader.check_event(StreamEndEvent):
+            return None
+        self._loader.get_event()
+        content = self._build(())
+        self._loader.get_event()
+        if not self._loader.check_event(StreamEndEvent):
+            raise self._refusal(
+                self._loader.peek_event(), "another document begins here", "keep one in a file"
+            )
+        return content
+
+    def _build(self, keys: Keys) -> Any:
+        event = self._loader.get_event()
+        self.positions.setdefault(keys, _position(event))
+        if len(keys) > _DEEPEST:
+            raise self._refusal(event, "nested too deeply")
+        anchor = event.anchor
+        if isinstance(event, AliasEvent):
+            return self._alias(event)
+        if anchor is not None:
+            self._open.add(anchor)
+        if isinstance(event, ScalarEvent):
+            built = self._scalar(event)
+        elif isinstance(event, MappingStartEvent):
+            built = self._mapping(event, keys)
+        else:
+            built = self._sequence(event, keys)
+        if anchor is not None:
+            self._open.discard(anchor)
+            self._anchors[anchor] = built
         return built
 
-    def _data(self, node: Node, keys: tuple[Key, ...]) -> Any:
-        if node.tag == _CORE + "map":
-            return self._mapping(node, keys)
-        if node.tag == _CORE + "seq":
-            return [self.build(item, (*keys, index)) for index, item in enumerate(node.value)]
-        scalar = _SCALARS.get(node.tag)
-        if scalar is None or not isinstance(node.value, str):
-            tag = node.tag.replace(_CORE, "!!")
-            raise self._refusal(node, f"the tag {tag!r} is not supported", "leave it out")
-        try:
-            return scalar(node.value)
-        except ValueError:
-            raise self._refusal(node, f"{node.value!r} is no {node.tag.replace(_CORE, '')}") from None
+    def _alias(self, event: AliasEvent) -> Any:
+        if event.anchor in self._open:
+            raise self._refusal(event, f"the alias '*{event.anchor}' refers to something around itself")
+        if event.anchor not in self._anchors:
+            raise self._refusal(event, f"the alias '*{event.anchor}' has no anchor before it")
+        return self._anchors[event.anchor]
 
-    def _mapping(self, node: Node, keys: tuple[Key, ...]) -> dict[str, Any]:
+    def _tag(self, event: ScalarEvent) -> str:
+        if event.tag is None or event.tag == "!":
+            return str(self._loader.resolve(yaml.ScalarNode, event.value, event.implicit))
+        return str(event.tag)
+
+    def _scalar(self, event: ScalarEvent) -> Any:
+        tag = self._tag(event)
+        if tag not in _SCALARS:
+            raise self._unsupported(event, tag)
+        try:
+            return _SCALARS[tag](event.value)
+        except ValueError:
+            raise self._refusal(event, f"{event.value!r} is no {tag.replace(_CORE, '')}") from None
+
+    def _sequence(self, event: CollectionStartEvent, keys: Keys) -> list[Any]:
+        if event.tag not in (None, "!", _CORE + "seq"):
+            raise self._unsupported(event, event.tag)
+        items: list[Any] = []
+        while not self._loader.check_event(SequenceEndEvent):
+            items.append(self._build((*keys, len(items))))
+        self._loader.get_event()
+        return items
+
+    def _mapping(self, event: CollectionStartEvent, keys: Keys) -> dict[str, Any]:
+        if event.tag not in (None, "!", _CORE + "map"):
+            raise self._unsupported(event, event.tag)
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        for name_node, value_node in node.value:
-            if name_node.tag == _MERGE:
-                for mapping in self._merged(value_node, keys):
-                    merged = {**mapping, **merged}
+        while not self._loader.check_event(MappingEndEvent):
+            key = self._loader.get_event()
+            if isinstance(key, ScalarEvent) and self._tag(key) == _MERGE:
+                merged = {**self._merged((*keys, "<<")), **merged}
                 continue
-            name = self._name(name_node)
+            name = self._name(key)
             place = (*keys, name)
             if name in own:
                 fact = f"{name!r} is given twice (first in line {self.positions[place][0]})"
-                raise self._refusal(name_node, fact, "keep one of them")
-            self.positions[place] = _position(name_node)
-            own[name] = self.build(value_node, place)
+                raise self._refusal(key, fact, "keep one of them")
+            self.positions[place] = _position(key)
+            own[name] = self._build(place)
+        self._loader.get_event()
         return {**merged, **own}
 
-    def _merged(self, node: Node, keys: tuple[Key, ...]) -> Iterator[dict[str, Any]]:
-        """The mappings that ``<<`` brings in, the strongest first."""
-        sources = node.value if node.tag == _CORE + "seq" else [node]
+    def _merged(self, keys: Keys) -> dict[str, Any]:
+        """What ``<<`` brings in: a mapping, or several of which the first is the strongest."""
+        first = self._loader.peek_event()
+        brought = self._build(keys)
+        sources = brought if isinstance(brought, list) else [brought]
         for source in sources:
-            mapping = self.build(source, (*keys, "<<"))
-            if not isinstance(mapping, dict):
-                fact = f"'<<' takes a mapping or a list of mappings, got {describe(mapping)}"
-                raise self._refusal(source, fact)
-            yield mapping
+            if not isinstance(source, dict):
+                fact = f"'<<' takes a mapping or a list of mappings, got {describe(source)}"
+                raise self._refusal(first, fact)
+        return {name: value for source in reversed(sources) for name, value in source.items()}
 
-    def _name(self, node: Node) -> str:
-        if node.tag == _CORE + "str":
-            return str(node.value)
-        if isinstance(node.value, str):
-            remedy = f'write it in quotes: "{node.value}"'
-            raise self._refusal(node, f"the key {node.value!r} is not text", remedy)
-        raise self._refusal(node, "a key must be text")
+    def _name(self, event: Event) -> str:
+        if not isinstance(event, ScalarEvent):
+            raise self._refusal(event, "a key must be text")
+        if self._tag(event) != _CORE + "str":
+            remedy = f'write it in quotes: "{event.value}"'
+            raise self._refusal(event, f"the key {event.value!r} is not text", remedy)
+        return str(event.value)
 
-    def _refusal(self, node: Node, fact: str, remedy: str = "") -> ConfigurationError:
-        line, column = _position(node)
+    def _unsupported(self, event: Event, tag: str) -> ConfigurationError:
+        shown = tag.replace(_CORE, "!!")
+        return self._refusal(event, f"the tag {shown!r} is not supported", "leave it out")
+
+    def _refusal(self, event: Event, fact: str, remedy: str = "") -> ConfigurationError:
+        line, column = _position(event)
         return ConfigurationError(f"{self._path}:{line}:{column}: {fact}", remedy)
 
 
-def _position(node: Node) -> Position:
-    return node.start_mark.line + 1, node.start_mark.column + 1
+def _position(event: Event) -> Position:
+    mark = event.start_mark
+    assert mark is not None, "the parser marks every event"
+    return mark.line + 1, mark.column + 1
 
 
 def describe(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The few primitives through which a workspace changes its files: every change of state is one of these calls.
+"""The few primitives through which a workspace changes its files: each change is one of these calls.
 
 Reading goes straight to the file system. Whoever wants to see what a crash between two changes leaves behind
 passes another object with these methods.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from pathlib import Path
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS)
@@ -86,6 +85,8 @@ class Disk:
     def remove(self, path: Path) -> None:
         """Remove a file, a link or a whole directory; what is not there is fine."""
         if path.is_dir() and not path.is_symlink():
+            import shutil
+
             shutil.rmtree(path)
         else:
             with contextlib.suppress(FileNotFoundError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Host:
             run=run,
         )
 
-    def start_of(self, pid: int) -> Optional[str]:
+    def start_of(self, pid: int) -> str | None:
         """Return when a living process of this machine began, or None where there is none."""
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123

@@ -100,6 +100,10 @@ class Layout:
         self._disk.make_dir(self.root)
         strange = [path.name for path in self.root.iterdir() if not path.name.startswith(".settings.json.")]
         if strange:
+            # Another process may be founding it: the marker is there before anything else of a workspace is.
+            self.check()
+            if self._checked:
+                return
             raise WorkspaceError(
                 f"{self.root}: is not a workspace and not empty (there is {sorted(strange)[0]!r})",
                 "choose an empty or a new directory for the workspace",

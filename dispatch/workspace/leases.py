@@ -15,7 +15,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 from dispatch.workspace.disk import Disk
 from dispatch.workspace.host import Holder, Host
@@ -26,11 +25,15 @@ STALE_AFTER = 180.0
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease as it was read; ``mark`` changes whenever its holder renews it. No holder: not readable yet."""
+    """A lease as it was read; ``mark`` changes whenever its holder renews it. No holder: not readable yet.
+
+    ``since`` is what its holder said the time was when it was taken.
+    """
 
     unique_id: str
     number: int
-    holder: Optional[Holder]
+    holder: Holder | None
+    since: str
     mark: tuple[int, int]
 
 
@@ -65,7 +68,7 @@ class Leases:
                 beyond = middle
         return known
 
-    def read(self, unique_id: str, number: int) -> Optional[Lease]:
+    def read(self, unique_id: str, number: int) -> Lease | None:
         """Read a lease, or None where it is not there."""
         path = self.path(unique_id, number)
         try:
@@ -73,17 +76,18 @@ class Leases:
             data = path.read_bytes()
         except FileNotFoundError:
             return None
+        mark = (facts.st_mtime_ns, facts.st_size)
         try:
-            holder: Optional[Holder] = Holder.from_json(json.loads(data))
+            stored = json.loads(data)
+            return Lease(unique_id, number, Holder.from_json(stored["holder"]), str(stored["since"]), mark)
         except (KeyError, TypeError, ValueError):
-            holder = None
-        return Lease(unique_id, number, holder, (facts.st_mtime_ns, facts.st_size))
+            return Lease(unique_id, number, None, "", mark)
 
-    def take(self, unique_id: str, number: int, run: str) -> bool:
+    def take(self, unique_id: str, number: int, run: str, since: str) -> bool:
         """Take a number for ourselves; False where somebody was faster."""
-        data = json.dumps(self._host.me(run).to_json()).encode()
+        data = {"lease": 1, "holder": self._host.me(run).to_json(), "since": since}
         try:
-            self._disk.create(self.path(unique_id, number), data)
+            self._disk.create(self.path(unique_id, number), json.dumps(data).encode())
         except FileExistsError:
             return False
         self._renewed[unique_id, number] = self._clock()

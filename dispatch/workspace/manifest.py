@@ -1,8 +1,8 @@
 """The manifest of a result: every file's size and SHA-256, and where the result came from.
 
-``manifest.json`` lies beside ``result/`` and is what makes a directory of the cache a result. It is written by
-the committer, last. Refused in a result: links that lead out of it (it will be moved, mounted and copied) and
-what is neither file, directory nor link.
+``manifest.json`` lies beside ``result/`` and is what makes a directory of the cache a result. It is written
+by the committer, last. Refused in a result: links that lead out of it (it will be moved, mounted and copied)
+and what is neither file, directory nor link.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from dispatch.errors import FormatError, WorkspaceError
 
@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Content:
-    """What a result directory holds, by path from it: files with size and SHA-256, links with their target."""
+    """What a result directory holds, by path: files with size and SHA-256, links with their target."""
 
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
@@ -36,8 +36,8 @@ class Content:
 class Manifest:
     """A committed result: of which step and attempt, in which format, with what content.
 
-    ``record`` and ``facts`` are the step's record and the attempt's facts as JSON, so that the cache alone tells
-    everything; ``format`` is the format's name and version, or None.
+    ``record`` and ``facts`` are the step's record and the attempt's facts as JSON, so that the cache alone
+    tells everything; ``format`` is the format's name and version, or None.
     """
 
     unique_id: str
@@ -45,7 +45,7 @@ class Manifest:
     record: dict[str, Any]
     facts: dict[str, Any]
     content: Content
-    format: Optional[dict[str, Any]] = None
+    format: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes: JSON with sorted keys, so equal manifests have equal bytes."""
@@ -56,20 +56,23 @@ class Manifest:
             "format": self.format,
             "record": self.record,
             "facts": self.facts,
-            "files": {path: {"size": size, "sha256": sha} for path, (size, sha) in self.content.files.items()},
+            "files": {
+                path: {"size": size, "sha256": sha} for path, (size, sha) in self.content.files.items()
+            },
             "links": self.content.links,
             "directories": list(self.content.directories),
         }
         return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode("ascii")
 
     @classmethod
-    def read(cls, path: Path) -> Optional[Manifest]:
+    def read(cls, path: Path) -> Manifest | None:
         """Read a manifest; None where there is no file, WorkspaceError where it cannot be understood."""
         try:
             data = json.loads(path.read_bytes())
             if data["manifest"] > VERSION:
                 raise WorkspaceError(
-                    f"{path}: written by a newer version of dispatch", "use that version, or another workspace"
+                    f"{path}: written by a newer version of dispatch",
+                    "use that version",
                 )
             files = {name: (facts["size"], facts["sha256"]) for name, facts in data["files"].items()}
             content = Content(files, data["links"], tuple(data["directories"]))
@@ -104,7 +107,8 @@ def survey(result: Path) -> Content:
             files[path] = _hash(entry.path)
         else:
             raise FormatError(
-                f"result file {path!r}: is a socket, pipe or device", "leave regular files in the result directory"
+                f"result file {path!r}: is a socket, pipe or device",
+                "leave regular files in the result directory",
             )
     _sync(root)
     return Content(files, links, tuple(sorted(directories)))
@@ -121,7 +125,7 @@ def _walk(directory: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]
 
 
 def _inner_link(root: str, path: str) -> str:
-    """Return a link's target, or refuse: links are followed to their very end, since parts may be links too."""
+    """Return a link's target, or refuse. It is followed to its very end, since parts may be links too."""
     target = os.readlink(f"{root}/{path}")  # noqa: PTH115
     end = os.path.realpath(f"{root}/{path}")
     if target.startswith("/") or not (end == root or end.startswith(root + "/")):

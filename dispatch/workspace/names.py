@@ -12,16 +12,16 @@ _FIRST = (
     "amber bold brave bright brisk calm clear clever cosy crisp eager early fair fleet fond frank "
     "gentle glad golden keen kind lively lucid mellow merry mild neat nimble noble patient plain proud "
     "quick quiet rapid ready silent silver sleek solid spry steady stout sunny swift tidy vivid warm"
-).split()
+)
 _SECOND = (
     "badger beaver bison bittern buzzard crane curlew deer dolphin dove eagle egret falcon ferret finch "
     "fox gannet grouse hare heron ibex jackdaw kestrel kite lark linnet lynx magpie marten merlin mole "
     "newt otter owl petrel plover puffin quail raven robin seal shrew stoat stork swan swift tern wren"
-).split()
+)
 
 
 def is_name(name: str) -> bool:
-    """Say whether a run or step may have this name: up to 100 of ``A-Z a-z 0-9 _ . -``, not led by ``.``/``-``."""
+    """Say whether a run or step may have this name: up to 100 of ``A-Z a-z 0-9 _ . -``, not led by . or -."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -32,4 +32,5 @@ def is_unique_id(unique_id: str) -> bool:
 
 def invent(below: Callable[[int], int]) -> str:
     """Make up a readable name such as ``calm-heron-407``; ``below(n)`` draws from 0 to n-1."""
-    return f"{_FIRST[below(len(_FIRST))]}-{_SECOND[below(len(_SECOND))]}-{below(1000):03d}"
+    first, second = _FIRST.split(), _SECOND.split()
+    return f"{first[below(len(first))]}-{second[below(len(second))]}-{below(1000):03d}"

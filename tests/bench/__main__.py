@@ -17,7 +17,9 @@ SUITES = ("startup", "quickstart", "steps", "images")
 
 def main(names: list[str]) -> None:
     """Run the named suites, or all."""
-    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores", file=sys.stderr)
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores", file=sys.stderr
+    )
     rows: list[Row] = []
     for name in names or list(SUITES):
         print(f"measuring {name} …", file=sys.stderr, flush=True)

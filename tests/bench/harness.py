@@ -24,7 +24,9 @@ class Row:
     asked: str = ""
 
 
-def seconds(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> float:
+def seconds(
+    command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> float:
     """Wall time of a command; what it prints is thrown away, unless it fails."""
     began = time.perf_counter()
     done = subprocess.run(command, cwd=cwd, env=dict(env) if env else None, capture_output=True)

@@ -22,10 +22,16 @@ def _repository(root: Path, first: int, count: int) -> Path:
     """A repository of ``count`` trivial steps that no other call has had."""
     root.mkdir()
     (root / "trivial.py").write_text(CODE)
-    (root / "dispatch.yml").write_text("include_package: [trivial]\nexecutor: {type: docker, parallelism: 1}\n")
+    (root / "dispatch.yml").write_text(
+        "include_package: [trivial]\nexecutor: {type: docker, parallelism: 1}\n"
+    )
     steps = {f"s{n}": {"type": "one", "n": n} for n in range(first, first + count)}
     (root / "experiment.yml").write_text(json.dumps({"image": "debian-python", "steps": steps}))
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "-A"],
+        ["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "b"],
+    ):
         subprocess.run(["git", *command], cwd=root, check=True)
     return root
 
@@ -42,7 +48,11 @@ def _image() -> str:
     with tempfile.TemporaryDirectory() as scratch:
         repository = _repository(Path(scratch) / "r", 0, 1)
         built = subprocess.run(
-            [DISPATCH, "build", "experiment.yml"], cwd=repository, check=True, stdout=subprocess.PIPE, text=True
+            [DISPATCH, "build", "experiment.yml"],
+            cwd=repository,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         seconds([DISPATCH, "run", "experiment.yml"], cwd=repository)
     return built.stdout.split("\t")[1].strip()

@@ -21,7 +21,9 @@ DISPATCH = str(Path(sys.executable).with_name("dispatch"))
 def git(*arguments: str) -> str:
     """Run git in the copy, with an identity of its own and none of the user's hooks or templates."""
     identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "core.hooksPath=/dev/null"]
-    done = subprocess.run(["git", *identity, *arguments], cwd=COPY, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=COPY, check=True, stdout=subprocess.PIPE, text=True
+    )
     return done.stdout
 
 
@@ -29,7 +31,11 @@ def refresh_copy() -> None:
     """Bring the copy up to date with the pipeline and commit it; do nothing where nothing changed."""
     COPY.mkdir(parents=True, exist_ok=True)
     source = HERE / "quickstart"
-    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    wanted = {
+        path.relative_to(source)
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
     if not (COPY / ".git").exists():
         git("init", "--quiet", "--initial-branch=main", "--template=")
     tracked = {Path(name) for name in git("ls-files").splitlines()}

@@ -1,0 +1,147 @@
+"""The composition root: builds the parts for one command from settings and surroundings.
+
+Owns which implementation stands behind which protocol. Reads no file and no environment variable itself, prints
+nothing, and decides nothing that a part could decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatch import assets
+from dispatch.errors import ConfigurationError, did_you_mean
+from dispatch.settings import Base, Settings, Surroundings, find_settings, parse_workspace, read_environment
+
+if TYPE_CHECKING:
+    from dispatch._docker import Door
+    from dispatch.app.images import Images
+    from dispatch.app.records import Result, RunReport, RunRow
+    from dispatch.config import Config
+    from dispatch.image.builder import BuildReport
+    from dispatch.image.plan import BuildPlan
+    from dispatch.lock import Renewal
+    from dispatch.workspace.base import Workspace
+
+Say = Callable[[str], None]
+
+
+class App:
+    """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
+
+    def __init__(
+        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Say
+    ):
+        self.settings = settings
+        self.surroundings = surroundings
+        self._workspace = workspace
+        self._here = here
+        self.say = say
+
+    @classmethod
+    def open(cls, directory: Path, here: Path, workspace: str | None, say: Say) -> App:
+        """Read environment and settings as they hold in ``directory``.
+
+        ``here`` is what a relative ``workspace`` given by hand is taken from.
+        """
+        surroundings = read_environment()
+        return cls(find_settings(directory, surroundings), surroundings, workspace, here, say)
+
+    @cached_property
+    def door(self) -> Door:
+        """The engine of this machine; nothing is asked of it yet."""
+        from dispatch._docker import Door, engine_address
+
+        return Door(engine_address(self.surroundings.environ))
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The workspace given by hand, else that of the settings."""
+        from dispatch.workspace.local import LocalWorkspace
+
+        setting = self.settings.workspace
+        if self._workspace is not None:
+            setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
+        if setting.type != "local" or setting.dir is None:
+            raise ConfigurationError(
+                f"workspaces of type {setting.type!r} are not supported yet",
+                "use a directory: `workspace: ./workspace`",
+            )
+        return LocalWorkspace(setting.dir, trusted=setting in self.settings.trusted_workspaces)
+
+    def config(self, path: Path) -> Config:
+        """Read a configuration."""
+        from dispatch.config import load
+
+        return load(path.absolute(), self.settings, assets.images())
+
+    def images(self, config: Config) -> Images:
+        """The images of a configuration."""
+        from dispatch.app.images import Images
+
+        return Images(config.environments, self.surroundings, lambda: self.door, config.path.name, self.say)
+
+    def build(self, path: Path, *, dry_run: bool, workers: int) -> tuple[BuildPlan, BuildReport | None]:
+        """Plan the images of a configuration's steps and, unless ``dry_run``, build what is missing."""
+        config = self.config(path)
+        images = self.images(config)
+        plan = images.plan(dict.fromkeys(config.images.values()))
+        return plan, None if dry_run else images.build(plan, workers)
+
+    def lock(self, paths: Sequence[Path], names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
+        """Renew the locks of the named images; without names, of all pip images of the configurations."""
+        from dispatch.app.images import Images
+        from dispatch.config import find_images
+        from dispatch.environment import PipImage
+
+        wanted = tuple(names)
+        renewals: list[Renewal] = []
+        for path in paths:
+            config = self.config(path)
+            chosen = [
+                name
+                for name, each in config.environments.items()
+                if (name in wanted if wanted else isinstance(each.declaration, PipImage))
+            ]
+            self._refuse_unknown(wanted, config)
+            renewals += self.images(config).renew(chosen, upgrade=upgrade)
+        if not paths:
+            environments = find_images(wanted, self._here, self.settings, assets.images())
+            images = Images(environments, self.surroundings, lambda: self.door, "", self.say)
+            renewals += images.renew(wanted, upgrade=upgrade)
+        return renewals
+
+    def _refuse_unknown(self, wanted: Sequence[str], config: Config) -> None:
+        for name in wanted:
+            if name not in config.environments:
+                known = list(config.environments)
+                raise ConfigurationError(
+                    f"{config.path.name}: no image {name!r}{did_you_mean(name, known)}",
+                    f"known: {', '.join(known)}",
+                )
+
+    def runs(self, limit: int) -> list[RunRow]:
+        """The newest runs of the workspace."""
+        from dispatch.app.records import list_runs
+
+        return list_runs(self.workspace, limit)
+
+    def show(self, run: str) -> RunReport:
+        """A run with its steps."""
+        from dispatch.app.records import show
+
+        return show(self.workspace, run)
+
+    def result(self, run: str, step: str) -> Result:
+        """The result of a step of a run."""
+        from dispatch.app.records import result
+
+        return result(self.workspace, run, step)
+
+    def log(self, run: str, step: str) -> Path:
+        """The log of a step of a run."""
+        from dispatch.app.records import log
+
+        return log(self.workspace, run, step)

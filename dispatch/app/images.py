@@ -1,0 +1,161 @@
+"""Locks and images of a configuration: composes readers, tools and builder for the engine of this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from dispatch._docker import Door
+from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.errors import ConfigurationError, StaleBaseError
+from dispatch.image.base import base_environment, base_facts
+from dispatch.image.builder import Builder, BuildReport, history_of, prober_of
+from dispatch.image.debian import DebianBuilder
+from dispatch.image.maker import Tools
+from dispatch.image.plan import BuildPlan, plan_images
+from dispatch.lock import Lock, Renewal
+from dispatch.lock.apt import Apt
+from dispatch.lock.debian import read_debian, renew_debian
+from dispatch.lock.model import DebianLock, PipLock
+from dispatch.lock.pip import read_pip, renew_pip
+from dispatch.lock.uv import Uv, find_uv
+from dispatch.plan import image_identity
+from dispatch.settings import Surroundings
+
+Say = Callable[[str], None]
+
+
+class CommittedLocks:
+    """Reads locks, each once; ``config`` is the file that a message's command names."""
+
+    def __init__(self, config: str) -> None:
+        self._config = config
+        self._read: dict[Path, Lock] = {}
+
+    def pip(self, environment: Environment) -> PipLock:
+        """The lock of a pip environment."""
+        path = _lock_path(environment)
+        if path not in self._read:
+            self._read[path] = read_pip(environment, command=f"dispatch lock {self._config}")
+        found = self._read[path]
+        assert isinstance(found, PipLock)
+        return found
+
+    def debian(self, environment: Environment) -> DebianLock:
+        """The lock of a Debian base."""
+        path = _lock_path(environment)
+        if path not in self._read:
+            self._read[path] = read_debian(environment, f"dispatch lock --image {environment.name}")
+        found = self._read[path]
+        assert isinstance(found, DebianLock)
+        return found
+
+    def of(self, environment: Environment) -> Lock | None:
+        """The lock of any environment; None for one that has none."""
+        if isinstance(environment.declaration, PipImage):
+            return self.pip(environment)
+        if isinstance(environment.declaration, DebianImage):
+            return self.debian(environment)
+        return None
+
+
+def _lock_path(environment: Environment) -> Path:
+    assert not isinstance(environment.declaration, DockerImage)
+    return environment.declaration.lock
+
+
+class Images:
+    """The images of one configuration on one engine. Making one does nothing."""
+
+    def __init__(
+        self,
+        environments: Mapping[str, Environment],
+        surroundings: Surroundings,
+        door: Callable[[], Door],
+        config: str,
+        say: Say,
+    ) -> None:
+        self.environments = environments
+        self._surroundings = surroundings
+        self._door = door
+        self._config = config
+        self._say = say
+        self._locks = CommittedLocks(config)
+
+    def plan(self, names: Iterable[str]) -> BuildPlan:
+        """Say of the named images what building would do."""
+        history = history_of(self._surroundings.cache)
+        return plan_images(names, self.environments, self._locks, self._door(), history)
+
+    def build(self, plan: BuildPlan, workers: int = 2, *, renew_base: bool = False) -> BuildReport:
+        """Carry out a plan; what failed is in the report.
+
+        With ``renew_base`` the locks of bases that the archive has moved on from are renewed, once.
+        """
+        builder = Builder(self._tools(), self._surroundings.cache, workers)
+        report = builder.build(plan, self._say)
+        if not renew_base or not any(isinstance(each, StaleBaseError) for each in report.failures.values()):
+            return report
+        bases = [name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)]
+        self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
+        self.renew(bases, upgrade=True)
+        return builder.build(self.plan(plan.names), self._say)
+
+    def identity(self, name: str) -> str:
+        """The digest of a named image's declaration and lock, for the identity of shell steps."""
+        environment = self.environments[name]
+        return image_identity(environment, self._locks.of(environment))
+
+    def renew(self, names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
+        """Resolve the named images anew and write their locks; bases first."""
+        wanted = {name: self.environments[name] for name in names}
+        renewals = []
+        for environment in sorted(
+            wanted.values(), key=lambda each: not isinstance(each.declaration, DebianImage)
+        ):
+            self._say(f"{environment.name}: resolving")
+            renewals.append(self._renew(environment, upgrade))
+        self._locks = CommittedLocks(self._config)
+        return renewals
+
+    def _renew(self, environment: Environment, upgrade: bool) -> Renewal:
+        declaration = environment.declaration
+        if isinstance(declaration, DebianImage):
+            return renew_debian(environment, self._apt(), self._say)
+        if not isinstance(declaration, PipImage):
+            raise ConfigurationError(
+                f"image {environment.name!r} is an existing image and has no lock",
+                "name one that is generated",
+            )
+        base = base_environment(environment, declaration.base, self.environments)
+        locks = CommittedLocks(self._config)
+        needs_engine = isinstance(base.declaration, DockerImage)
+        prober = prober_of(self._tools(), self._surroundings.cache) if needs_engine else None
+        facts = base_facts(base, locks, prober, self._say)
+        return renew_pip(environment, facts, self._uv(), upgrade)
+
+    def _tools(self) -> Tools:
+        door = self._door()
+        return Tools(
+            store=door,
+            runner=door,
+            installer=self._uv(),
+            rootfs=partial(self._rootfs),
+            user=f"{os.getuid()}:{os.getgid()}",
+        )
+
+    def _rootfs(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+        command = f"dispatch lock --image {name}"
+        environ = self._surroundings.environ
+        DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command).build(
+            name, lock, target, say
+        )
+
+    def _uv(self) -> Uv:
+        environ = self._surroundings.environ
+        return Uv(find_uv(environ), environ, command=f"dispatch lock {self._config}")
+
+    def _apt(self) -> Apt:
+        return Apt(self._surroundings.environ, self._surroundings.apt_mirror)

@@ -1,0 +1,140 @@
+"""`dispatch run`: run a configuration's steps, each in its own image, and print what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dispatch.app.running import Running, RunRequest, RunSummary
+from dispatch.cli.options import config_argument, json_option, open_app, workspace_option
+from dispatch.cli.output import iso, note, print_json, print_table
+from dispatch.cli.progress import LineProgress
+from dispatch.dispatcher import StepOutcome, Verdict
+from dispatch.info import StepInfo
+from dispatch.location import HostPath
+from dispatch.plan import RunPlan, Standing
+from dispatch.units import format_duration
+from dispatch.workspace.base import Workspace
+
+
+@click.command("run")
+@config_argument
+@workspace_option
+@click.option("-n", "--name", help="The run's name; one is invented without it.")
+@click.option(
+    "-s", "--step", "steps", metavar="STEP", multiple=True, help="Run only this step and what it needs."
+)
+@click.option(
+    "-i", "--include-package", "packages", metavar="MODULE", multiple=True, help="Import this module, too."
+)
+@click.option("-j", "--jobs", type=int, help="Steps at a time; -1: as many as fit.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
+@json_option
+def command(
+    config: Path,
+    workspace: str | None,
+    name: str | None,
+    steps: tuple[str, ...],
+    packages: tuple[str, ...],
+    jobs: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Run the steps of CONFIG, each in a container of its own image; those with a result are not run again."""
+    if jobs is not None and jobs < 1 and jobs != -1:
+        raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
+    app = open_app(workspace, near=config)
+    running = Running(app, RunRequest(config, name, steps, packages, jobs))
+    try:
+        plan = running.prepare(may_build=not dry_run)
+        if dry_run:
+            _print_plan(plan, as_json)
+            return
+        with LineProgress() as progress:
+            summary = running.execute(plan, progress)
+    finally:
+        running.close()
+    _print_summary(summary, app.workspace, as_json)
+    if summary.state != "completed":
+        _print_failures(summary)
+        click.get_current_context().exit(1)
+
+
+def _print_plan(plan: RunPlan, as_json: bool) -> None:
+    rows = [
+        (
+            step.node.name,
+            step.standing.value,
+            step.image,
+            step.record.unique_id if step.record else "-",
+            step.reason,
+        )
+        for step in plan.steps
+    ]
+    if as_json:
+        keys = ("name", "standing", "image", "id", "reason")
+        print_json({"plan": [dict(zip(keys, row, strict=True)) for row in rows]})
+    else:
+        print_table(("step", "standing", "image", "id", "reason"), rows)
+
+
+def _info(workspace: Workspace, unique_id: str, outcome: StepOutcome) -> StepInfo | None:
+    if outcome.info is not None:
+        return outcome.info
+    return workspace.step_info(unique_id) if outcome.verdict is Verdict.CACHED else None
+
+
+def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> None:
+    rows, documents = [], []
+    for step in summary.plan.steps:
+        assert step.record is not None
+        outcome = summary.outcomes[step.node.name]
+        info = _info(workspace, step.record.unique_id, outcome)
+        location = workspace.locate(step.record.unique_id)
+        result = str(location.path) if isinstance(location, HostPath) else None
+        seconds = info.duration.total_seconds() if info is not None and info.duration is not None else None
+        rows.append(
+            (
+                step.node.name,
+                outcome.verdict.value,
+                format_duration(seconds) if seconds is not None else "-",
+                step.image,
+                outcome.reason if result is None else result,
+            )
+        )
+        documents.append(
+            {
+                "name": step.node.name,
+                "id": step.record.unique_id,
+                "verdict": outcome.verdict.value,
+                "reason": outcome.reason,
+                "image": step.image,
+                "image_id": info.attempt.image_digest if info is not None and info.attempt else None,
+                "started": iso(info.start_time) if info is not None else None,
+                "ended": iso(info.end_time) if info is not None else None,
+                "result": result,
+            }
+        )
+    if as_json:
+        print_json({"run": summary.name, "state": summary.state, "steps": documents})
+        return
+    print_table(("step", "state", "time", "image", "result"), rows)
+    cached = len(summary.plan.standing(Standing.CACHED))
+    note(f"run {summary.name}: {summary.state}, {cached} of {len(rows)} steps cached")
+
+
+def _print_failures(summary: RunSummary) -> None:
+    """Say of each failed step what failed, with the step's own traceback, and where its log is."""
+    for name, outcome in summary.outcomes.items():
+        if outcome.verdict is not Verdict.FAILED:
+            continue
+        facts = outcome.info.attempt if outcome.info is not None else None
+        phase = f" in the phase {facts.phase!r}" if facts is not None and facts.phase else ""
+        click.echo(
+            click.style("error: ", fg="red", bold=True) + f"step {name!r} failed{phase}: {outcome.reason}",
+            err=True,
+        )
+        if facts is not None and facts.exception:
+            click.echo(facts.exception["traceback"].rstrip(), err=True)
+        click.echo(click.style("log: ", bold=True) + f"dispatch logs {summary.name} {name}", err=True)

@@ -1,0 +1,62 @@
+"""A job as a container: labels, mounts and limits.
+
+Owns which labels our containers carry. Decides, and does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dispatch._docker import Bind, ContainerSpec
+from dispatch.engine.base import ATTEMPT_LABEL, RUN_LABEL, STEP_LABEL, JobSpec, Mount
+from dispatch.environment import ImageRef, LocalId, RegistryDigest
+from dispatch.errors import EngineError
+from dispatch.location import HostPath, SharedPath
+
+KEY_LABEL = "dispatch.key"
+DIRECTORY_LABEL = "dispatch.directory"
+GPUS_LABEL = "dispatch.gpus"
+
+
+def container_of(job: JobSpec, name: str, user: str, places: Sequence[Bind]) -> ContainerSpec:
+    """Return the container that runs a job; ``places`` are mounted beside what the job itself names.
+
+    :raises EngineError: for an image or a location that a local engine cannot use
+    """
+    resources = job.resources
+    return ContainerSpec(
+        image=_image(job.image),
+        command=job.command,
+        name=name,
+        labels={
+            RUN_LABEL: job.run,
+            STEP_LABEL: job.step,
+            ATTEMPT_LABEL: str(job.attempt),
+            GPUS_LABEL: ",".join(resources.gpus),
+            KEY_LABEL: job.key,
+            DIRECTORY_LABEL: str(job.attempt_dir),
+        },
+        env=job.env,
+        user=user,
+        working_dir=job.working_dir,
+        binds=(*(_bind(mount) for mount in job.mounts), *places),
+        network=job.network.value,
+        memory=resources.memory,
+        cpus=resources.cpus,
+        shared_memory=resources.shared_memory,
+        gpus=resources.gpus,
+    )
+
+
+def _bind(mount: Mount) -> Bind:
+    if not isinstance(mount.source, (HostPath, SharedPath)):
+        raise EngineError(f"{mount.target}: a {type(mount.source).__name__} cannot be mounted by this engine")
+    return Bind(str(mount.source.path), mount.target, mount.read_only)
+
+
+def _image(image: ImageRef) -> str:
+    if isinstance(image, LocalId):
+        return image.id
+    if isinstance(image, RegistryDigest):
+        return image.reference
+    raise EngineError(f"image {image.id}: it is an image of Beaker, which this engine cannot run")

@@ -1,0 +1,170 @@
+"""What an image offers to what is put on top of it: its Python, its glibc, its architecture.
+
+Owns how that is found out: for a base made of locked packages from the lock alone, for any other image by
+asking its interpreter once in a helper container, remembered by image ID. Refuses to judge: whether a lock
+fits is said by :func:`refuse_misfit` to those who are about to combine the two.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch._docker import ImageRecord, OneShot
+from dispatch.environment import DebianImage, DockerImage, Environment
+from dispatch.errors import ConfigurationError, ImageError, LockError, did_you_mean
+from dispatch.image.ports import HelperRunner, ImageStore, Locks, Say
+from dispatch.lock import debian
+from dispatch.lock.model import BaseFacts, DebianLock, PipLock
+
+_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_PROBE = """\
+import json, os, sys
+base = getattr(sys, "_base_executable", None) or sys.executable
+minor = "%d.%d" % sys.version_info[:2]
+named = os.path.join(os.path.dirname(base), "python" + minor)
+try:
+    libc = os.confstr("CS_GNU_LIBC_VERSION")
+except (AttributeError, ValueError, OSError):
+    libc = None
+print(json.dumps([minor, named if os.path.exists(named) else base, libc]))
+"""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A base's facts, and the absolute path of its interpreter (``""`` if it has no Python)."""
+
+    facts: BaseFacts
+    interpreter: str
+
+
+def machine(architecture: str) -> str:
+    """Return the kernel's name (``x86_64``) of an architecture that Debian or Docker names (``amd64``)."""
+    return _MACHINES.get(architecture, architecture)
+
+
+def debian_ground(name: str, lock: DebianLock) -> Ground:
+    """Read a base's facts off its lock; nothing is run."""
+    facts = debian.base_facts(name, lock)
+    return Ground(facts, f"/usr/bin/python{facts.python}" if facts.python else "")
+
+
+class Prober:
+    """Asks images about themselves; ``cache`` is a directory of answers, one file for each image ID."""
+
+    def __init__(self, store: ImageStore, runner: HelperRunner, cache: Path) -> None:
+        self._store = store
+        self._runner = runner
+        self._cache = cache
+
+    def ground(self, reference: str, say: Say) -> Ground:
+        """Return the facts of the image ``reference``, which is pulled if the engine does not hold it."""
+        record = self._store.inspect_image(reference) or pulled(self._store, reference, say)
+        return self.of_image(reference, record)
+
+    def of_image(self, name: str, record: ImageRecord) -> Ground:
+        """Return the facts of an image that is in the engine; ``name`` is what they are called by."""
+        return self.known(name, record) or self._ask(name, record)
+
+    def known(self, name: str, record: ImageRecord) -> Ground | None:
+        """Return the facts if they were asked for before; runs nothing."""
+        try:
+            minor, interpreter, libc = json.loads(self._file(record).read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+        return Ground(BaseFacts(name, minor, libc, machine(record.architecture)), str(interpreter))
+
+    def _file(self, record: ImageRecord) -> Path:
+        return self._cache / f"{record.id.rpartition(':')[2]}.json"
+
+    def _ask(self, name: str, record: ImageRecord) -> Ground:
+        answer: list[str | None] = [None, "", None]
+        try:
+            finished = self._runner.run_once(OneShot(record.id, ("python3", "-I", "-c", _PROBE)))
+        except ImageError:
+            finished = None  # there is no python3 to start
+        if finished is not None and finished.exit_code == 0:
+            minor, interpreter, libc = json.loads(finished.stdout)
+            answer = [minor, interpreter, libc.partition(" ")[2] if libc else None]
+        self._cache.mkdir(parents=True, exist_ok=True)
+        partial = self._file(record).with_suffix(".partial")
+        partial.write_text(json.dumps(answer), "ascii")
+        partial.replace(self._file(record))
+        facts = BaseFacts(name, answer[0], answer[2], machine(record.architecture))
+        return Ground(facts, answer[1] or "")
+
+
+def pulled(store: ImageStore, reference: str, say: Say) -> ImageRecord:
+    """Pull an image; the error says what else can be done."""
+    say(f"{reference}: pulling")
+    try:
+        return store.pull(reference, say)
+    except ImageError as error:
+        raise ImageError(
+            f"image {reference}: it is not in the engine, and no registry gave it ({error.message})",
+            remedy=f"load it (`docker load`), log in to its registry, or name another image than {reference}",
+        ) from error
+
+
+def is_reference(name: str) -> bool:
+    """Tell a Docker reference from the name of an environment: it has a tag, a registry or a digest."""
+    return any(mark in name for mark in ":/@")
+
+
+def base_environment(
+    environment: Environment, base: str, catalogue: Mapping[str, Environment]
+) -> Environment:
+    """Return the environment that ``base`` names for ``environment``: another one, or a Docker reference."""
+    if base in catalogue:
+        found = catalogue[base]
+    elif is_reference(base):
+        found = Environment(base, DockerImage(base), environment.origin)
+    else:
+        raise ConfigurationError(
+            f"image {environment.name!r}: its base {base!r} is neither an image of the catalogue"
+            f" nor a reference like NAME:TAG{did_you_mean(base, list(catalogue))}",
+            remedy=f"correct `base:` in {environment.origin}",
+        )
+    if not isinstance(found.declaration, (DebianImage, DockerImage)):
+        raise ConfigurationError(
+            f"image {environment.name!r}: its base {base!r} is a {found.declaration.kind.value} environment",
+            remedy="name what that one stands on, and ask for the packages of both",
+        )
+    return found
+
+
+def base_facts(base: Environment, locks: Locks, prober: Prober | None, say: Say) -> BaseFacts:
+    """Return the facts of a base (see :func:`base_environment`): from its lock, or by a probe.
+
+    A prober, and so an engine, is needed only for an image that is not made from a lock.
+    """
+    if isinstance(base.declaration, DebianImage):
+        return debian_ground(base.name, locks.debian(base)).facts
+    if isinstance(base.declaration, DockerImage) and prober is not None:
+        return prober.ground(base.declaration.reference, say).facts
+    raise ConfigurationError(f"image {base.name!r}: a {base.declaration.kind.value} image cannot be a base")
+
+
+def refuse_misfit(name: str, lock: PipLock, facts: BaseFacts) -> None:
+    """Raise LockError if the lock of the environment ``name`` was made for another base than this."""
+    target = lock.target
+    if facts.python is None:
+        problem = f"base {facts.name!r} has no Python"
+    elif target.python != facts.python:
+        problem = f"locked for Python {target.python}, its base {facts.name!r} has {facts.python}"
+    elif target.architecture != facts.architecture:
+        problem = f"locked for {target.architecture}, its base {facts.name!r} is {facts.architecture}"
+    elif facts.glibc is None or _parts(target.glibc) > _parts(facts.glibc):
+        has = f"has {facts.glibc}" if facts.glibc else "has none"
+        problem = f"locked for glibc {target.glibc}, its base {facts.name!r} {has}"
+    else:
+        return
+    remedy = "name a base with Python" if facts.python is None else "renew the lock with `dispatch lock`"
+    raise LockError(f"image {name!r}: {problem}", remedy=remedy)
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,252 @@
+"""Carries out a build plan: what is missing is made or pulled, each image once, also across processes.
+
+Owns the order (a base before what stands on it), the lock for each digest, the tags, and the report. One
+image that fails does not stop the others. Refuses to decide what is needed (``plan``) or how (``maker``).
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dispatch._docker import ImageRecord
+from dispatch.environment import DebianImage, ImageRef, LocalId
+from dispatch.errors import DispatchError, ImageError
+from dispatch.image.base import Ground, Prober, debian_ground, pulled
+from dispatch.image.filelock import file_lock
+from dispatch.image.history import SpecHistory
+from dispatch.image.layers import CachedLayerBroken
+from dispatch.image.maker import ImageMaker, Tools
+from dispatch.image.plan import Action, BuildPlan, Generated, ImagePlan, find_image
+from dispatch.image.ports import Say
+from dispatch.image.spec import REPOSITORY
+from dispatch.lock.model import DebianLock
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build came to, by the names that were asked for.
+
+    ``images`` and ``references`` (``dispatch:<tag>``, or the declared reference) hold what is ready,
+    ``failures`` why the rest is not.
+    """
+
+    images: Mapping[str, ImageRef]
+    references: Mapping[str, str]
+    failures: Mapping[str, DispatchError]
+
+    def raise_failures(self) -> None:
+        """Raise if anything failed: the error itself where there is one, else one that lists them."""
+        errors = list(dict.fromkeys(self.failures.values()))
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            remedies = dict.fromkeys(error.remedy for error in errors if error.remedy)
+            lines = [f"{name}: {error.message}" for name, error in self.failures.items()]
+            raise ImageError(f"{len(lines)} images failed\n  " + "\n  ".join(lines), "; ".join(remedies))
+
+
+class Builder:
+    """Builds with ``tools``; layers, compiled packages, probes and locks are kept under ``cache``.
+
+    ``workers`` images are made at a time.
+    """
+
+    def __init__(
+        self, tools: Tools, cache: Path, workers: int = 2, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tools = tools
+        self._cache = cache
+        self._workers = workers
+        self._clock = clock
+        self._history = history_of(cache)
+
+    def build(self, plan: BuildPlan, say: Say) -> BuildReport:
+        """Carry out a plan; ``say`` is called with one line at a time.
+
+        Errors of single images are in the report. An interrupt stops the work in progress, which leaves
+        nothing behind that the next build would trip over.
+        """
+        run = _Run(self._tools, self._cache, self._clock, plan, _one_at_a_time(say))
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="dispatch-image")
+        try:
+            # Bases go first: a worker may wait for a base, which is then already being made or done.
+            for image in sorted(plan.images, key=lambda image: bool(image.base)):
+                run.results[image.key] = pool.submit(run.image, image)
+            outcomes = {key: _outcome(future) for key, future in run.results.items()}
+        except BaseException:
+            run.cancelled.set()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return self._report(plan, outcomes)
+
+    def _report(self, plan: BuildPlan, outcomes: Mapping[str, _Made | DispatchError]) -> BuildReport:
+        images: dict[str, ImageRef] = {}
+        references: dict[str, str] = {}
+        failures: dict[str, DispatchError] = {}
+        for name, key in plan.names.items():
+            outcome = outcomes[key]
+            if isinstance(outcome, DispatchError):
+                failures[name] = outcome
+                continue
+            images[name] = LocalId(outcome.record_id)
+            references[name] = outcome.references[name]
+            for environment in plan.of(name).environments:
+                if outcome.generated is not None and environment.name == name:
+                    self._history.record(environment, outcome.generated.spec)
+        return BuildReport(images, references, failures)
+
+
+def history_of(cache: Path) -> SpecHistory:
+    """Return the history that builds with this cache write."""
+    return SpecHistory(cache / "specs")
+
+
+def prober_of(tools: Tools, cache: Path) -> Prober:
+    """Return the prober that shares its answers with builds with this cache."""
+    return Prober(tools.store, tools.runner, cache / "facts")
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An image that is ready, with the reference each of its names has."""
+
+    record_id: str
+    references: Mapping[str, str]
+    generated: Generated | None
+
+
+class _Run:
+    """One build: the plan while it is carried out."""
+
+    def __init__(
+        self, tools: Tools, cache: Path, clock: Callable[[], float], plan: BuildPlan, say: Say
+    ) -> None:
+        self._tools = tools
+        self._cache = cache
+        self._clock = clock
+        self._say = say
+        self._plans = {image.key: image for image in plan.images}
+        self._prober = prober_of(tools, cache)
+        self.cancelled = threading.Event()
+        self._maker = ImageMaker(tools, cache, self.cancelled.is_set)
+        self.results: dict[str, Future[_Made]] = {}
+
+    def image(self, plan: ImagePlan) -> _Made:
+        """Bring about one image of the plan."""
+        if self.cancelled.is_set():
+            raise ImageError("interrupted")
+        with _disk_errors(self._cache):
+            if isinstance(plan.source, Generated):
+                return self._generated(plan, plan.source)
+            record_id = plan.image.id if plan.image else ""
+            if plan.action is Action.PULL:
+                record_id = pulled(self._tools.store, plan.source.reference, self._say).id
+            return _Made(record_id, plan.tags, None)
+
+    def _generated(self, plan: ImagePlan, generated: Generated) -> _Made:
+        name = generated.environment.name
+        if plan.image is not None:
+            for reference in plan.missing_tags:
+                self._tag(plan.image.id, reference)
+            return _Made(plan.image.id, plan.tags, generated)
+        base = self._base(plan)
+        generated = generated.upon(base) if base is not None else generated
+        tags = {each: generated.spec.reference(each) for each in plan.tags}
+        locks = self._cache / "locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with file_lock(locks / f"{generated.spec.digest}.lock"):
+            record = find_image(self._tools.store, generated.spec, base)
+            if record is None:
+                start = self._clock()
+                self._say(f"{name}: building ({plan.reason})")
+                record = self._make(generated, base, self._say)
+                self._say(f"{name}: built in {self._clock() - start:.1f} s")
+            for reference in sorted(set(tags.values()) - set(record.tags)):
+                self._tag(record.id, reference)
+        return _Made(record.id, tags, generated)
+
+    def _base(self, plan: ImagePlan) -> ImageRecord | None:
+        """Wait for the image below and return it."""
+        if not plan.base:
+            return None
+        names = " = ".join(sorted(self._plans[plan.base].tags))
+        outcome = _outcome(self.results[plan.base])
+        if isinstance(outcome, DispatchError):
+            raise ImageError(f"base {names}: it could not be made: {outcome.message}", outcome.remedy)
+        record = self._tools.store.inspect_image(outcome.record_id)
+        if record is None:
+            raise ImageError(f"base {names}: the engine no longer holds it", remedy="repeat the command")
+        return record
+
+    def _make(self, generated: Generated, base: ImageRecord | None, say: Say) -> ImageRecord:
+        """Make an image; a cached layer that turns out damaged is thrown away and made again."""
+        for _ in generated.spec.layers:
+            try:
+                return self._attempt(generated, base, say)
+            except CachedLayerBroken as error:
+                say(f"{generated.environment.name}: {error} is damaged: making it again")
+        try:
+            return self._attempt(generated, base, say)
+        except CachedLayerBroken as error:
+            raise ImageError(
+                f"the layer cache cannot be relied on: {error} is damaged again",
+                remedy=f"check the disk of {self._cache}",
+            ) from error
+
+    def _attempt(self, generated: Generated, base: ImageRecord | None, say: Say) -> ImageRecord:
+        if base is None or isinstance(generated.environment.declaration, DebianImage):
+            return self._maker.debian(generated, say)
+        return self._maker.pip(generated, base, self._ground(generated, base), say)
+
+    def _ground(self, generated: Generated, base: ImageRecord) -> Ground:
+        below = self._plans[generated.base]
+        name = sorted(below.tags)[0]
+        if isinstance(below.source, Generated) and isinstance(below.source.lock, DebianLock):
+            return debian_ground(name, below.source.lock)
+        return self._prober.of_image(name, base)
+
+    def _tag(self, image_id: str, reference: str) -> None:
+        self._tools.store.tag(image_id, REPOSITORY, reference.partition(":")[2])
+
+
+def _outcome(future: Future[_Made]) -> _Made | DispatchError:
+    """Return what came of an image; an error that is no DispatchError is ours, and goes on."""
+    try:
+        return future.result()
+    except DispatchError as error:
+        return error
+
+
+def _one_at_a_time(say: Say) -> Say:
+    lock = threading.Lock()
+
+    def locked(line: str) -> None:
+        with lock:
+            say(line)
+
+    return locked
+
+
+@contextmanager
+def _disk_errors(cache: Path) -> Iterator[None]:
+    """Turn what the client's disk refuses into an ImageError that names it."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or cache
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ImageError(
+                f"{place}: no room is left on the disk",
+                remedy=f"make room, for instance by removing {cache}: it is only a cache",
+            ) from error
+        raise ImageError(
+            f"{place}: {error.strerror or error}", remedy=f"see that {cache} can be written to"
+        ) from error

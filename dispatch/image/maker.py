@@ -1,0 +1,157 @@
+"""Makes one image that the engine does not hold: its layers, the load, and the check of what came out.
+
+Owns the order of work, chosen so that both ends are busy: the engine unpacks what has been sent while the
+next layer is still being packed, and packages are compiled meanwhile. Refuses to decide whether an image is
+needed, or to do anything twice (``builder`` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dispatch._docker import ImageRecord
+from dispatch.errors import EngineError, ImageError
+from dispatch.image.base import Ground, refuse_misfit
+from dispatch.image.bytecode import BytecodeCache, BytecodeStream, Compiler, Piece
+from dispatch.image.direct import Assembly, OpenLayer
+from dispatch.image.layers import CachedLayerBroken, LayerCache
+from dispatch.image.pip import Tree, normalise
+from dispatch.image.plan import Generated
+from dispatch.image.ports import HelperRunner, ImageStore, Installer, RootfsMaker, Say
+from dispatch.image.recipes import PREFIX, site_packages
+from dispatch.image.spec import EPOCH
+from dispatch.image.staging import staging
+from dispatch.image.tar import FileStream, Stream, TarStream
+from dispatch.lock.model import DebianLock, PipLock
+
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output."""
+
+    store: ImageStore
+    runner: HelperRunner
+    installer: Installer
+    rootfs: RootfsMaker
+    user: str
+
+
+class ImageMaker:
+    """Makes images with ``tools``, keeping layers and compiled packages under ``cache``."""
+
+    def __init__(self, tools: Tools, cache: Path, cancelled: Cancelled) -> None:
+        self._tools = tools
+        self._cache = cache
+        self._layers = LayerCache(cache / "layers")
+        self._cancelled = cancelled
+
+    def debian(self, generated: Generated, say: Say) -> ImageRecord:
+        """Make a base from its lock."""
+        lock = generated.lock
+        assert isinstance(lock, DebianLock)
+        with staging(self._cache / "staging") as work:
+            rootfs = work / "rootfs.tar"
+
+            def make() -> Stream:
+                self._tools.rootfs(generated.environment.name, lock, rootfs, say)
+                return FileStream(rootfs)
+
+            key = generated.spec.layers[0].key()
+            self._layers.write(key, make)
+            return self._load(generated, None, [partial(self._layers.open, key, make)], say)
+
+    def pip(self, generated: Generated, base: ImageRecord, ground: Ground, say: Say) -> ImageRecord:
+        """Make a pip environment on a base that is in the engine."""
+        lock = generated.lock
+        assert isinstance(lock, PipLock)
+        refuse_misfit(generated.environment.name, lock, ground.facts)
+        recipe, *compiled = generated.spec.layers
+        keys = [recipe.key(interpreter=ground.interpreter)]
+        keys += [recipe.key(base=base.id) for recipe in compiled]
+        missing = [key for key in keys if self._layers.find(key) is None]
+        with staging(self._cache / "staging") as work, ThreadPoolExecutor(1) as beside:
+            bench = _Bench()
+            if missing:
+                say(f"{generated.environment.name}: installing {len(lock.pins)} packages")
+                bench.tree = self._install(lock, ground, work)
+            if bench.tree and missing[-1:] == keys[1:]:
+                bench.pieces = beside.submit(self._compile, bench.tree, base, ground, work)
+            makers = [bench.packages, bench.bytecode]
+            layers = [partial(self._layers.open, key, make) for key, make in zip(keys, makers, strict=False)]
+            return self._load(generated, base, layers, say)
+
+    def _install(self, lock: PipLock, ground: Ground, work: Path) -> Tree:
+        """Install a lock into a staging prefix and return what its layer will hold."""
+        prefix = work / "prefix"
+        self._tools.installer.install(lock, prefix, lock.target.python)
+        return normalise(prefix, lock.target.python, ground.interpreter)
+
+    def _compile(self, tree: Tree, base: ImageRecord, ground: Ground, work: Path) -> list[Piece]:
+        """Return the compiled packages of a staged environment."""
+        site = site_packages(ground.facts.python or "")
+        output = work / "bytecode"
+        output.mkdir()
+        sources = work / "prefix" / site[len(PREFIX) + 1 :]
+        tools = self._tools
+        compiler = Compiler(tools.runner, base.id, ground.interpreter, sources, site, tools.user)
+        return BytecodeCache(self._cache / "bytecode", base.id, site).pieces(
+            tree.wheels, EPOCH, compiler, output
+        )
+
+    def _load(
+        self, generated: Generated, base: ImageRecord | None, layers: Sequence[OpenLayer], say: Say
+    ) -> ImageRecord:
+        """Send the image to the engine and return it as the engine holds it."""
+        name = generated.environment.name
+        assembly = Assembly(generated.spec, base, layers)
+        store = self._tools.store
+        say(f"{name}: loading into the engine")
+        try:
+            with closing(self._until_cancelled(assembly.chunks())) as chunks:
+                store.load(chunks)
+        except (ImageError, EngineError) as error:
+            if base is not None and store.inspect_image(base.id) is None:
+                raise ImageError(
+                    f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
+                    remedy="repeat the command",
+                ) from error
+            if "no space left on device" in error.message:
+                raise ImageError(
+                    f"image {name!r}: the engine has no room left on its disk",
+                    remedy="remove images that are not needed (`docker image prune`) and repeat the command",
+                ) from error
+            raise
+        return assembly.check(store.inspect_image(assembly.image_id))
+
+    def _until_cancelled(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+        for chunk in chunks:
+            if self._cancelled():
+                raise ImageError("interrupted")
+            yield chunk
+
+
+@dataclass
+class _Bench:
+    """What the layers of one environment are made from, where they are not all in the cache."""
+
+    tree: Tree | None = None
+    pieces: Future[list[Piece]] | None = None
+
+    def packages(self) -> Stream:
+        """The pip layer."""
+        if self.tree is None:
+            raise CachedLayerBroken("the pip layer vanished from the cache")
+        return TarStream(self.tree.entries, EPOCH)
+
+    def bytecode(self) -> Stream:
+        """The bytecode layer, once all packages are compiled."""
+        if self.pieces is None:
+            raise CachedLayerBroken("the bytecode layer vanished from the cache")
+        return BytecodeStream(self.pieces.result(), EPOCH)

@@ -1,0 +1,258 @@
+"""What building would do, as a value: every distinct image is there, is built or is pulled, and why.
+
+Owns which images are needed and in which order. Refuses to change anything: planning asks the engine what it
+holds, runs no container and builds no base, so a dry run is the plan printed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from dispatch._docker import ImageRecord
+from dispatch.environment import DebianImage, DockerImage, Environment, LocalId, PipImage
+from dispatch.errors import ConfigurationError, did_you_mean
+from dispatch.image.base import base_environment, debian_ground, refuse_misfit
+from dispatch.image.direct import is_image_of
+from dispatch.image.history import SpecHistory
+from dispatch.image.ports import ImageStore, Locks
+from dispatch.image.recipes import debian_spec, pip_spec
+from dispatch.image.spec import DIGEST_LABEL, ImageSpec
+from dispatch.lock.model import DebianLock, PipLock
+
+_PENDING = "pending:"
+
+
+class Action(enum.Enum):
+    """What has to be done for an image."""
+
+    PRESENT = "present"
+    BUILD = "build"
+    PULL = "pull"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An image to be made from a lock. ``base`` is the key of the image below it, ``""`` for none.
+
+    While that base is only a reference that must be pulled, ``spec`` names it instead of its ID; see
+    :meth:`upon`.
+    """
+
+    environment: Environment
+    lock: PipLock | DebianLock
+    spec: ImageSpec
+    base: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the digest is known."""
+        return not self.spec.base.startswith(_PENDING)
+
+    def upon(self, base: ImageRecord) -> Generated:
+        """Return the same with the pulled base's ID in its specification."""
+        return self if self.settled else replace(self, spec=replace(self.spec, base=f"image:{base.id}"))
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """One distinct image: what it is called, what is to be done for it, and why.
+
+    ``key`` is unique in a plan; ``tags`` are all the references it shall have, by name; ``missing_tags``
+    those it does not have yet. ``image`` is set for one that is PRESENT.
+    """
+
+    key: str
+    environments: tuple[Environment, ...]
+    tags: Mapping[str, str]
+    action: Action
+    reason: str
+    source: Generated | DockerImage
+    image: LocalId | None = None
+    missing_tags: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the specification; None for an image not of ours, or until its base is pulled."""
+        generated = self.source if isinstance(self.source, Generated) else None
+        return generated.spec.digest if generated is not None and generated.settled else None
+
+    @property
+    def base(self) -> str:
+        """The key of the image that must be there first, or ``""``."""
+        return self.source.base if isinstance(self.source, Generated) else ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the plan of this image for machines."""
+        return {
+            "names": sorted(self.tags),
+            "references": sorted(set(self.tags.values())),
+            "action": self.action.value,
+            "reason": self.reason,
+            "digest": self.digest,
+            "image": self.image.id if self.image else None,
+            "changes": list(self.changes),
+        }
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """All images, each after the one it stands on. ``names`` are those asked for, with their keys."""
+
+    images: tuple[ImagePlan, ...]
+    names: Mapping[str, str]
+
+    def of(self, name: str) -> ImagePlan:
+        """Return the plan of a name that was asked for; KeyError for another."""
+        key = self.names[name]
+        return next(image for image in self.images if image.key == key)
+
+    @property
+    def to_do(self) -> tuple[ImagePlan, ...]:
+        """The images that are built or pulled."""
+        return tuple(image for image in self.images if image.action is not Action.PRESENT)
+
+    def explain(self, name: str) -> list[str]:
+        """Say of a name what happens to its image, and which inputs changed since it was last built here."""
+        image = self.of(name)
+        return [f"{name}: {image.action.value}: {image.reason}", *(f"  {line}" for line in image.changes)]
+
+    def to_json(self) -> list[dict[str, object]]:
+        """Return the plan for machines."""
+        return [image.to_json() for image in self.images]
+
+
+def plan_images(
+    names: Iterable[str],
+    environments: Mapping[str, Environment],
+    locks: Locks,
+    store: ImageStore,
+    history: SpecHistory | None = None,
+) -> BuildPlan:
+    """Plan the images of ``names``, and of what they stand on where that is needed.
+
+    Raises ConfigurationError for an unknown name or base, LockError for a lock that is missing, stale or made
+    for another base, EngineError where the engine does not answer.
+    """
+    planner = _Planner(environments, locks, store, history)
+    keys = {name: planner.add(planner.environment(name)) for name in dict.fromkeys(names)}
+    return BuildPlan(tuple(planner.images.values()), keys)
+
+
+class _Planner:
+    """Collects images by key while names are added; equal specifications fall together."""
+
+    def __init__(
+        self,
+        environments: Mapping[str, Environment],
+        locks: Locks,
+        store: ImageStore,
+        history: SpecHistory | None,
+    ) -> None:
+        self._environments = environments
+        self._locks = locks
+        self._store = store
+        self._history = history
+        self._debians: dict[str, Generated] = {}
+        self._found: dict[tuple[str, str], ImageRecord | None] = {}
+        self.images: dict[str, ImagePlan] = {}
+
+    def environment(self, name: str) -> Environment:
+        """Return a declared environment."""
+        if name not in self._environments:
+            near = did_you_mean(name, list(self._environments))
+            known = ", ".join(sorted(self._environments)) or "none"
+            raise ConfigurationError(
+                f"image {name!r} is not declared{near}", remedy=f"declare it; known images: {known}"
+            )
+        return self._environments[name]
+
+    def add(self, environment: Environment) -> str:
+        """Plan an environment's image and return its key."""
+        declaration = environment.declaration
+        if isinstance(declaration, DockerImage):
+            return self._add_docker(environment, declaration)
+        if isinstance(declaration, DebianImage):
+            return self._add_generated(self._debian(environment, declaration), None)
+        return self._add_pip(environment, declaration)
+
+    def _add_docker(self, environment: Environment, declaration: DockerImage) -> str:
+        reference = declaration.reference
+        record = self._store.inspect_image(reference)
+        action, reason = (Action.PRESENT, "in the engine") if record else (Action.PULL, "not in the engine")
+        image = LocalId(record.id) if record else None
+        called = self._called(reference, environment)
+        tags = {each.name: reference for each in called}
+        self.images[reference] = ImagePlan(reference, called, tags, action, reason, declaration, image)
+        return reference
+
+    def _called(self, key: str, environment: Environment) -> tuple[Environment, ...]:
+        """Return the environments that have come to one image, this one included."""
+        known = self.images[key].environments if key in self.images else ()
+        return known if environment in known else (*known, environment)
+
+    def _add_pip(self, environment: Environment, declaration: PipImage) -> str:
+        base = base_environment(environment, declaration.base, self._environments)
+        lock = self._locks.pip(environment)
+        below = base.declaration
+        record: ImageRecord | None
+        if isinstance(below, DebianImage):
+            ground = self._debian(base, below)
+            assert isinstance(ground.lock, DebianLock)
+            refuse_misfit(environment.name, lock, debian_ground(base.name, ground.lock).facts)
+            record = self._find(ground.spec, None)
+            identity = f"spec:{ground.spec.digest}"
+        else:
+            assert isinstance(below, DockerImage)
+            record = self._store.inspect_image(below.reference)
+            identity = f"image:{record.id}" if record else _PENDING + below.reference
+        generated = Generated(environment, lock, pip_spec(declaration, lock, identity))
+        if generated.settled and self._find(generated.spec, record) is not None:
+            return self._add_generated(generated, record)
+        return self._add_generated(replace(generated, base=self.add(base)), record)
+
+    def _debian(self, environment: Environment, declaration: DebianImage) -> Generated:
+        if environment.name not in self._debians:
+            lock = self._locks.debian(environment)
+            self._debians[environment.name] = Generated(environment, lock, debian_spec(declaration, lock))
+        return self._debians[environment.name]
+
+    def _find(self, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:
+        key = (spec.digest, base.id if base is not None else "")
+        if key not in self._found:
+            self._found[key] = find_image(self._store, spec, base)
+        return self._found[key]
+
+    def _add_generated(self, generated: Generated, base: ImageRecord | None) -> str:
+        key = generated.spec.digest
+        called = self._called(key, generated.environment)
+        tags = {
+            each.name: generated.spec.reference(each.name) if generated.settled else "" for each in called
+        }
+        record = self._find(generated.spec, base) if generated.settled else None
+        changes = tuple(self._history.changes(generated.environment, generated.spec)) if self._history else ()
+        if record is not None:
+            missing = tuple(sorted(set(tags.values()) - set(record.tags)))
+            image = LocalId(record.id)
+            plan = ImagePlan(key, called, tags, Action.PRESENT, "in the engine", generated, image, missing)
+        else:
+            reason = self._reason(generated, bool(changes))
+            missing = tuple(sorted(set(tags.values())))
+            plan = ImagePlan(key, called, tags, Action.BUILD, reason, generated, None, missing, changes)
+        self.images[key] = plan
+        return key
+
+    def _reason(self, generated: Generated, changed: bool) -> str:
+        if not generated.settled:
+            return f"digest unknown until {generated.base} is pulled"
+        if changed:
+            return "its inputs changed"
+        return f"no image in the engine has the digest {generated.spec.digest[:16]}"
+
+
+def find_image(store: ImageStore, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:
+    """Return the engine's image of a specification, if it is that very image (see ``direct.is_image_of``)."""
+    record = store.find_image(DIGEST_LABEL, spec.digest)
+    return record if record is not None and is_image_of(record, spec, base) else None

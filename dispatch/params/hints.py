@@ -1,0 +1,97 @@
+"""What annotations mean. ``typing`` is not imported, but looked at where the user's code has imported it."""
+
+from __future__ import annotations
+
+import sys
+
+from dispatch.params.references import ArgumentError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def read(annotation: Any, namespace: dict[str, Any], at: str) -> Any:
+    """Return what an annotation means: texts evaluated where they were written, wrappers taken off.
+
+    Raises ArgumentError for ``at`` if a text cannot be evaluated.
+    """
+    while True:
+        text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
+        if text is not None:
+            annotation = _evaluate(text, namespace, at)
+        elif hasattr(annotation, "__metadata__"):  # Annotated
+            annotation = annotation.__origin__
+        elif hasattr(annotation, "__supertype__"):  # NewType
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":
+            annotation = annotation.__value__
+        else:
+            return type(None) if annotation is None else annotation
+
+
+def _evaluate(text: str, namespace: dict[str, Any], at: str) -> Any:
+    try:
+        return eval(text, namespace)
+    except Exception as error:
+        remedy = "import its names at run time, into the module itself"
+        if sys.version_info < (3, 10) and "|" in text:
+            remedy = "this Python has no '|' between types: write Union or Optional"
+        fact = f"its annotation {text!r} cannot be read: {type(error).__name__}: {error}"
+        raise ArgumentError(at, fact, remedy) from None
+
+
+def is_anything(annotation: Any) -> bool:
+    """Whether an annotation excludes nothing that we could check."""
+    typing = sys.modules.get("typing")
+    if annotation is object:
+        return True
+    return typing is not None and (annotation is typing.Any or isinstance(annotation, typing.TypeVar))
+
+
+def is_union(annotation: Any) -> bool:
+    """Whether an annotation is ``Union[…]``, ``Optional[…]`` or ``X | Y``."""
+    typing = sys.modules.get("typing")
+    if type(annotation).__name__ == "UnionType":
+        return True
+    return typing is not None and getattr(annotation, "__origin__", None) is typing.Union
+
+
+def is_literal(annotation: Any) -> bool:
+    """Whether an annotation is ``Literal[…]``."""
+    typing = sys.modules.get("typing")
+    return typing is not None and getattr(annotation, "__origin__", None) is typing.Literal
+
+
+def is_instance(value: Any, cls: type) -> bool:
+    """``isinstance``, where a typed dict takes any dict, and a protocol that cannot tell takes anything."""
+    try:
+        return isinstance(value, cls)
+    except TypeError:
+        return isinstance(value, dict) or not hasattr(cls, "__total__")
+
+
+def members_of_enum(annotation: Any) -> dict[str, Any] | None:
+    """Return the members of an enum by name, or None for what is no enum."""
+    enum = sys.modules.get("enum")
+    if enum is None or not isinstance(annotation, type) or not issubclass(annotation, enum.Enum):
+        return None
+    return dict(getattr(annotation, "__members__"))  # noqa: B009 - of an enum, which mypy cannot see
+
+
+def is_path(annotation: Any) -> bool:
+    """Whether an annotation is one of the classes of paths."""
+    pathlib = sys.modules.get("pathlib")
+    return pathlib is not None and isinstance(annotation, type) and issubclass(annotation, pathlib.PurePath)
+
+
+def type_text(annotation: Any) -> str:
+    """Return an annotation as its author would write it."""
+    if annotation is type(None):
+        return "None"
+    if is_union(annotation):
+        return " | ".join(type_text(member) for member in annotation.__args__)
+    if isinstance(annotation, type) and not hasattr(annotation, "__origin__"):
+        members = members_of_enum(annotation)
+        return f"{annotation.__name__} (one of {', '.join(members)})" if members else annotation.__name__
+    return str(annotation).replace("typing.", "")

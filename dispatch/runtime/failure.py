@@ -1,0 +1,64 @@
+"""What an exception was, for people and for records: type, message, and the user's part of the traceback."""
+
+# pathlib takes longer to import than all of the runtime.
+# ruff: noqa: PTH100, PTH120
+
+from __future__ import annotations
+
+import os
+
+from dispatch.errors import DispatchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+# A message may hold a whole array. The end of a traceback is the part that tells, the beginning of a message.
+MESSAGE_LIMIT = 10_000
+TRACEBACK_LIMIT = 200_000
+
+_RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def record(error: BaseException) -> dict[str, str]:
+    """Return ``type``, ``message`` and ``traceback`` as ``outcome.json`` holds them."""
+    kind = type(error)
+    known = kind.__module__ == "builtins" or isinstance(error, DispatchError)
+    name = kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
+    return {
+        "type": name,
+        "message": message(error)[:MESSAGE_LIMIT],
+        "traceback": _traceback(error, name)[-TRACEBACK_LIMIT:],
+    }
+
+
+def message(error: BaseException) -> str:
+    """Return what the exception says; our own errors say their remedy, too."""
+    try:
+        text = str(error)
+    except Exception as fault:
+        # A user's __str__ may raise anything.
+        return f"(its message cannot be told: {type(fault).__name__})"
+    remedy = error.remedy if isinstance(error, DispatchError) else ""
+    return f"{text}; {remedy}" if remedy else text
+
+
+def _traceback(error: BaseException, name: str) -> str:
+    """Format the exception without the runtime's frames; of an error of ours, the message alone."""
+    trace = _users_part(error.__traceback__)
+    if trace is None and isinstance(error, DispatchError):
+        return f"{name}: {message(error)}\n"
+    try:
+        import traceback
+
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:
+        # Whatever the exception's class does, its name must be recorded.
+        return f"{name}: {message(error)}\n"
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """Skip the frames of the runtime that lead to the user's first one."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((_RUNTIME, "<frozen importlib")):
+        trace = trace.tb_next
+    return trace

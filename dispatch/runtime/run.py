@@ -1,0 +1,253 @@
+"""Runs one step in its container, from ``job.json`` to ``outcome.json``. Owns the process and how it ends.
+
+The order at the end: write the result, run exit handlers, flush, rename the outcome into its place, leave.
+Threads that the step left running are not waited for.
+"""
+
+# pathlib takes longer to import than all of the runtime.
+# ruff: noqa: PTH103, PTH118, PTH123
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import sys
+import time
+
+from dispatch.errors import ConfigurationError, StepError
+from dispatch.formats import read_result
+from dispatch.params import bind_arguments
+from dispatch.runtime import failure, outcome
+from dispatch.runtime.imports import open_source
+from dispatch.runtime.outcome import OutcomeState
+from dispatch.step import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, NoReturn
+
+FAILED = 1
+CANCELLED = 128 + signal.SIGTERM
+
+
+class Cancelled(BaseException):
+    """The engine asked the step to stop. No Exception, so that ``except Exception`` lets it pass."""
+
+
+class Stop:
+    """Turns TERM into :class:`Cancelled` in the step's own process, once.
+
+    A process that the step forked inherits the handler; there TERM does what it does to any program, or a
+    pool of workers could not be ended quietly.
+    """
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self.asked = False
+
+    def __call__(self, number: int, frame: object) -> None:  # noqa: ARG002
+        """Handle the signal."""
+        if os.getpid() != self.owner:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        elif not self.asked:
+            self.asked = True
+            raise Cancelled
+
+
+class Verdict:
+    """How the step ended: its state, its own exit code, and the exception if there was one."""
+
+    def __init__(self, state: OutcomeState, exit_code: int, exception: dict[str, str] | None = None) -> None:
+        self.state = state
+        self.exit_code = exit_code
+        self.exception = exception
+
+
+def main(job_file: str) -> NoReturn:
+    """Run the step of ``job_file`` and end the process."""
+    started = time.time()
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop)
+    with open(job_file, encoding="utf-8") as file:
+        job = json.load(file)
+    verdict = _judge(stop, lambda: _run(job, stop))
+    _leave(job["output"], started, verdict, stop)
+
+
+def _judge(stop: Stop, run: Callable[[], None]) -> Verdict:
+    """Run, and say how it ended, telling a failure's traceback on stderr."""
+    error: BaseException | None = None
+    try:
+        run()
+    except BaseException as caught:
+        # Whatever it is, an outcome must be left.
+        error = caught
+    if os.getpid() != stop.owner:
+        _leave_fork(error)
+    if stop.asked or isinstance(error, Cancelled):
+        return Verdict(OutcomeState.CANCELLED, CANCELLED)
+    if error is None:
+        return Verdict(OutcomeState.COMPLETED, 0)
+    if isinstance(error, SystemExit):
+        return _exited(error)
+    recorded = failure.record(error)
+    _tell(recorded["traceback"])
+    return Verdict(OutcomeState.FAILED, FAILED, recorded)
+
+
+def _exited(error: SystemExit) -> Verdict:
+    """A step that calls sys.exit has failed whatever the code: there is no result."""
+    code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    fault = StepError(
+        f"the step called sys.exit({error.code!r}) and so has no result", "return the result from run()"
+    )
+    recorded = {**failure.record(fault.with_traceback(error.__traceback__)), "type": "SystemExit"}
+    _tell(recorded["traceback"])
+    return Verdict(OutcomeState.FAILED, code, recorded)
+
+
+def _run(job: Mapping[str, Any], stop: Stop) -> None:
+    """Make the step, give it its arguments, and write what it returns."""
+    if job["contract"] != outcome.CONTRACT:
+        raise ConfigurationError(f"job: contract {job['contract']!r} is not known")
+    result = os.path.join(job["output"], "result")
+    os.makedirs(result, exist_ok=True)
+    open_source(job["paths"])
+    step = _step(job)
+    step.format.ensure_available()
+    arguments = bind_arguments(
+        step.run, job["arguments"], substitute=Inputs(job["inputs"]), step=job["step"]["name"]
+    )
+    step.kwargs = arguments
+    value = step.run(**arguments)
+    if os.getpid() != stop.owner:
+        _leave_fork(None)
+    if stop.asked:
+        # The step swallowed the request and came to an end of its own: what it returns may be half a result.
+        raise Cancelled
+    step.format.write(value, result)
+
+
+def _step(job: Mapping[str, Any]) -> Step:
+    """Import the module that defines the step, and only that, and make the step without arguments."""
+    declared = job["step"]
+    cls = _class(declared["module"], declared["qualname"], declared["type"])
+    if declared["version"] != cls.VERSION:
+        raise ConfigurationError(
+            f"step {declared['name']!r}: VERSION is {cls.VERSION!r} here, but was "
+            f"{declared['version']!r} when the step was described",
+            "let VERSION not depend on where the module is imported",
+        )
+    return cls(
+        step_name=declared["name"],
+        step_format=declared["format"],
+        step_unique_id_override=declared["id"],
+        step_work_dir=job["work"],
+    )
+
+
+def _class(module: str, qualname: str, type_name: str) -> type[Step]:
+    # Not importlib.import_module: its frames would stand in the traceback of a module that does not import.
+    __import__(module)
+    found: Any = sys.modules[module]
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type) and issubclass(found, Step):
+        return found
+    # A class made inside a function is reached through its registered name only.
+    made = Step.by_name(type_name)
+    if not isinstance(made, type):
+        raise ConfigurationError(f"step type {type_name!r}: is not a class", "register the class itself")
+    return made
+
+
+class Inputs:
+    """Gives the results of dependencies, each loaded once, when first asked for."""
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places = places
+        self._loaded: dict[str, Any] = {}
+
+    def __call__(self, reference: Any) -> Any:
+        """Return the result that ``reference`` means, or the item of it that its key names."""
+        name = reference.name
+        if name not in self._loaded:
+            # The client decided what is trusted before it mounted this; in here there is no one to ask.
+            self._loaded[name] = read_result(self._places[name], trust_pickle=True)
+        value = self._loaded[name]
+        if reference.key is None:
+            return value
+        try:
+            return value[reference.key]
+        except (LookupError, TypeError) as error:
+            raise ConfigurationError(
+                f"the result of step {name!r}, a {type(value).__name__}, has no item {reference.key!r}",
+                "mend `key:` in the reference",
+            ) from error
+
+
+def _leave(output: str, started: float, verdict: Verdict, stop: Stop) -> NoReturn:
+    """End the process: exit handlers, flush, outcome, in this order."""
+    _run_exit_handlers()
+    _flush()
+    # From here on the verdict stands, whatever is asked.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if stop.asked:
+        verdict = Verdict(OutcomeState.CANCELLED, CANCELLED)
+    try:
+        outcome.write(output, verdict.state, started, verdict.exit_code, verdict.exception)
+    except OSError as error:
+        _tell(f"dispatch: the outcome cannot be written: {error}\n")
+        os._exit(FAILED)
+    os._exit(_exit_code(verdict))
+
+
+def _exit_code(verdict: Verdict) -> int:
+    """The process's own code: a step's ``sys.exit(0)`` must not look like success."""
+    if verdict.state is OutcomeState.FAILED:
+        return FAILED
+    return verdict.exit_code
+
+
+def _leave_fork(error: BaseException | None) -> NoReturn:
+    """End a process that the step forked and that came back up to here: the outcome is not its to write."""
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        code = FAILED
+        _tell(failure.record(error)["traceback"])
+    _flush()
+    os._exit(code & 0xFF)
+
+
+def _run_exit_handlers() -> None:
+    try:
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        # As in any Python, a handler's failure is told, and changes nothing.
+        _tell(failure.record(error)["traceback"])
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            # The step may have closed it, or put anything in its place.
+            continue
+
+
+def _tell(text: str) -> None:
+    """Write to the container's stderr itself, whatever the step did to ``sys.stderr``."""
+    _flush()
+    rest = text.encode("utf-8", "backslashreplace")
+    try:
+        while rest:
+            rest = rest[os.write(2, rest) :]
+    except OSError:
+        return

@@ -1,0 +1,303 @@
+"""A workspace in a local directory, which may be on a network drive that several machines see.
+
+Owns nothing on disk itself: ``layout`` knows the places, ``attempts`` the states of steps, ``runs`` the runs
+and ``cache`` the results. It refuses a directory that holds anything else, and what a newer version wrote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dispatch.errors import ConfigurationError, StepStateError
+from dispatch.info import Run
+from dispatch.location import HostPath
+from dispatch.workspace import records
+from dispatch.workspace.attempts import Attempts, Ports
+from dispatch.workspace.base import Attempt, Workspace
+from dispatch.workspace.cache import LocalStepCache
+from dispatch.workspace.layout import Layout
+from dispatch.workspace.names import invent, is_name, is_unique_id
+from dispatch.workspace.runs import RunRecord, Runs
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from urllib.parse import ParseResult
+
+    from dispatch.formats import Format
+    from dispatch.info import AttemptFacts, StepInfo, StepRecord
+    from dispatch.step import Step
+    from dispatch.workspace.base import StepLike
+
+T = TypeVar("T")
+
+
+@Workspace.register("local")
+class LocalWorkspace(Workspace):
+    """Keeps everything in the directory ``dir``, which is made when something is first stored.
+
+    A relative ``dir`` is taken from the working directory once, now. ``trusted`` allows pickled results of
+    other accounts to be loaded. ``ports`` is for tests.
+    """
+
+    def __init__(
+        self, dir: str | os.PathLike[str], trusted: bool = False, ports: Ports | None = None
+    ) -> None:
+        self.dir = Path(os.path.abspath(dir))  # noqa: PTH100
+        self._ports = ports or Ports()
+        self._layout = Layout(self.dir, self._ports.disk)
+        self._attempts = Attempts(self._layout, self._ports)
+        self._runs = Runs(self._layout.runs, self._layout.latest, self._ports.disk)
+        self._cache = LocalStepCache(self._layout, self._attempts, self._ports, trusted)
+        self._here: dict[str, tuple[Attempt, datetime]] = {}
+
+    @classmethod
+    def from_path(cls, path: str) -> LocalWorkspace:
+        """Make a workspace from a plain path."""
+        return cls(path)
+
+    @classmethod
+    def from_parsed_url(cls, parsed_url: ParseResult) -> LocalWorkspace:
+        """Make a workspace from ``local:///absolute`` or ``local://relative``."""
+        from urllib.parse import unquote
+
+        path = unquote(parsed_url.netloc + parsed_url.path)
+        if not path or parsed_url.query or parsed_url.fragment:
+            raise ConfigurationError(
+                f"workspace {parsed_url.geturl()!r}: is not the URL of a directory",
+                "write local:///path (with ? and # as %3F and %23), or the plain path",
+            )
+        return cls(path)
+
+    @property
+    def url(self) -> str:
+        """The URL: ``local://`` and the absolute path, quoted."""
+        from urllib.parse import quote
+
+        return f"local://{quote(os.fsencode(self.dir))}"
+
+    @property
+    def step_cache(self) -> LocalStepCache:
+        """The results."""
+        return self._cache
+
+    # What a user's program calls
+
+    def step_info(self, step_or_unique_id: str | StepLike) -> StepInfo:
+        """Return what is known of a step. KeyError for a unique id of which nothing is known."""
+        self._layout.check()
+        if not isinstance(step_or_unique_id, str):
+            record = records.record_of(step_or_unique_id)
+            return records.info(record, self._attempts.standing(record.unique_id))
+        if not is_unique_id(step_or_unique_id):
+            raise KeyError(step_or_unique_id)
+        standing = self._attempts.standing(step_or_unique_id)
+        known = records.record_in(standing) or self._stored(step_or_unique_id)
+        if known is None:
+            raise KeyError(step_or_unique_id)
+        return records.info(known, standing)
+
+    def step_starting(self, step: StepLike) -> None:
+        """Note that a step starts in this process. StepStateError if it runs elsewhere or has a result."""
+        record = records.record_of(step)
+        if record.cacheable:
+            self._here[record.unique_id] = (self.claim(record, ""), self._ports.now())
+
+    def step_finished(self, step: Step, result: T) -> T:
+        """Store the result of a step that was starting here, and return what to use in its place."""
+        record = records.record_of(step)
+        if not record.cacheable:
+            return result
+        attempt, started = self._started(record.unique_id)
+        format = step.format
+        try:
+            self._ports.disk.make_dir(attempt.result)
+            format.write(result, attempt.result)
+            facts = records.facts_of_process(started, self._ports.now())
+            self.commit(attempt, record, facts, format)
+        except BaseException as error:
+            self.step_failed(step, error)
+            raise
+        del self._here[record.unique_id]
+        if hasattr(result, "__next__"):
+            stored: T = self._cache[step]
+            return stored
+        return result
+
+    def step_failed(self, step: StepLike, e: BaseException) -> None:
+        """Note that a step that was starting here failed. StepStateError if it was not."""
+        record = records.record_of(step)
+        if record.cacheable:
+            attempt, started = self._started(record.unique_id)
+            self.fail(attempt, record, records.facts_of_process(started, self._ports.now(), e))
+            del self._here[record.unique_id]
+
+    def register_run(
+        self,
+        targets: Iterable[StepLike],
+        name: str | None = None,
+        *,
+        jobs: Iterable[StepLike] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Store a new run of ``targets`` and return it; see :meth:`Workspace.register_run`."""
+        if name is not None and not is_name(name):
+            raise ValueError(f"run name {name!r}: use up to 100 of A-Z a-z 0-9 _ . -, not led by . or -")
+        wanted = records.by_name(targets)
+        others = {step: record for step, record in records.by_name(jobs).items() if step not in wanted}
+        self._layout.prepare()
+        for record in {**others, **wanted}.values():
+            self._store(record)
+        draft = RunRecord(
+            name=name or invent(self._ports.below),
+            start_date=self._ports.now(),
+            targets={step: record.unique_id for step, record in wanted.items()},
+            jobs={step: record.unique_id for step, record in others.items()},
+            facts=facts or {},
+        )
+        while not self._runs.add(draft):
+            if name is not None:
+                raise ValueError(f"run {name!r}: there is one of that name in {self.dir}")
+            draft = replace(draft, name=invent(self._ports.below))
+        return self._run(draft)
+
+    def finish_run(self, name: str, state: str, facts: Mapping[str, Any] | None = None) -> None:
+        """Note that a run ended now, and how; see :meth:`Workspace.finish_run`."""
+        run = self.run_record(name)
+        known = {**run.facts, **(facts or {})}
+        self._runs.put(replace(run, state=state, ended=self._ports.now(), facts=known))
+
+    def registered_run(self, name: str) -> Run:
+        """Return a run. KeyError where there is none of that name."""
+        self._layout.check()
+        return self._run(self._runs.get(name))
+
+    def registered_runs(self) -> dict[str, Run]:
+        """Return all runs by name, oldest first. One file a run is read; steps are looked up when used."""
+        self._layout.check()
+        return {record.name: self._run(record) for record in self._runs.all()}
+
+    def latest_run(self) -> str | None:
+        """Return the name of the run that was registered last, or None where there is none."""
+        self._layout.check()
+        return self._runs.latest()
+
+    def run_record(self, name: str) -> RunRecord:
+        """Return all that is stored of a run. KeyError where there is none of that name."""
+        self._layout.check()
+        return self._runs.get(name)
+
+    def step_of_run(self, run_name: str, step_name: str) -> StepRecord:
+        """Return the record of a run's step, target or job. KeyError where there is no such run or step."""
+        run = self.run_record(run_name)
+        unique_id = {**run.jobs, **run.targets}[step_name]
+        record = self._stored(unique_id)
+        if record is None:
+            raise KeyError(step_name)
+        return record
+
+    def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
+        """Return a context in which log records are appended to the run's ``.out.log``."""
+        return _captured(self._runs.log(name))
+
+    def work_dir(self, step: StepLike) -> Path:
+        """Return the directory that the step keeps between attempts."""
+        return self.work_location(records.record_of(step)).path
+
+    # What the dispatcher calls
+
+    def claim(self, record: StepRecord, run: str) -> Attempt:
+        """Begin an attempt at a step for a run; see :meth:`Workspace.claim`."""
+        self._layout.prepare()
+        self._store(record)
+        return self._attempts.claim(record, run)
+
+    def commit(
+        self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
+    ) -> StepInfo:
+        """Make the attempt's result the step's, durably and at once; see :meth:`Workspace.commit`."""
+        self._attempts.commit(attempt, record, facts.to_json(), records.format_facts(format))
+        return self.step_info(record)
+
+    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
+        """Record the end of an attempt that has no result."""
+        self._attempts.end(attempt, facts.to_json())
+        return self.step_info(record)
+
+    def renew(self) -> tuple[Attempt, ...]:
+        """Tell others that we are alive; see :meth:`Workspace.renew`."""
+        return self._attempts.renew()
+
+    def locate(self, unique_id: str) -> HostPath | None:
+        """Return the directory with a step's result files, or None where it has none."""
+        self._layout.check()
+        if self._attempts.has_result(unique_id):
+            return HostPath(self._layout.cache(unique_id) / "result")
+        directory = self._attempts.standing(unique_id).directory
+        return HostPath(directory / "result") if directory else None
+
+    def completed(self, unique_ids: Iterable[str]) -> set[str]:
+        """Return those of the steps that have a result to be used again: a look at one file each."""
+        self._layout.check()
+        return {unique_id for unique_id in unique_ids if self._attempts.has_result(unique_id)}
+
+    def work_location(self, record: StepRecord) -> HostPath:
+        """Return the directory that the step keeps between attempts, made where missing."""
+        self._layout.prepare()
+        directory = self._layout.work(record.unique_id)
+        self._ports.disk.make_dir(directory)
+        return HostPath(directory)
+
+    def log_path(self, unique_id: str) -> Path | None:
+        """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
+        self._layout.check()
+        return self._attempts.log(unique_id)
+
+    def _started(self, unique_id: str) -> tuple[Attempt, datetime]:
+        if unique_id not in self._here:
+            raise StepStateError(
+                f"step {unique_id}: was not starting in this process", "call step_starting first"
+            )
+        return self._here[unique_id]
+
+    def _run(self, record: RunRecord) -> Run:
+        return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
+
+    def _store(self, record: StepRecord) -> None:
+        """Keep a step's record, so that its unique id alone tells what it is; the latest name wins."""
+        if not is_unique_id(record.unique_id):
+            raise ConfigurationError(f"step {record.unique_id!r}: cannot be a unique id")
+        path = self._layout.step(record.unique_id)
+        data = records.to_bytes(record)
+        try:
+            same = path.read_bytes() == data
+        except FileNotFoundError:
+            same = False
+        if not same:
+            self._ports.disk.write(path, data)
+
+    def _stored(self, unique_id: str) -> StepRecord | None:
+        try:
+            return records.from_bytes(self._layout.step(unique_id).read_bytes())
+        except FileNotFoundError:
+            return None
+
+
+@contextlib.contextmanager
+def _captured(path: Path) -> Iterator[None]:
+    import logging
+
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,7 @@
+"""The public face of the workspaces: their classes, under the names that users know."""
+
+from __future__ import annotations
+
+from dispatch.workspace.local import LocalWorkspace
+
+__all__ = ["LocalWorkspace"]

@@ -1,0 +1,46 @@
+"""What tests of a real engine share: its address, the door to it, and an image without a registry."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatch._docker import Address, Door, ImageRecord, engine_address
+from dispatch.testing.busybox import REFERENCE, busybox_archive
+
+BUSYBOX = Path("/bin/busybox")
+
+pytest.register_assert_rewrite("dispatch.testing.contracts_engine")
+
+
+@pytest.fixture(scope="session")
+def address() -> Address:
+    """The address of the engine that tests use: the user's own."""
+    return engine_address(os.environ)
+
+
+@pytest.fixture(scope="session")
+def door(address: Address) -> Iterator[Door]:
+    """The door to a Docker Engine that answers."""
+    door = Door(address)
+    door.ping()
+    yield door
+    door.close()
+
+
+@pytest.fixture(scope="session")
+def busybox_image(door: Door) -> ImageRecord:
+    """An image of Debian's busybox-static, kept in the engine under one name for later sessions."""
+    if not BUSYBOX.exists():
+        pytest.fail(f"{BUSYBOX} is missing: install it with `apt-get install busybox-static`", pytrace=False)
+    listed = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True)
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    door.load([busybox_archive(BUSYBOX.read_bytes(), listed.stdout.split(), architecture)])
+    record = door.inspect_image(REFERENCE)
+    assert record is not None
+    return record

@@ -1,0 +1,108 @@
+"""The engines against the contract of ``dispatch.engine.base``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatch._docker import Door, ImageRecord
+from dispatch.engine.base import Engine, JobSpec, Mount, Network, Reason
+from dispatch.engine.docker import DockerEngine
+from dispatch.environment import LocalId
+from dispatch.location import HostPath
+from dispatch.testing.contracts_engine import FAILURE, GREETING, Behaviour, EngineContract, EngineLab
+from dispatch.testing.engine import FakeEngine, Outcome
+
+COMMANDS = {
+    Behaviour.GREETS: "echo hello",
+    Behaviour.FAILS: f"echo hello; exit {FAILURE}",
+    Behaviour.HANGS: "trap 'exit 143' TERM; sleep 3600 & wait",
+    Behaviour.STUBBORN: "trap '' TERM; sleep 3600",
+    Behaviour.NO_IMAGE: "true",
+}
+OUTCOMES = {
+    Behaviour.GREETS: Outcome(log=GREETING),
+    Behaviour.FAILS: Outcome(exit_code=FAILURE, log=GREETING),
+    Behaviour.HANGS: Outcome(holds=True),
+    Behaviour.STUBBORN: Outcome(holds=True, stubborn=True),
+    Behaviour.NO_IMAGE: Outcome(exit_code=None, reason=Reason.IMAGE, message="no such image"),
+}
+
+
+def _job(directory: Path, key: str, behaviour: Behaviour, image: str) -> JobSpec:
+    attempt = directory / key
+    output = attempt / "output"
+    output.mkdir(parents=True, exist_ok=True)
+    return JobSpec(
+        key=key,
+        run="contract",
+        step=behaviour.name.lower(),
+        attempt=1,
+        image=LocalId(image if behaviour is not Behaviour.NO_IMAGE else f"sha256:{'0' * 64}"),
+        command=("/bin/sh", "-c", COMMANDS[behaviour]),
+        attempt_dir=attempt,
+        mounts=(Mount(HostPath(output), "/dispatch/output", read_only=False),),
+        working_dir="/",
+        network=Network.NONE,
+    )
+
+
+class _FakeLab:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.engine: Engine = FakeEngine(lambda job: OUTCOMES[Behaviour[job.step.upper()]])
+
+    def job(self, key: str, behaviour: Behaviour) -> JobSpec:
+        return _job(self._directory, key, behaviour, "fake")
+
+    def again(self) -> Engine:
+        return self.engine
+
+
+class _DockerLab:
+    """Runs of the contract are told apart by the test's directory: tests may share an engine."""
+
+    def __init__(self, directory: Path, door: Door, image: ImageRecord) -> None:
+        self._directory = directory
+        self._door = door
+        self._image = image
+        self._engines: list[DockerEngine] = []
+        self.engine: Engine = self.again()
+
+    def job(self, key: str, behaviour: Behaviour) -> JobSpec:
+        return _job(self._directory, key, behaviour, self._image.id)
+
+    def again(self) -> Engine:
+        engine = DockerEngine(self._door, uid=os.geteuid(), gid=os.getegid())
+        self._engines.append(engine)
+        return engine
+
+    def clean(self) -> None:
+        for engine in self._engines:
+            engine.close()
+        for handle in DockerEngine(self._door, uid=0, gid=0).find("contract"):
+            self._door.containers.remove(handle.engine_id)
+
+
+class TestFakeEngine(EngineContract):
+    """The fake keeps to the contract, so what is tested with it holds for the others."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path) -> EngineLab:
+        """A fake engine whose script knows the contract's behaviours."""
+        return _FakeLab(tmp_path)
+
+
+@pytest.mark.engine
+class TestDockerEngine(EngineContract):
+    """A Docker Engine keeps to the contract."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path, door: Door, busybox_image: ImageRecord) -> Iterator[EngineLab]:
+        """The user's own engine with jobs in busybox."""
+        lab = _DockerLab(tmp_path, door, busybox_image)
+        yield lab
+        lab.clean()

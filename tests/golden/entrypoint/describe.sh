@@ -1,0 +1,78 @@
+#!/bin/sh
+# shellcheck disable=SC2016,SC2317  # values stay as they are; what a trap calls is reached
+# Made by dispatch for one container. Its values are the assignments that follow; the rest never changes.
+# All names carry a prefix: assigning to one that the environment holds would change it for the step.
+dispatch_workdir='/src'
+dispatch_output='/dispatch/output'
+# Empty: the first of python3 and python on the PATH.
+dispatch_interpreter=''
+dispatch_runtime='/dispatch/runtime'
+dispatch_job='/dispatch/job'
+
+set -eu
+# A step must never wait for somebody to type.
+exec </dev/null
+
+dispatch_phase=start
+dispatch_started=null
+
+say() {
+    printf 'dispatch: %s\n' "$1" >&2
+}
+
+enter() {
+    dispatch_phase=$1
+    say "phase $dispatch_phase"
+}
+
+# now: the time as JSON; null where the image has no `date`.
+now() {
+    if dispatch_stamp=$(date -u +%Y-%m-%dT%H:%M:%SZ 2>/dev/null); then
+        printf '"%s"' "$dispatch_stamp"
+    else
+        printf 'null'
+    fi
+}
+
+# outcome STATE CODE: written under another name and renamed, so that it is complete or absent. Only fixed words,
+# numbers and times go in, so nothing needs the escapes of JSON.
+outcome() {
+    dispatch_ended=$(now)
+    printf '{"contract": 1, "phase": "%s", "state": "%s", "started": %s, "ended": %s, "exit_code": %s, ' \
+        "$dispatch_phase" "$1" "$dispatch_started" "$dispatch_ended" "$2" >"$dispatch_output/outcome.json.part"
+    printf '"exception": null, "interpreter": null}\n' >>"$dispatch_output/outcome.json.part"
+    mv -f "$dispatch_output/outcome.json.part" "$dispatch_output/outcome.json"
+}
+
+# refuse CODE MESSAGE: a phase before the step failed.
+refuse() {
+    say "$2"
+    outcome failed "$1" || :
+    exit "$1"
+}
+
+trap 'outcome cancelled 143 || :; exit 143' TERM
+
+enter source
+[ -d "$dispatch_workdir" ] || refuse 64 "the working directory $dispatch_workdir is not in the source"
+cd -- "$dispatch_workdir" || refuse 64 "the working directory $dispatch_workdir cannot be entered"
+
+enter run
+for dispatch_directory in "${HOME:-}" "${TMPDIR:-}" "${XDG_CACHE_HOME:-}" "${DISPATCH_OUTPUT_DIR:-}"; do
+    # The builtin is asked first: it costs nothing, starting mkdir does.
+    [ -z "$dispatch_directory" ] || [ -d "$dispatch_directory" ] || mkdir -p -- "$dispatch_directory"
+done
+
+if [ -z "$dispatch_interpreter" ]; then
+    if command -v python3 >/dev/null; then
+        dispatch_interpreter=python3
+    elif command -v python >/dev/null; then
+        dispatch_interpreter=python
+    else
+        refuse 65 "the image has no Python: neither python3 nor python is on the PATH"
+    fi
+elif ! command -v "$dispatch_interpreter" >/dev/null; then
+    refuse 65 "the image has no Python at $dispatch_interpreter"
+fi
+# Whether it is new enough is asked by main.py: starting it twice would cost every step another start of Python.
+exec "$dispatch_interpreter" "$dispatch_runtime/main.py" describe "$dispatch_job/request.json" "$dispatch_output/answer.json"
