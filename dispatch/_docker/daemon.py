@@ -172,7 +172,8 @@ class EngineSetup:
     def _await(self, pid: int | None) -> str:
         deadline = self._machine.monotonic() + START_LIMIT
         while True:
-            with contextlib.suppress(EngineAbsentError):
+            # It listens before it answers: after a crash it first ends the containers that outlived it.
+            with contextlib.suppress(EngineError):
                 return self._answering()
             died = pid is not None and self._machine.start_time(pid) is None
             if died or self._machine.monotonic() >= deadline:

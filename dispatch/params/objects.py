@@ -74,10 +74,11 @@ class Params:
 
     @classmethod
     def __dispatch_convert__(cls, converter: Converter, value: Any, _: tuple[Any, ...], at: str) -> Any:
-        if not isinstance(value, (cls, abc.Mapping)):
+        if isinstance(value, abc.Mapping):
+            value = cls(converter.plain(dict(value), at))
+        if not isinstance(value, cls):
             raise mismatch(at, cls, value)
-        made = value if isinstance(value, cls) else cls(converter.plain(dict(value), at))
-        return made if converter.build else made.__dispatch_describe__(converter, at)
+        return value if converter.build else value.__dispatch_describe__(converter, at)
 
     def __dispatch_describe__(self, converter: Converter, at: str) -> Any:
         return Construction("dispatch.Params", {"params": converter.plain(self.params, at)})
@@ -110,7 +111,7 @@ class Lazy(_Subscriptable["T"]):
     ) -> Any:
         if isinstance(value, cls):
             return value if converter.build else value.__dispatch_describe__(converter, at)
-        target = getattr(arguments[0], "__origin__", arguments[0]) if arguments else object
+        target: Any = getattr(arguments[0], "__origin__", arguments[0]) if arguments else object
         if isinstance(value, str) and issubclass(target, Registrable):
             value = {"type": value}
         if not isinstance(value, abc.Mapping):

@@ -40,22 +40,39 @@ class Cancelled(BaseException):
 class Stop:
     """Turns TERM into :class:`Cancelled` in the step's own process, once.
 
-    A process that the step forked inherits the handler; there TERM does what it does to any program, or a
-    pool of workers could not be ended quietly.
+    In a process that the step forks, TERM does what it does to any program: a worker must end quietly when its
+    pool ends it. Python would drop a TERM that comes to a fork before Python has settled in it, so it is held
+    back until then.
     """
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.asked = False
+        self._mask: set[Any] = set()
+
+    def install(self) -> None:
+        """Take over TERM, in this process alone."""
+        signal.signal(signal.SIGTERM, self)
+        os.register_at_fork(
+            before=self._hold_back, after_in_parent=self._let_through, after_in_child=self._hand_back
+        )
 
     def __call__(self, number: int, frame: object) -> None:  # noqa: ARG002
         """Handle the signal."""
-        if os.getpid() != self.owner:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif not self.asked:
+        if not self.asked:
             self.asked = True
             raise Cancelled
+
+    def _hold_back(self) -> None:
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+
+    def _let_through(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def _hand_back(self) -> None:
+        if signal.getsignal(signal.SIGTERM) is self:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._let_through()
 
 
 class Verdict:
@@ -71,7 +88,7 @@ def main(job_file: str) -> NoReturn:
     """Run the step of ``job_file`` and end the process."""
     started = time.time()
     stop = Stop()
-    signal.signal(signal.SIGTERM, stop)
+    stop.install()
     with open(job_file, encoding="utf-8") as file:
         job = json.load(file)
     verdict = _judge(stop, lambda: _run(job, stop))

@@ -186,7 +186,7 @@ class Workspace(Registrable, ABC):
 
     @abstractmethod
     def finish_run(self, name: str, state: str, facts: Mapping[str, Any] | None = None) -> None:
-        """Note that a run ended now, and how; ``facts`` are added to those it has. KeyError without such a run."""
+        """Note that a run ended now, and how; ``facts`` are added to its own. KeyError without such a run."""
 
     @abstractmethod
     def registered_run(self, name: str) -> Run:
@@ -195,10 +195,6 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def registered_runs(self) -> dict[str, Run]:
         """Return all runs by name, oldest first."""
-
-    @abstractmethod
-    def latest_run(self) -> str | None:
-        """Return the name of the run that was registered last, or None where there is none."""
 
     def step_result_for_run(self, run_name: str, step_name: str) -> Any:
         """Return the result of a run's step. KeyError where there is no such run, step or result."""
@@ -212,7 +208,7 @@ class Workspace(Registrable, ABC):
     def run_record(self, name: str) -> RunRecord:
         """Return all that is stored of a run: targets, jobs, facts, end. KeyError where there is none."""
 
-    def latest_run(self) -> Optional[str]:
+    def latest_run(self) -> str | None:
         """Return the name of the run that was registered last, or None if there is none."""
         return next(reversed(list(self.registered_runs())), None)
 

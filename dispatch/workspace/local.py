@@ -183,9 +183,9 @@ class LocalWorkspace(Workspace):
         return {record.name: self._run(record) for record in self._runs.all()}
 
     def latest_run(self) -> str | None:
-        """Return the name of the run that was registered last, or None where there is none."""
+        """Return the run that ``latest`` leads to; where somebody removed the link, the youngest."""
         self._layout.check()
-        return self._runs.latest()
+        return self._runs.latest() or super().latest_run()
 
     def run_record(self, name: str) -> RunRecord:
         """Return all that is stored of a run. KeyError where there is none of that name."""

@@ -108,27 +108,17 @@ class Runs:
         """Replace the record of a run that exists; its links stay as they are."""
         self._disk.write(self._directory / record.name / RECORD, record.to_bytes())
 
-    def latest(self) -> Optional[str]:
-        """Return the name of the run that the link leads to, or None where there is no such run."""
-        try:
-            name = Path(os.readlink(self._latest)).name  # noqa: PTH115
-        except OSError:
-            return None
-        return name if is_name(name) and (self._directory / name).is_dir() else None
-
     def log(self, name: str) -> Path:
         """Return the file for a run's own log; KeyError where there is no such run."""
         self.get(name)
         return self._directory / name / LOG
 
     def latest(self) -> str | None:
-        """Return the run that ``latest`` leads to, or the youngest where that link is gone or dangles."""
+        """Return the name of the run that the link leads to, or None where there is no such run."""
         try:
-            name = self._latest.readlink().name
-            return self.get(name).name
+            return self.get(self._latest.readlink().name).name
         except (OSError, KeyError):
-            found = self.all()
-            return found[-1].name if found else None
+            return None
 
     def all(self) -> list[RunRecord]:
         """Read all runs, oldest first. One that disappears meanwhile is left out."""

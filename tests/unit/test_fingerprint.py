@@ -63,7 +63,7 @@ class Rights(enum.Flag):
 class Options:
     """A dataclass of the test's; ``total`` is derived, ``kind`` no field."""
 
-    size: int
+    size: Any
     name: str = "x"
     kind: ClassVar[str] = "options"
     total: int = field(init=False, default=0)
