@@ -87,7 +87,7 @@ class Format(_Generic["T"]):
 
 
 @Format.register("json")
-class JsonFormat(Format["T"]):
+class JsonFormat(Format["Any"]):
     """JSON, for what JSON gives back exactly."""
 
     NAME = "json"
@@ -151,7 +151,7 @@ class BytesFormat(Format[bytes]):
 
 
 @Format.register("pickle")
-class PickleFormat(Format["T"]):
+class PickleFormat(Format["Any"]):
     """Pickle, for anything else. Reading it runs the code that it names."""
 
     NAME = "pickle"
@@ -178,7 +178,7 @@ class PickleFormat(Format["T"]):
 
 
 @Format.register("dill")
-class DillFormat(PickleFormat["T"]):
+class DillFormat(PickleFormat):
     """Pickle as written by dill, which also takes lambdas. Reading it needs dill, too."""
 
     NAME = "dill"
@@ -193,12 +193,12 @@ class DillFormat(PickleFormat["T"]):
 
 
 @Format.register("auto")
-class AutoFormat(Format["T"]):
+class AutoFormat(Format["Any"]):
     """The first of text, bytes and JSON that gives the value back exactly, else pickle."""
 
     NAME = "auto"
 
-    def write(self, value: T, directory: str | os.PathLike[str]) -> str:
+    def write(self, value: Any, directory: str | os.PathLike[str]) -> str:
         """Write in the format that fits; see ``Format.write``."""
         for format in _SAFE:
             if format.accepts(value):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch.errors import ConfigurationError, did_you_mean
-from dispatch.params import DESCEND, ArgumentError, find_references, transform
+from dispatch.params import DESCEND, ArgumentError, as_dependency, find_references, transform
 from dispatch.step import SHELL, StepResources
 
 __all__ = ["SHELL", "StepGraph", "StepNode", "StepOptions"]
@@ -339,7 +339,7 @@ def _check_input(name: str, key: str, value: Any) -> None:
         raise ArgumentError(
             place, "a command is given a whole result, not an item of it", "leave 'key' out", name
         )
-    if references and not isinstance(value, dict):
+    if references and as_dependency(value) is None:
         raise ArgumentError(place, "expected one reference", "give each reference a name of its own", name)
 
 

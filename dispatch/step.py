@@ -83,7 +83,7 @@ class StepResources(Frozen):
         for name in ("cpu_count", "gpu_count"):
             value = getattr(resources, name)
             if value is not None and not (value > 0 or (value == 0 and name == "gpu_count")):
-                raise ArgumentError(name, f"{value!r} is not above zero")
+                raise ArgumentError(name, f"{value!r} is not above zero", "leave it out for no limit")
         for name in ("memory", "shared_memory"):
             try:
                 _bytes(name, getattr(resources, name))
@@ -321,8 +321,9 @@ def describe_step(
 
     run = _run_of(cls, name)
     bound = bind_arguments(run, raw, substitute=_itself, build=False, step=name)
+    massaged = cls.massage_kwargs(dict(bound))
     try:
-        tree = canonical(_identifying(cls, run, cls.massage_kwargs(dict(bound))))
+        tree = canonical({key: value for key, value in massaged.items() if key not in cls.SKIP_ID_ARGUMENTS})
     except FingerprintError as error:
         raise ArgumentError(error.path.lstrip("."), error.fact, error.remedy, name) from error
     used = resolve_format(cls.FORMAT if format is None else format)
@@ -335,7 +336,7 @@ def describe_step(
         "deterministic": cls.DETERMINISTIC,
         "cacheable": is_cacheable(cls),
         "format": {"name": used.NAME, "version": used.VERSION},
-        "arguments": tree,
+        "arguments": _without_defaults(cls, run, tree),
         "resources": _resources_of(cls, bound, name),
     }
 
@@ -366,20 +367,18 @@ def _run_of(cls: type[Step], name: str) -> Callable[..., Any]:
     return run
 
 
-def _identifying(cls: type[Step], run: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that enter the identity."""
+def _without_defaults(cls: type[Step], run: Callable[..., Any], tree: Any) -> Any:
+    """Take from the tree of all arguments those that have the value given in SKIP_DEFAULT_ARGUMENTS."""
     from dispatch.fingerprint import canonical
 
-    kept = {name: value for name, value in arguments.items() if name not in cls.SKIP_ID_ARGUMENTS}
     parameters = signature_of(run).parameters
+    skipped = []
     for name, default in cls.SKIP_DEFAULT_ARGUMENTS.items():
-        if name in kept:
-            # Converted like the argument itself: 1 is not 1.0, but where a float is annotated it means one.
-            declared = parameters.get(name, Parameter(name, UNANNOTATED, default, {}))
-            skipped = Parameter(name, declared.annotation, default, declared.namespace)
-            if canonical(Converter(_itself, False).default(skipped, name)) == canonical(kept[name]):
-                del kept[name]
-    return kept
+        # Converted like the argument itself: 1 is not 1.0, but where a float is annotated it means one.
+        declared = parameters.get(name, Parameter(name, UNANNOTATED, default, {}))
+        parameter = Parameter(name, declared.annotation, default, declared.namespace)
+        skipped.append([canonical(name), canonical(Converter(_itself, False).default(parameter, name))])
+    return [tree[0], [pair for pair in tree[1] if pair not in skipped]]
 
 
 def _resources_of(cls: type[Step], bound: dict[str, Any], name: str) -> dict[str, Any] | None:
@@ -410,7 +409,8 @@ def _itself(dependency: Any) -> Any:
 
 
 def _no_reference(dependency: Any) -> Any:
-    raise ArgumentError("", f"the result of another step cannot be used here: {dependency!r}")
+    fact = f"the result of another step cannot be used here: {dependency!r}"
+    raise ArgumentError("", fact, "only an argument of a step can refer to a step")
 
 
 class _CallableModule(ModuleType):

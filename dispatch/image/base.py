@@ -15,11 +15,13 @@ from pathlib import Path
 from dispatch._docker import ImageRecord, OneShot
 from dispatch.environment import DebianImage, DockerImage, Environment
 from dispatch.errors import ConfigurationError, ImageError, LockError, did_you_mean
+from dispatch.image.atomic import write_atomically
 from dispatch.image.ports import HelperRunner, ImageStore, Locks, Say
 from dispatch.lock import debian
 from dispatch.lock.model import BaseFacts, DebianLock, PipLock
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_PROBE_TIMEOUT = 60.0
 _PROBE = """\
 import json, os, sys
 base = getattr(sys, "_base_executable", None) or sys.executable
@@ -81,20 +83,19 @@ class Prober:
         return self._cache / f"{record.id.rpartition(':')[2]}.json"
 
     def _ask(self, name: str, record: ImageRecord) -> Ground:
-        answer: list[str | None] = [None, "", None]
+        nothing = Ground(BaseFacts(name, None, None, machine(record.architecture)), "")
+        shot = OneShot(record.id, ("python3", "-I", "-c", _PROBE), timeout=_PROBE_TIMEOUT)
         try:
-            finished = self._runner.run_once(OneShot(record.id, ("python3", "-I", "-c", _PROBE)))
+            finished = self._runner.run_once(shot)
         except ImageError:
-            finished = None  # there is no python3 to start
-        if finished is not None and finished.exit_code == 0:
-            minor, interpreter, libc = json.loads(finished.stdout)
-            answer = [minor, interpreter, libc.partition(" ")[2] if libc else None]
-        self._cache.mkdir(parents=True, exist_ok=True)
-        partial = self._file(record).with_suffix(".partial")
-        partial.write_text(json.dumps(answer), "ascii")
-        partial.replace(self._file(record))
-        facts = BaseFacts(name, answer[0], answer[2], machine(record.architecture))
-        return Ground(facts, answer[1] or "")
+            return nothing  # there is no python3 to start
+        # Only an answer is remembered: its absence may have had another reason.
+        if finished.exit_code != 0:
+            return nothing
+        minor, interpreter, libc = json.loads(finished.stdout.splitlines()[-1])
+        answer = [minor, interpreter, libc.partition(" ")[2] if libc else None]
+        write_atomically(self._file(record), json.dumps(answer))
+        return self.known(name, record) or nothing
 
 
 def pulled(store: ImageStore, reference: str, say: Say) -> ImageRecord:

@@ -34,7 +34,7 @@ class BuildReport:
     """What a build came to, by the names that were asked for.
 
     ``images`` and ``references`` (``dispatch:<tag>``, or the declared reference) hold what is ready,
-    ``failures`` why the rest is not.
+    ``failures`` why the rest is not: where a base failed, its own error for each name that stands on it.
     """
 
     images: Mapping[str, ImageRef]
@@ -177,12 +177,11 @@ class _Run:
         """Wait for the image below and return it."""
         if not plan.base:
             return None
-        names = " = ".join(sorted(self._plans[plan.base].tags))
-        outcome = _outcome(self.results[plan.base])
-        if isinstance(outcome, DispatchError):
-            raise ImageError(f"base {names}: it could not be made: {outcome.message}", outcome.remedy)
-        record = self._tools.store.inspect_image(outcome.record_id)
+        # What made the base fail is the reason of all that stand on it, and is told once.
+        made = self.results[plan.base].result()
+        record = self._tools.store.inspect_image(made.record_id)
         if record is None:
+            names = ", ".join(sorted(self._plans[plan.base].tags))
             raise ImageError(f"base {names}: the engine no longer holds it", remedy="repeat the command")
         return record
 

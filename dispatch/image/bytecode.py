@@ -26,6 +26,7 @@ from dispatch.image.tar import CHUNK, END, Entry, TarStream, header, padded, wit
 _TAG = re.compile(r"[a-z0-9]+-[a-z0-9]+")
 
 _WORKER = Path(__file__).with_name("compile_wheel.py")
+_TIMEOUT = 1800.0
 _JOB, _SITE, _OUTPUT = "/dispatch/job", "/dispatch/site", "/dispatch/output"
 
 
@@ -60,6 +61,7 @@ class Compiler:
                 Bind(str(work), _OUTPUT, read_only=False),
             ),
             user=self.user,
+            timeout=_TIMEOUT,
         )
         finished = self.runner.run_once(shot)
         if finished.exit_code != 0:

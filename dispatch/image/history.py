@@ -6,10 +6,12 @@ time: only an explanation is lost.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 from dispatch.environment import Environment
+from dispatch.image.atomic import write_atomically
 from dispatch.image.spec import ImageSpec, canonical_digest, differences
 
 
@@ -28,12 +30,9 @@ class SpecHistory:
         return differences(before, spec.document()) if isinstance(before, dict) else []
 
     def record(self, environment: Environment, spec: ImageSpec) -> None:
-        """Remember what an environment was built from."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        file = self._file(environment)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(spec.document(), sort_keys=True), "ascii")
-        partial.replace(file)
+        """Remember what an environment was built from; a disk that refuses costs an explanation only."""
+        with contextlib.suppress(OSError):
+            write_atomically(self._file(environment), json.dumps(spec.document(), sort_keys=True))
 
     def _file(self, environment: Environment) -> Path:
         return self._root / f"{canonical_digest([str(environment.origin), environment.name])}.json"

@@ -255,7 +255,7 @@ class Converter:
                 made = cls(**bound)
             except Exception as error:
                 fact = f"{cls.__qualname__} refuses it: {type(error).__name__}: {error}"
-                raise ArgumentError(at, fact) from error
+                raise ArgumentError(at, fact, "correct the value") from error
             kept = _made_from(made)
             bound = {name: kept.get(name, given) for name, given in bound.items()}
         return Construction(_name_of(cls), bound)
@@ -372,5 +372,12 @@ def _from_scalar(value: Any, cls: type) -> Iterator[Any]:
 
 
 def mismatch(at: str, annotation: Any, value: Any) -> ArgumentError:
+    """Return the error for a value at ``at`` that is not of the annotated type."""
     shown = f" {value!r}" if type(value) in (bool, int, float, str) and len(repr(value)) <= 40 else ""
-    return ArgumentError(at, f"expected {hints.type_text(annotation)}, got {type(value).__name__}{shown}")
+    fact = f"expected {hints.type_text(annotation)}, got {type(value).__name__}{shown}"
+    remedy = "correct the value"
+    if annotation is str and type(value) in (bool, int, float):
+        remedy = "put it in quotes"
+    elif annotation in (int, float, bool) and type(value) is str:
+        remedy = "write it without quotes (and 1e-3 as 1.0e-3, which YAML takes for a number)"
+    return ArgumentError(at, fact, remedy)

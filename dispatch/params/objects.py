@@ -133,5 +133,8 @@ class _Value(Dependency):
         self.value = value
 
 
+_REMEDY = "only an argument of a step can refer to a step"
+
+
 def _refuse(dependency: Any) -> Any:
-    raise ArgumentError("", f"the result of another step cannot be used here: {dependency!r}")
+    raise ArgumentError("", f"the result of another step cannot be used here: {dependency!r}", _REMEDY)

@@ -96,16 +96,11 @@ def _failure(error: BaseException) -> dict[str, Any]:
 def _step(name: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     try:
         cls = Step.by_name(declared["type"])
-        if not isinstance(cls, type):
-            raise ConfigurationError(
-                f"step {name!r}: {declared['type']!r} is registered with a constructor, and steps have none",
-                "register the class without `constructor=`",
-            )
-        described = describe_step(cls, declared["type"], declared["arguments"], declared["format"], name=name)
-        json.dumps(described)
-        return {"ok": described}
     except UnknownNameError as error:
         return _error("unknown_type", error)
+    try:
+        described = _described(name, cls, declared)
+        return {"ok": described}
     except ArgumentError as error:
         return _error("argument", error, error.argument)
     except ConfigurationError as error:
@@ -116,7 +111,16 @@ def _step(name: str, declared: Mapping[str, Any]) -> dict[str, Any]:
         fault = ConfigurationError(
             f"step {name!r}: {recorded['type']}: {recorded['message']}", "mend the step's class"
         )
-        return {**_error("step", fault), "traceback": recorded["traceback"]}
+        return _error("step", fault)
+
+
+def _described(name: str, cls: Any, declared: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(cls, type):
+        raise ConfigurationError(
+            f"step {name!r}: {declared['type']!r} is registered with a constructor, and steps have none",
+            "register the class without `constructor=`",
+        )
+    return describe_step(cls, declared["type"], declared["arguments"], declared["format"], name=name)
 
 
 def _error(kind: str, error: ConfigurationError, argument: str | None = None) -> dict[str, Any]:

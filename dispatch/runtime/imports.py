@@ -21,55 +21,7 @@ if TYPE_CHECKING:
 # What the runtime and the formats import only when it is needed, and what these modules import in their turn.
 # Everything else is loaded before the user's source joins the path.
 LATE = frozenset(
-    (
-        *(
-            "_colorize",
-            "_compat_pickle",
-            "_pickle",
-            "_struct",
-            "ast",
-            "atexit",
-            "base64",
-            "binascii",
-            "codecs",
-        ),
-        *(
-            "codeop",
-            "collections",
-            "contextlib",
-            "copyreg",
-            "difflib",
-            "fnmatch",
-            "functools",
-            "glob",
-            "hashlib",
-        ),
-        *(
-            "io",
-            "itertools",
-            "json",
-            "keyword",
-            "linecache",
-            "logging",
-            "ntpath",
-            "operator",
-            "pathlib",
-            "pickle",
-        ),
-        *(
-            "posixpath",
-            "re",
-            "reprlib",
-            "string",
-            "struct",
-            "textwrap",
-            "token",
-            "tokenize",
-            "traceback",
-            "types",
-        ),
-        *("unicodedata", "urllib", "warnings", "weakref"),
-    )
+    ("_colorize", "unicodedata",  "codeop", "heapq",  "traceback", "linecache", "tokenize", "token", "textwrap", "difflib", "ipaddress", "grp", "math",  "contextlib", "urllib", "ntpath",  "glob", "fnmatch",  "pathlib",  "struct",  "pickle", "warnings",  "importlib", )
 )
 
 

@@ -173,9 +173,17 @@ class Repository:
 
     def _write_tree(self, stage: _Stage, excluded: list[str]) -> str:
         """Bring the copied index up to the working tree and write its tree."""
-        left_out = [f":(exclude,top,literal){path}" for path in excluded]
+        left_out = [f":(exclude,top,literal){path}" for path in excluded if not self._is_ignored(path)]
         self._call("add", "--all", "--", ":/", *left_out, env=stage.env, options=stage.options)
         return self._call("write-tree", env=stage.env, options=stage.options).decode().strip()
+
+    def _is_ignored(self, path: str) -> bool:
+        """Whether git leaves a directory out by itself; to name it in a pathspec is an error then."""
+        try:
+            self._git.user(self.root, "check-ignore", "--quiet", "--", path)
+        except GitError:
+            return False
+        return True
 
     def _without(self, stage: _Stage, excluded: list[str]) -> str:
         """Drop what HEAD itself holds of excluded directories, and write the tree again."""

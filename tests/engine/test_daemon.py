@@ -1,10 +1,8 @@
-"""Setting an engine up, and ending it again; outages, on a second engine of the tests' own."""
+"""Setting an engine up, and ending it again; restarts, on a second engine of the tests' own."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import socketserver
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +13,7 @@ import pytest
 from dispatch._docker import Address, Door
 from dispatch._docker.daemon import LOG_NAME, RECORD_NAME, EngineSetup
 from dispatch._docker.machine import LinuxMachine
-from dispatch.engine.base import JobSpec, Network, Reason
+from dispatch.engine.base import JobSpec, Network
 from dispatch.engine.docker import DockerEngine
 from dispatch.environment import LocalId
 from dispatch.errors import EngineError
@@ -348,26 +346,6 @@ def test_restart(tmp_path: Path, second: EngineSetup) -> None:
     engine.release(handle)
     engine.close()
     assert (tmp_path / "state" / LOG_NAME).stat().st_size > 0
-
-
-@pytest.mark.engine
-def test_crash(tmp_path: Path, second: EngineSetup) -> None:
-    """An engine that is killed and comes back: no event tells the end of its jobs, and yet each ends once."""
-    door = Door(Address(f"unix://{tmp_path}/d.sock"))
-    engine = DockerEngine(door, uid=os.geteuid(), gid=os.getegid())
-    job = _job(tmp_path, door, "echo begun; exec sleep 3600")
-    engine.submit([job])
-    running(engine, job.key)
-    pid = json.loads((tmp_path / "state" / RECORD_NAME).read_text())["pid"]
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    second.ensure()
-    event = end_of(engine, job.key)
-    assert event.reason is Reason.INFRA
-    assert "the engine went down" in event.message
-    assert (job.attempt_dir / "out.log").read_bytes() == b"begun\n"
-    assert engine.next_event(0.2) is None
-    engine.close()
 
 
 @pytest.mark.engine

@@ -183,6 +183,15 @@ def test_excluded_directories_never_enter(root: Path, repository: Repository, tr
     assert not [name for name in names if name.startswith("ws/")]
 
 
+def test_ignored_directory_may_be_excluded(root: Path, repository: Repository) -> None:
+    """A directory that .gitignore names already is left out without a complaint."""
+    (root / ".gitignore").write_text("workspace/\n")
+    (root / "workspace").mkdir()
+    (root / "workspace" / "result").write_text("1")
+    exported = repository.export(repository.snapshot([root / "workspace"]))
+    assert not (exported / "workspace").exists()
+
+
 def test_root_cannot_be_excluded(root: Path, repository: Repository) -> None:
     """A workspace at the repository's root is refused."""
     with pytest.raises(SourceError, match="root of the repository"):
