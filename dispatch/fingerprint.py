@@ -127,6 +127,9 @@ def qualified_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+_FEW_DIGITS = 10**600
+
+
 def _encode(value: Any) -> Any:
     encoder = _ENCODERS.get(type(value))
     return encoder(value) if encoder is not None else _encode_object(value)
@@ -145,7 +148,8 @@ def _encode_items(tag: str, value: Iterable[Any]) -> Any:
     append = items.append
     try:
         for item in value:
-            append(_encode(item))
+            encoder = _ENCODERS.get(type(item))
+            append(encoder(item) if encoder is not None else _encode_object(item))
     except FingerprintError as error:
         raise error.under(f"[{len(items)}]") from None
     return [tag, items]
@@ -173,7 +177,7 @@ def _encode_set(value: Iterable[Any]) -> Any:
 _ENCODERS: dict[type, Callable[[Any], Any]] = {
     type(None): lambda _: ["n"],
     bool: lambda value: ["o", value],
-    int: lambda value: ["i", _decimal(value)],
+    int: lambda value: ["i", str(value) if -_FEW_DIGITS < value < _FEW_DIGITS else _decimal(value)],
     float: _encode_float,
     str: lambda value: ["s", value],
     bytes: _encode_bytes,
@@ -187,8 +191,6 @@ _ENCODERS: dict[type, Callable[[Any], Any]] = {
 
 def _decimal(value: int) -> str:
     """Decimal digits of any integer; ``str`` refuses more than 4300 digits in newer Pythons."""
-    if value.bit_length() < 2048:
-        return str(value)
     sign, rest, parts = ("-" if value < 0 else ""), abs(value), []
     while rest:
         rest, part = divmod(rest, 10**500)

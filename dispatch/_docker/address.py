@@ -18,7 +18,7 @@ _REMOTE = ("tcp", "ssh", "http", "https", "npipe", "fd")
 
 @dataclass(frozen=True)
 class Address:
-    """An engine's address as the user gave it; ``chosen`` says whether DOCKER_HOST named it."""
+    """An engine's address; ``chosen`` says whether DOCKER_HOST named another than the default one."""
 
     url: str
     chosen: bool = False
@@ -61,7 +61,7 @@ def engine_address(environ: Mapping[str, str]) -> Address:
             raise ConfigurationError(
                 f"{VARIABLE}: {value!r} names a socket by a relative path", f"write unix:///{path}"
             )
-        return Address(f"unix://{path}", chosen=True)
+        return Address(f"unix://{path}", chosen=path != DEFAULT_SOCKET)
     if scheme in _REMOTE and separator and rest:
         return Address(value, chosen=True)
     raise ConfigurationError(

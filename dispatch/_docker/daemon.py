@@ -23,7 +23,6 @@ PACKAGE = "docker.io"
 FAMILIES = ("debian", "ubuntu")
 RECORD_NAME = "engine.json"
 LOG_NAME = "dockerd.log"
-PID_NAME = "dockerd.pid"
 START_LIMIT = 60.0
 STOP_LIMIT = 60.0
 LOOK_EVERY = 0.1
@@ -68,6 +67,7 @@ class EngineSetup:
         try:
             return self._answering()
         except EngineAbsentError as error:
+            self._refuse_foreign_address(error)
             dockerd = self._machine.find("dockerd")
             self._refuse_elsewhere(error, dockerd)
         with self._alone():
@@ -76,7 +76,7 @@ class EngineSetup:
                 return self._answering()
             if dockerd is None:
                 dockerd = self._install()
-            if self._machine.runs_systemd() and not self._address.chosen:
+            if self._machine.runs_systemd() and not self._options:
                 return self._start_service()
             return self._start(dockerd)
 
@@ -102,6 +102,17 @@ class EngineSetup:
         record = self._read()
         whose = " (started by us)" if record is not None and self._lives(record) else ""
         return f"using the engine at {self._address}{whose}: {server}"
+
+    def _refuse_foreign_address(self, absent: EngineError) -> None:
+        """Leave alone an address that the user chose, for an engine whose options we cannot know.
+
+        Two dockerds with default options share data and bridge, and the second takes them from the first.
+        """
+        if self._address.chosen and not self._options:
+            raise EngineError(
+                f"{absent.message}, which {VARIABLE} names",
+                f"start that engine, or unset {VARIABLE} and run this again to set one up",
+            )
 
     def _refuse_elsewhere(self, absent: EngineError, dockerd: str | None) -> None:
         """One message where we can neither install nor start: what is missing, and what to do."""
@@ -151,18 +162,10 @@ class EngineSetup:
         return self._await(None)
 
     def _start(self, dockerd: str) -> str:
-        # A pid file of a daemon that was killed names a process that may be anybody's by now.
-        (self._state / PID_NAME).unlink(missing_ok=True)
         log = self._state / LOG_NAME
         self._say(f"starting {dockerd}, its log is {log}")
-        command = [
-            dockerd,
-            "--host",
-            self._address.url,
-            "--pidfile",
-            str(self._state / PID_NAME),
-            *self._options,
-        ]
+        # dockerd's pid file stays at its default place: it keeps a second one off the same data.
+        command = [dockerd, "--host", self._address.url, *self._options]
         pid = self._machine.spawn(command, log)
         start_time = self._machine.start_time(pid)
         if start_time is not None:

@@ -17,6 +17,7 @@ from dispatch.settings import Base, Settings, Surroundings, find_settings, parse
 
 if TYPE_CHECKING:
     from dispatch._docker import Door
+    from dispatch._docker.daemon import EngineSetup
     from dispatch.app.images import Images
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
@@ -55,6 +56,13 @@ class App:
         from dispatch._docker import Door, engine_address
 
         return Door(engine_address(self.surroundings.environ))
+
+    def engine_setup(self) -> EngineSetup:
+        """What sets an engine up where none answers."""
+        from dispatch._docker.daemon import EngineSetup
+        from dispatch._docker.machine import LinuxMachine
+
+        return EngineSetup(self.door, self.surroundings.state, LinuxMachine(self.surroundings.environ), self.say)
 
     @cached_property
     def workspace(self) -> Workspace:

@@ -32,13 +32,30 @@ def read(annotation: Any, namespace: dict[str, Any], at: str) -> Any:
 
 def _evaluate(text: str, namespace: dict[str, Any], at: str) -> Any:
     try:
+        if sys.version_info < (3, 10) and "|" in text:
+            return eval(_without_bars(text), {**namespace, "Union": sys.modules["typing"].Union})
         return eval(text, namespace)
     except Exception as error:
-        remedy = "import its names at run time, into the module itself"
-        if sys.version_info < (3, 10) and "|" in text:
-            remedy = "this Python has no '|' between types: write Union or Optional"
         fact = f"its annotation {text!r} cannot be read: {type(error).__name__}: {error}"
-        raise ArgumentError(at, fact, remedy) from None
+        raise ArgumentError(at, fact, "import its names at run time, into the module itself") from None
+
+
+def _without_bars(text: str) -> Any:
+    """Compile an annotation with ``Union[X, Y]`` for ``X | Y``, which Python 3.9 does not know."""
+    import ast
+    import typing  # noqa: F401 - for the caller, who finds it among the loaded modules
+
+    class Bars(ast.NodeTransformer):
+        def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+            """Replace a bar between two types."""
+            self.generic_visit(node)
+            if not isinstance(node.op, ast.BitOr):
+                return node
+            members = ast.Tuple([node.left, node.right], ast.Load())
+            return ast.Subscript(ast.Name("Union", ast.Load()), members, ast.Load())
+
+    tree = Bars().visit(ast.parse(text, mode="eval"))
+    return compile(ast.fix_missing_locations(tree), text, "eval")
 
 
 def is_anything(annotation: Any) -> bool:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 # What the runtime and the formats import only when it is needed, and what these modules import in their turn.
 # Everything else is loaded before the user's source joins the path.
 LATE = frozenset(
-    ("_colorize", "unicodedata",  "codeop", "heapq",  "traceback", "linecache", "tokenize", "token", "textwrap", "difflib", "ipaddress", "grp", "math",  "contextlib", "urllib", "ntpath",  "glob", "fnmatch",  "pathlib",  "struct",  "pickle", "warnings",  "importlib", )
+    (
+        "__future__ _colorize ast codeop contextlib difflib fnmatch glob grp heapq importlib "
+        "ipaddress linecache math ntpath pathlib pickle struct textwrap token tokenize traceback "
+        "unicodedata urllib warnings"
+    ).split()
 )
 
 

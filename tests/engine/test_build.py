@@ -150,18 +150,20 @@ def reference(here: Place, door: Door) -> Iterator[str]:
 
 def as_nobody(address: Address) -> tuple[str, ...]:
     """The prefix that runs a command as another user, empty where that one cannot reach us or the engine."""
-    group = str(os.stat(address.socket_path).st_gid)
+    group = str(Path(address.socket_path).stat().st_gid)
     prefix = ("setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups", "--")
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         return ()
-    probe = [*prefix, sys.executable, "-c", "import click, dispatch"]
+    # The interpreter must also be able to start itself: its own directory may be closed to that user.
+    again = "import click, dispatch, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    probe = [*prefix, sys.executable, "-c", again]
     done = subprocess.run(probe, env={"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True, check=False)
     return prefix if done.returncode == 0 else ()
 
 
 @pytest.fixture
 def elsewhere(here: Place, somewhere: Path, address: Address) -> Place:
-    """Everything different: user, umask, paths, working directory, locale, time zone, hash seed, link mode."""
+    """Everything different: user, umask, paths, working directory, locale, time zone, hash seed."""
     other = somewhere / "an other plâce"
     shutil.copytree(here.project, other / "project")
     for name in ("home", "tmp"):

@@ -164,7 +164,7 @@ def test_install_and_start(tmp_path: Path, socket_path: Path, release: Mapping[s
     assert scene.machine.commands == [
         "apt-get install --yes --quiet docker.io",
         f"{INIT_SCRIPT} stop",
-        f"{DOCKERD} --host unix://{socket_path} --pidfile {scene.state}/dockerd.pid",
+        f"{DOCKERD} --host unix://{socket_path}",
     ]
     assert (scene.state / RECORD_NAME).exists()
     assert len(scene.said) == 2
@@ -219,6 +219,15 @@ def test_elsewhere(tmp_path: Path, socket_path: Path, facts: Mapping[str, object
     assert "no socket" in caught.value.message
     assert "DOCKER_HOST" in caught.value.remedy
     assert scene.machine.commands == []
+
+
+def test_address_that_the_user_chose(tmp_path: Path, socket_path: Path) -> None:
+    """Where DOCKER_HOST names an engine that does not answer, none is started in its place."""
+    machine = FakeMachine(socket_path, programs=[DOCKERD])
+    scene = Scene(tmp_path, machine, socket_path, chosen=True)
+    with pytest.raises(EngineError, match="no socket .* which DOCKER_HOST names"):
+        scene.setup.ensure()
+    assert machine.commands == []
 
 
 def test_package_that_cannot_be_installed(tmp_path: Path, socket_path: Path) -> None:
@@ -298,13 +307,30 @@ def test_linux_machine_runs_commands() -> None:
     assert machine.find("sh") and machine.find("no-such-program") is None
 
 
+class _ApartMachine(LinuxMachine):
+    """This machine, with every spawned process in a network namespace of its own.
+
+    A dockerd that shares the namespace with another takes that one's bridge away when it starts.
+    """
+
+    def spawn(self, command: Sequence[str], log: Path) -> int:
+        return super().spawn(["unshare", "--net", *command], log)
+
+
 @pytest.fixture
 def second(tmp_path: Path) -> Iterator[EngineSetup]:
     """A second engine beside the user's, with everything of it in the test's directory. Needs root."""
     options = ["--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "run")]
-    options += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    options += [
+        "--pidfile",
+        str(tmp_path / "d.pid"),
+        "--bridge",
+        "none",
+        "--iptables=false",
+        "--ip6tables=false",
+    ]
     door = Door(Address(f"unix://{tmp_path}/d.sock", chosen=True))
-    setup = EngineSetup(door, tmp_path / "state", LinuxMachine(os.environ), lambda _: None, options)
+    setup = EngineSetup(door, tmp_path / "state", _ApartMachine(os.environ), lambda _: None, options)
     setup.ensure()
     yield setup
     setup.stop()

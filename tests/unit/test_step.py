@@ -412,7 +412,7 @@ def test_a_step_that_does_not_run_has_no_work_directory(tmp_path: Path) -> None:
     """The work directory is there while the step runs; the logger is always there."""
     with pytest.raises(StepStateError, match="not running"):
         assert Train(data={}).work_dir
-    assert Train(data={}, step_work_dir=tmp_path).work_dir == tmp_path
+    assert Train(data={}, step_work_dir=str(tmp_path)).work_dir == tmp_path
     assert Train(data={}).logger.name == f"{__name__}.Train"
 
 
