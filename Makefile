@@ -39,7 +39,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/python tests/golden/shellcheck.py
+	@scripts=$$(mktemp -d) && $(BIN)/python tests/golden/render_entrypoints.py $$scripts \
+		&& shellcheck --shell=sh $$scripts/*.sh && echo "shellcheck: $$(ls $$scripts | wc -l) entrypoints" ; \
+		code=$$?; rm -rf $$scripts; exit $$code
+	shellcheck .ci/run .ci/need
 
 type: install
 	$(BIN)/mypy
@@ -49,7 +52,7 @@ fmt: install  ## format the code
 	$(BIN)/ruff format .
 
 golden: install  ## write the golden files again; review them as a diff
-	$(BIN)/python -m pytest tests/unit/test_job.py --golden
+	$(BIN)/python tests/golden/render_entrypoints.py tests/golden/entrypoint
 
 bench: install system engine  ## measure, and print the tables
 	@$(BIN)/python tests/bench

@@ -31,7 +31,7 @@ from dispatch.info import StepInfo
 from dispatch.payload import Runtime
 from dispatch.plan import Identities, RunPlan, Standing, plan_run
 from dispatch.schedule import LocalScheduler
-from dispatch.source import Git, Repository, SourceRef
+from dispatch.source import Git, Repository, SourceRef, provenance
 from dispatch.workspace.local import LocalWorkspace
 
 DEFAULT_PARALLELISM = 2
@@ -216,13 +216,15 @@ class Running:
     def _register(self, plan: RunPlan) -> str:
         records = {step.node.name: step.record for step in plan.steps if step.record is not None}
         targets = [records[name] for name in plan.targets]
-        facts = {
+        facts: dict[str, object] = {
             "steps": list(records),
             "config": str(self._request.config.name),
             "commit": self._source.commit,
             "tree": self._source.tree,
             "dirty": self._source.dirty,
         }
+        if plan.standing(Standing.RUN):
+            facts["source"] = provenance(self._repository.root, self._source.commit).to_json()
         workspace, name = self._app.workspace, self._request.name
         try:
             return workspace.register_run(targets, name, jobs=records.values(), facts=facts).name

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from dispatch._docker import ApiError, Door
+from dispatch._docker import ApiError, ContainerState, Door
 from dispatch._docker.containers import ContainerEvent
 from dispatch.engine import ending
 from dispatch.engine.base import RUN_LABEL, Capabilities, Event, Handle, JobSpec, JobState, Reason
@@ -38,6 +38,7 @@ OUTPUT_TARGET = "/dispatch/output"
 START_THREADS = 4
 END_THREADS = 2
 RETRY_EVERY = 0.5
+GONE = "its container was removed by somebody else"
 
 T = TypeVar("T")
 
@@ -227,7 +228,7 @@ class DockerEngine:
             reason, message = ending.refused(error)
             self._fail(job, reason, message)
         except EngineError as error:
-            self._abandon(job, error)
+            self._recover(job, error)
         except OSError as error:
             self._fail(job, Reason.INFRA, f"{error.filename or job.sandbox.directory}: {error.strerror}")
         except Exception as error:
@@ -259,12 +260,16 @@ class DockerEngine:
             raise EngineError(f"job {job.spec.key}: its former container is just being removed")
         if state.status == "created":
             return False
+        self._take_over(job, state)
+        return True
+
+    def _take_over(self, job: _Job, state: ContainerState) -> None:
+        """Go on with a container that was started, perhaps by a client before us."""
         self._mark_started(job)
         if not state.ended:
             self._tell_running(job, state.started or self._clock())
         elif self._claim(job):
             self._ends.submit(self._conclude, job, state.finished or self._clock())
-        return True
 
     def _mark_started(self, job: _Job) -> None:
         with self._lock:
@@ -273,11 +278,18 @@ class DockerEngine:
         if grace is not None:
             self._stopper.stop([job.name], grace)
 
-    def _abandon(self, job: _Job, error: EngineError) -> None:
-        """The engine broke off during a start, which may have happened: make sure that nothing runs."""
+    def _recover(self, job: _Job, error: EngineError) -> None:
+        """The engine broke off during a start, which may have happened: go on with it, or let nothing run."""
         with contextlib.suppress(EngineError):
+            state = self._patiently(job, lambda: self._containers.inspect(job.name))
+            if state is not None and state.status != "created":
+                self._take_over(job, state)
+                return
             self._patiently(job, lambda: self._containers.remove(job.name))
-            self._fail(job, Reason.INFRA, error.message)
+            if job.begun:
+                self._fail(job, Reason.LOST, GONE)
+            else:
+                self._fail(job, Reason.INFRA, error.message)
 
     # Ending.
 
@@ -312,7 +324,7 @@ class DockerEngine:
             self._patiently(job, lambda: self._containers.wait(job.name))
             state = self._patiently(job, lambda: self._containers.inspect(job.name))
         if state is None:
-            return self._exited(job, Reason.LOST, "its container was removed by somebody else")
+            return self._exited(job, Reason.LOST, GONE)
         # The engine tells a start only after it: a job may have ended before.
         finished = max(state.finished or seen, job.begun)
         unexecuted, note = "", ""
@@ -338,7 +350,7 @@ class DockerEngine:
         return write_log(frames, job.spec.attempt_dir, finished)
 
     def _fail(self, job: _Job, reason: Reason, message: str) -> None:
-        """Tell the end of a job that never ran."""
+        """Tell the end of a job of which there is no container to examine."""
         if self._claim(job):
             self._queue.put(self._exited(job, reason, message))
 
@@ -358,9 +370,13 @@ class DockerEngine:
         )
 
     def _tell_running(self, job: _Job, when: float) -> None:
-        job.begun = when
-        event = Event(job.spec.key, JobState.RUNNING, when, engine_id=job.name, cursor=f"{when:.9f}")
-        self._queue.put(event)
+        """Tell that a job runs, once, and not after its end."""
+        with self._lock:
+            if job.begun or job.claimed:
+                return
+            job.begun = when
+            event = Event(job.spec.key, JobState.RUNNING, when, engine_id=job.name, cursor=f"{when:.9f}")
+            self._queue.put(event)
 
     # Stopping and forgetting.
 

@@ -7,6 +7,7 @@ image that fails does not stop the others. Refuses to decide what is needed (``p
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -240,7 +241,7 @@ def _disk_errors(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or cache
+        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else cache
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ImageError(
                 f"{place}: no room is left on the disk",

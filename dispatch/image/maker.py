@@ -7,6 +7,8 @@ needed, or to do anything twice (``builder`` does).
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from dispatch._docker import ImageRecord
-from dispatch.errors import EngineError, ImageError
+from dispatch.errors import DispatchError, EngineError, ImageError
 from dispatch.image.base import Ground, refuse_misfit
 from dispatch.image.bytecode import BytecodeCache, BytecodeStream, Compiler, Piece
 from dispatch.image.direct import Assembly, OpenLayer
@@ -30,6 +32,8 @@ from dispatch.image.tar import FileStream, Stream, TarStream
 from dispatch.lock.model import DebianLock, PipLock
 
 Cancelled = Callable[[], bool]
+
+_NO_ROOM = "no space left on device"
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,12 @@ class ImageMaker:
     def _install(self, lock: PipLock, ground: Ground, work: Path) -> Tree:
         """Install a lock into a staging prefix and return what its layer will hold."""
         prefix = work / "prefix"
-        self._tools.installer.install(lock, prefix, lock.target.python)
+        try:
+            self._tools.installer.install(lock, prefix, lock.target.python)
+        except ImageError as error:
+            if _NO_ROOM in error.message.lower():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._cache)) from error
+            raise
         return normalise(prefix, lock.target.python, ground.interpreter)
 
     def _compile(self, tree: Tree, base: ImageRecord, ground: Ground, work: Path) -> list[Piece]:
@@ -111,30 +120,53 @@ class ImageMaker:
         """Send the image to the engine and return it as the engine holds it."""
         name = generated.environment.name
         assembly = Assembly(generated.spec, base, layers)
-        store = self._tools.store
+        feed = _Feed(assembly.chunks(), self._cancelled)
         say(f"{name}: loading into the engine")
         try:
-            with closing(self._until_cancelled(assembly.chunks())) as chunks:
-                store.load(chunks)
+            with closing(feed.chunks()) as chunks:
+                self._tools.store.load(chunks)
         except (ImageError, EngineError) as error:
-            if base is not None and store.inspect_image(base.id) is None:
-                raise ImageError(
-                    f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
-                    remedy="repeat the command",
-                ) from error
-            if "no space left on device" in error.message:
-                raise ImageError(
-                    f"image {name!r}: the engine has no room left on its disk",
-                    remedy="remove images that are not needed (`docker image prune`) and repeat the command",
-                ) from error
-            raise
-        return assembly.check(store.inspect_image(assembly.image_id))
+            if feed.failure is not None:
+                raise feed.failure from error
+            raise self._explained(name, base, error) from error
+        return assembly.check(self._tools.store.inspect_image(assembly.image_id))
 
-    def _until_cancelled(self, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
-        for chunk in chunks:
-            if self._cancelled():
-                raise ImageError("interrupted")
-            yield chunk
+    def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
+        """Return what is behind a refused load, or the refusal itself."""
+        if base is not None and self._tools.store.inspect_image(base.id) is None:
+            return ImageError(
+                f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
+                remedy="repeat the command",
+            )
+        if _NO_ROOM in error.message.lower():
+            return ImageError(
+                f"image {name!r}: the engine has no room left on its disk",
+                remedy="remove images that are not needed (`docker image prune`) and repeat the command",
+            )
+        return error
+
+
+class _Feed:
+    """An archive while it is sent. ``failure`` is what stopped it on our side.
+
+    The engine's client may take an error of ours for one of the connection.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], cancelled: Cancelled) -> None:
+        self._chunks = chunks
+        self._cancelled = cancelled
+        self.failure: Exception | None = None
+
+    def chunks(self) -> Generator[bytes, None, None]:
+        """Yield the archive until it ends or the build is cancelled."""
+        try:
+            for chunk in self._chunks:
+                if self._cancelled():
+                    raise ImageError("interrupted")
+                yield chunk
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 @dataclass

@@ -1,9 +1,9 @@
 """The import path of a step's process: the runtime, then the user's source, then what the image brings.
 
 Owns ``sys.path``, ``sys.meta_path`` and ``PYTHONPATH`` inside a container. A user's file may have the name of
-a module of the library (``types.py``, ``pickle.py``): as at home it is what the user's code imports, but
-never what the runtime imports. And a name of ``dispatch`` that only the client has is an ImportError that
-says so.
+a module of the library (``queue.py``, ``pickle.py``). It comes first, as at home, save for the names that the
+runtime itself needs: these are the library's for the whole process. A name of ``dispatch`` that only the
+client has is an ImportError that says so.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 # Everything else is loaded before the user's source joins the path.
 LATE = frozenset(
     (
-        "__future__ _colorize ast codeop contextlib difflib fnmatch glob grp heapq importlib "
-        "ipaddress linecache math ntpath pathlib pickle struct textwrap token tokenize traceback "
-        "unicodedata urllib warnings"
-    ).split()
+        *("__future__", "_colorize", "ast", "codeop", "contextlib", "difflib", "fnmatch", "glob", "grp"),
+        *("heapq", "importlib", "ipaddress", "linecache", "math", "ntpath", "pathlib", "pickle", "struct"),
+        *("textwrap", "token", "tokenize", "traceback", "unicodedata", "urllib", "warnings"),
+    )
 )
 
 

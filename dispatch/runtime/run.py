@@ -40,9 +40,9 @@ class Cancelled(BaseException):
 class Stop:
     """Turns TERM into :class:`Cancelled` in the step's own process, once.
 
-    In a process that the step forks, TERM does what it does to any program: a worker must end quietly when its
-    pool ends it. Python would drop a TERM that comes to a fork before Python has settled in it, so it is held
-    back until then.
+    In a process that the step forks, TERM does what it does to any program: a worker must end quietly when
+    its pool ends it. Python would drop a TERM that comes to a fork before Python has settled in it, so it is
+    held back until then.
     """
 
     def __init__(self) -> None:

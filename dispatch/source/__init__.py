@@ -5,6 +5,7 @@ repository brings along (hooks, filters, file system monitors).
 """
 
 from dispatch.source.git import Git
+from dispatch.source.provenance import Provenance, provenance
 from dispatch.source.repository import Repository, SourceRef
 
-__all__ = ["Git", "Repository", "SourceRef"]
+__all__ = ["Git", "Provenance", "Repository", "SourceRef", "provenance"]

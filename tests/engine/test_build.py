@@ -31,7 +31,7 @@ NOBODY = "65534"
 CONFIG = """\
 image: env
 images:
-  env: {pip: requirements.in, base: base}
+  env: {pip: requirements.in, base: debian-python}
 steps:
   nothing: {type: shell, command: "true"}
 """
@@ -120,12 +120,12 @@ def somewhere() -> Iterator[Path]:
 def here(somewhere: Path) -> Place:
     """A project with its locks: a base as the archive is today, and a few packages."""
     project = somewhere / "project"
-    base = project / "images" / "base"
+    base = project / "images" / "debian-python"
     base.mkdir(parents=True)
     subprocess.run(["git", "init", "--quiet", project], check=True)
     shipped = images() / "debian-python" / "image.yml"
     shutil.copy(shipped, base)
-    declared = read_image(Section.of(read_document(shipped)), "base")
+    declared = read_image(Section.of(read_document(shipped)), "debian-python")
     assert isinstance(declared, Environment) and isinstance(declared.declaration, DebianImage)
     declaration = replace(declared.declaration, lock=base / "image.lock")
     renew_debian(replace(declared, declaration=declaration), Apt(os.environ), lambda _: None)

@@ -225,7 +225,7 @@ def test_address_that_the_user_chose(tmp_path: Path, socket_path: Path) -> None:
     """Where DOCKER_HOST names an engine that does not answer, none is started in its place."""
     machine = FakeMachine(socket_path, programs=[DOCKERD])
     scene = Scene(tmp_path, machine, socket_path, chosen=True)
-    with pytest.raises(EngineError, match="no socket .* which DOCKER_HOST names"):
+    with pytest.raises(EngineError, match=r"no socket .* which DOCKER_HOST names"):
         scene.setup.ensure()
     assert machine.commands == []
 

@@ -11,11 +11,10 @@ import pytest
 
 from dispatch._docker import Finished, OneShot
 from dispatch.environment import LocalId
-from dispatch.errors import ImageError, LockError, StaleBaseError
+from dispatch.errors import EngineError, ImageError, LockError, StaleBaseError
 from dispatch.image.builder import Builder, BuildReport
 from dispatch.image.maker import Tools
 from dispatch.image.plan import plan_images
-from dispatch.lock.model import PipLock
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeHelper, FakeImageStore, FakeInstaller, FakeRootfs, base_image
 
@@ -176,7 +175,7 @@ def test_a_failing_base(yard: Yard) -> None:
     yard.rootfs.failure = StaleBaseError("libc6 vanished", remedy="dispatch lock base")
     report = yard.build("ml", "more")
     assert set(report.failures) == {"ml", "more"}
-    with pytest.raises(StaleBaseError, match="^libc6 vanished$"):
+    with pytest.raises(StaleBaseError, match=r"^libc6 vanished$"):
         report.raise_failures()
     assert yard.installer.installs == 0
 
@@ -224,17 +223,46 @@ def test_a_base_that_is_pruned_meanwhile(tmp_path: Path) -> None:
     assert caught.value.remedy == "repeat the command"
 
 
-class FullDisk(FakeInstaller):
-    """Finds no room for what it installs."""
+class MaskingStore(FakeImageStore):
+    """Takes what stops the archive for a broken connection, as HTTP clients do.
 
-    def install(self, lock: PipLock, prefix: Path, python: str) -> None:  # noqa: ARG002
-        """Fail as the kernel does."""
-        raise OSError(28, "No space left on device", str(prefix))
+    ``doomed`` is a directory whose files are removed when the archive begins.
+    """
+
+    doomed: Path | None = None
+
+    def load(self, chunks: Iterable[bytes]) -> None:
+        """Load, hiding errors of the system."""
+        for path in self.doomed.rglob("*.py") if self.doomed else ():
+            path.unlink()
+        try:
+            super().load(chunks)
+        except OSError as error:
+            raise EngineError("the engine broke off") from error
 
 
-def test_full_disk(yard: Yard) -> None:
+def test_our_own_failure_is_told(tmp_path: Path) -> None:
+    """What breaks on our side while an image is sent is not taken for a fault of the engine."""
+    store = MaskingStore()
+    yard = Yard(tmp_path, store)
+    yard.build("base")
+    store.doomed = yard.cache / "staging"
+    with pytest.raises(ImageError, match=r"\.py: No such file"):
+        yard.build("ml").raise_failures()
+    assert left(yard.cache) == []
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(28, "No space left on device", "/cache/x"),
+        ImageError("installing: uv failed: failed to copy: No space left on device (os error 28)"),
+    ],
+    ids=["ours", "the installer's"],
+)
+def test_full_disk(yard: Yard, failure: Exception) -> None:
     """A full disk is one error that says which disk and what to remove."""
-    yard.installer = FullDisk(PACKAGES)
+    yard.installer.failure = failure
     with pytest.raises(ImageError, match="no room is left on the disk") as caught:
         yard.build("ml").raise_failures()
     assert str(yard.cache) in caught.value.remedy

@@ -21,7 +21,17 @@ from typing import Any
 import pytest
 
 from dispatch import payload
-from dispatch.job import Outcome, Places, PythonTask, StepLabel, environment, read_outcome, write_step_job
+from dispatch.job import (
+    Outcome,
+    Places,
+    PythonTask,
+    StepLabel,
+    describe_environment,
+    environment,
+    read_outcome,
+    write_describe_job,
+    write_step_job,
+)
 from dispatch.runtime.outcome import OutcomeState, timestamp
 
 
@@ -276,7 +286,7 @@ def test_a_commands_result_arrives_as_a_path(project: Project) -> None:
     ],
 )
 def test_a_fault_in_the_job_is_one_line(project: Project, options: dict[str, Any], message: str) -> None:
-    """What can be wrong although the step was described ends with our message, without a traceback of ours."""
+    """What can be wrong although the step was described ends with our message, not with a traceback."""
     project.write("steps.py", STEPS)
     place = project.root / "in"
     place.mkdir()
@@ -335,7 +345,7 @@ def test_a_module_that_does_not_import_is_the_steps_failure(project: Project) ->
     ],
 )
 def test_a_result_that_cannot_be_written_names_its_type(project: Project, expression: str, kind: str) -> None:
-    """A generator or a lambda is a FormatError that says what it was and what to do; nothing is left behind."""
+    """A generator or a lambda is a FormatError that says what it was; nothing is left behind."""
     project.write("steps.py", f"from dispatch import step\n@step()\ndef odd(): return {expression}\n")
     ended = project.run("odd")
     assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
@@ -357,7 +367,7 @@ def test_a_result_that_cannot_be_written_names_its_type(project: Project, expres
     ],
 )
 def test_a_step_that_exits_has_failed(project: Project, call: str, own: int, shown: str) -> None:
-    """There is no result, so the container's code is 1 whatever was asked; the outcome keeps the step's own."""
+    """There is no result, so the container's code is 1 whatever was asked; the outcome has the step's."""
     project.write("steps.py", f"import sys\nfrom dispatch import step\n@step()\ndef leaves(): {call}\n")
     ended = project.run("leaves")
     assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
@@ -551,7 +561,7 @@ def test_workers_end_quietly(project: Project, python: str) -> None:
     [("sys.exit(5)", 5), ("return 1", 0), ("raise ValueError('child')", 1), ("sys.exit('no')", 1)],
 )
 def test_a_forked_child_does_not_write_the_outcome(project: Project, child: str, code: int) -> None:
-    """A child that comes back up through the step ends as any program would, and leaves result and outcome alone."""
+    """A child that comes back up through the step ends like any program, and leaves the output alone."""
     project.write(
         "steps.py",
         f"""
@@ -564,13 +574,68 @@ def test_a_forked_child_does_not_write_the_outcome(project: Project, child: str,
             if pid == 0:
                 {child}
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            seen = os.listdir(os.environ["DISPATCH_OUTPUT_DIR"]), os.path.exists("../dispatch/output/outcome.json")
-            return [code, *seen]
+            outcome = os.path.exists("../dispatch/output/outcome.json")
+            return [code, os.listdir(os.environ["DISPATCH_OUTPUT_DIR"]), outcome]
         """,
     )
     ended = project.run("forks")
     assert (ended.exit_code, ended.state) == (0, OutcomeState.COMPLETED)
     assert json.loads((ended.result / "data.json").read_text()) == [code, [], False]
+
+
+# --------------------------------------------------------------------------------- the entrypoint
+
+
+@pytest.mark.parametrize(
+    "shell", [["sh"], ["busybox", "sh"]] if shutil.which("busybox") else [["sh"]], ids=" ".join
+)
+@pytest.mark.parametrize("interpreter", [None, "python here/bin/python3"])
+def test_the_entrypoint_ends_in_the_step(project: Project, shell: list[str], interpreter: str | None) -> None:
+    """From sh to the outcome, with an interpreter that is found or given; TERM reaches the step itself."""
+    project.write("steps.py", STOPPABLE)
+    here = project.places
+    tools = project.root / "python here/bin"
+    tools.mkdir(parents=True)
+    for name in ("python3", "python"):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (tools / name).chmod(0o755)
+    for directory in (here.output, here.work):
+        Path(directory).mkdir(parents=True)
+    Path(here.runtime).symlink_to(project.runtime.directory)
+    label = StepLabel(name="it", unique_id="It-abc", type="tidy", attempt=1)
+    given = str(project.root / interpreter) if interpreter else None
+    task = PythonTask("steps", "tidy", None, None, {}, {}, (here.source,), given)
+    files = write_step_job(Path(here.job), label, task, here.source, here)
+    process = subprocess.Popen(
+        [*shell, str(files.entrypoint)],
+        env={"PATH": f"{tools}:{os.environ['PATH']}", **environment(label, {}, {}, places=here)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    ended = project.end(process)
+    assert (ended.exit_code, ended.state, ended.stdout) == (143, OutcomeState.CANCELLED, "tidied\n")
+    assert ended.stderr == "dispatch: phase source\ndispatch: phase run\n"
+
+
+def test_the_describing_entrypoint_leaves_the_answer(project: Project) -> None:
+    """The answer lies beside where an outcome would be."""
+    project.write("steps.py", STEPS)
+    here = project.places
+    Path(here.output).mkdir(parents=True)
+    Path(here.runtime).symlink_to(project.runtime.directory)
+    request = {"contract": 1, "packages": ["steps"], "paths": [here.source], "steps": {}}
+    files = write_describe_job(Path(here.job), request, sys.executable, here.source, here)
+    env = {"PATH": os.environ["PATH"], **describe_environment({}, here)}
+    subprocess.run(["sh", str(files.entrypoint)], env=env, check=True, timeout=120)
+    assert json.loads(Path(here.output, "answer.json").read_text())["types"] == [
+        "fails",
+        "hello",
+        "nested.train",
+    ]
 
 
 # -------------------------------------------------------------------------------- the import path
@@ -614,7 +679,7 @@ PLAIN = """
 
 @every_python
 def test_no_file_of_the_user_stands_in_for_the_library(project: Project, python: str) -> None:
-    """A file named like every module of the standard library is beside the steps: the runtime works as ever."""
+    """A file named like each module of the library lies beside the steps, and the runtime works as ever."""
     project.python = python
     for name in SHADOWS:
         project.write(f"{name}.py", f"raise RuntimeError('the user\\'s own {name}')\n")
@@ -677,7 +742,7 @@ def test_python_processes_of_a_step_find_the_same(project: Project, inherited: s
         @step()
         def child():
             program = "import os; os.chdir('/'); import helper"
-            return subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, cwd="/").stdout
+            return subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True).stdout
         """,
     )
     ended = project.run("child")
@@ -715,7 +780,9 @@ def test_an_old_python_is_refused_in_one_line(
     runtime: payload.Runtime, version: tuple[int, int, int]
 ) -> None:
     """Exit 65 (environment) and a line that names the version; the script itself is readable to it."""
-    program = f"import sys; sys.version_info = {version}; exec(open(sys.argv[1]).read(), {{'__name__': '__main__'}})"
+    program = (
+        f"import sys, runpy; sys.version_info = {version}; runpy.run_path(sys.argv[1], None, '__main__')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, str(runtime.directory / "main.py")], capture_output=True, text=True
     )
@@ -828,7 +895,7 @@ def test_describe_names_what_is_wrong(
 
 
 def test_describe_imports_whole_packages_and_keeps_failures(project: Project) -> None:
-    """Modules below a package are imported, too, each failure noted under its own name; programs are not run."""
+    """Modules below a package are imported, each failure noted under its own name; no program is run."""
     project.write("pack/__init__.py", "")
     project.write("pack/__main__.py", "raise RuntimeError('run')\n")
     project.write("pack/good.py", STEPS)

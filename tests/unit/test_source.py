@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dispatch.errors import SourceError
-from dispatch.source import Git, Repository
+from dispatch.source import Git, Provenance, Repository, provenance
 
 ENVIRON = {
     "PATH": os.environ["PATH"],
@@ -390,3 +390,17 @@ def test_missing_index(root: Path, repository: Repository) -> None:
     """A repository whose index file is gone is read against HEAD."""
     (root / ".git" / "index").unlink()
     assert not repository.snapshot().dirty
+
+
+def test_provenance_keeps_no_credentials(root: Path) -> None:
+    """A commit is described with branch, subject and remotes, whose addresses have lost user and password."""
+    git(root, "remote", "add", "origin", "https://me:secret@example.org/team/repo.git")
+    found = provenance(root, git(root, "rev-parse", "HEAD").strip())
+    assert found.remotes == {"origin": "https://example.org/team/repo.git"}
+    assert found.branch == git(root, "branch", "--show-current").strip()
+    assert found.subject == git(root, "log", "-1", "--format=%s").strip()
+
+
+def test_provenance_of_nothing(tmp_path: Path) -> None:
+    """What cannot be read stays empty: a record never stops a run."""
+    assert provenance(tmp_path, "0" * 40) == Provenance()
