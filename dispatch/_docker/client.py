@@ -96,7 +96,7 @@ class Door:
                 if "error" in message:
                     raise ImageError(f"the image: the engine cannot load it: {message['error']}")
 
-    def pull(self, reference: str, say: Callable[[str], None]) -> None:
+    def pull(self, reference: str, say: Callable[[str], None]) -> ImageRecord:
         """Fetch an image from its registry with the user's own credentials, telling each change of state.
 
         :raises ImageError: when the registry has no such image or does not let us
@@ -109,6 +109,12 @@ class Door:
                     raise ImageError(f"image {reference}: it cannot be pulled: {message['error']}")
                 if "progressDetail" not in message and message.get("status"):
                     say(str(message["status"]))
+        record = self.inspect_image(reference)
+        if record is None:
+            raise ImageError(
+                f"image {reference}: it was pulled, and then removed by somebody", "repeat the command"
+            )
+        return record
 
     def run_once(self, shot: OneShot) -> Finished:
         """Run a helper container to its end and remove it, whatever happens.

@@ -62,7 +62,9 @@ class App:
         from dispatch._docker.daemon import EngineSetup
         from dispatch._docker.machine import LinuxMachine
 
-        return EngineSetup(self.door, self.surroundings.state, LinuxMachine(self.surroundings.environ), self.say)
+        return EngineSetup(
+            self.door, self.surroundings.state, LinuxMachine(self.surroundings.environ), self.say
+        )
 
     @cached_property
     def workspace(self) -> Workspace:

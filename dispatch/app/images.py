@@ -98,7 +98,9 @@ class Images:
         report = builder.build(plan, self._say)
         if not renew_base or not any(isinstance(each, StaleBaseError) for each in report.failures.values()):
             return report
-        bases = [name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)]
+        bases = [
+            name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)
+        ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
         self.renew(bases, upgrade=True)
         return builder.build(self.plan(plan.names), self._say)

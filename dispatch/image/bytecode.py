@@ -122,6 +122,8 @@ class BytecodeCache:
         keys = {wheel.name: self._key(wheel, mtime) for wheel in wheels}
         found = {name: self._find(key) for name, key in keys.items()}
         missing = [wheel for wheel in wheels if found[wheel.name] is None]
+        # The longest first, so that no CPU waits at the end.
+        missing.sort(key=lambda wheel: -len(wheel.sources))
         if missing:
             self._root.mkdir(parents=True, exist_ok=True)
             compiler.compile({keys[wheel.name]: wheel.sources for wheel in missing}, work)

@@ -1,6 +1,6 @@
 """A user's project and the ``dispatch`` command, called from outside as a user calls it.
 
-Owns directories, git and subprocesses of acceptance tests. Refuses to look into our own code: what it shows is
+Owns directories, git and subprocesses of acceptance tests. Refuses to look into our own code: it shows
 what a user gets, which is exit codes, two streams of text, and files.
 """
 

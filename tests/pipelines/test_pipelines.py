@@ -52,6 +52,12 @@ def attempts(project: Project) -> set[str]:
     return {path.name for path in (project.workspace / "attempts").iterdir()}
 
 
+def git_state(project: Project) -> tuple[str, ...]:
+    """What git says of a project: changes, references, stashes."""
+    questions = (("status", "--porcelain"), ("for-each-ref",), ("stash", "list"))
+    return tuple(project.git(*question) for question in questions)
+
+
 # The quickstart.
 
 
@@ -123,22 +129,13 @@ def test_uncommitted_changes_are_announced_in_one_line(quickstart: Project, firs
     assert first.code == 0
     note = quickstart.root / "NOTES.md"
     note.write_text("to be continued\n")
-    before = (
-        quickstart.git("status", "--porcelain"),
-        quickstart.git("for-each-ref"),
-        quickstart.git("stash", "list"),
-    )
+    before = git_state(quickstart)
     done = quickstart.dispatch("run", "experiment.yml", "-s", "data").well()
     assert [line for line in done.err.splitlines() if not line.startswith("run ")] == [
         line for line in done.err.splitlines() if "uncommitted changes" in line
     ]
     assert done.err.count("uncommitted changes") == 1
-    after = (
-        quickstart.git("status", "--porcelain"),
-        quickstart.git("for-each-ref"),
-        quickstart.git("stash", "list"),
-    )
-    assert before == after
+    assert git_state(quickstart) == before
     note.unlink()
 
 
@@ -245,19 +242,13 @@ def test_steps_run_in_an_image_that_holds_only_a_shell(
 
 
 def test_a_snapshot_is_what_the_working_tree_holds(make: Make, busybox_image: ImageRecord) -> None:
-    """Uncommitted content is what runs, in the subdirectory of the configuration; ignored files stay behind."""
+    """Uncommitted content runs, in the configuration's own directory; ignored files stay behind."""
     assert busybox_image
-    step = (
-        '{type: shell, step_network: none, paths: [note.txt], command: \'ls * > "$DISPATCH_OUTPUT_DIR/ls"; '
+    look = (
+        "steps:\n  look:\n    type: shell\n    step_network: none\n    paths: [note.txt]\n    command: |\n"
+        '      ls * > "$DISPATCH_OUTPUT_DIR/ls"; cat note.txt > "$DISPATCH_OUTPUT_DIR/note"\n'
     )
-    step += 'cat note.txt > "$DISPATCH_OUTPUT_DIR/note"\'}'
-    project = make(
-        {
-            "sub/note.txt": "old\n",
-            "sub/x.yml": f"{BUSYBOX}steps: {{look: {step}}}",
-            ".gitignore": "*.secret\n",
-        }
-    )
+    project = make({"sub/note.txt": "old\n", "sub/x.yml": BUSYBOX + look, ".gitignore": "*.secret\n"})
     project.write({"sub/note.txt": "new\n", "sub/untracked.txt": "", "sub/a.secret": "hidden"})
     done = project.dispatch("run", "sub/x.yml", "--json").well()
     result = Path(done.json()["steps"][0]["result"])
@@ -323,7 +314,10 @@ def test_a_package_is_included_by_hand(make: Make, base: str) -> None:
 def test_a_dry_run_changes_nothing(make: Make, busybox_image: ImageRecord) -> None:
     """`--dry-run` prints the plan, with reasons, and leaves no file behind."""
     assert busybox_image
-    steps = "steps:\n  a: {type: shell, command: 'true'}\n  b: {type: shell, command: 'true', inputs: {a: {ref: a}}}\n"
+    steps = (
+        "steps:\n  a: {type: shell, command: 'true'}\n"
+        "  b: {type: shell, command: 'true', inputs: {a: {ref: a}}}\n"
+    )
     project = make({"x.yml": BUSYBOX + steps})
     before = project.files()
     done = project.dispatch("run", "--dry-run", "x.yml").well()
@@ -344,7 +338,8 @@ def test_a_dry_run_builds_no_image_to_find_out(make: Make) -> None:
         {
             "dispatch.yml": "include_package: [model]\n",
             "model.py": "import dispatch_test_missing_library\n",
-            "x.yml": 'image: none\nimages: {none: {docker: "dispatch-test-nowhere:1"}}\nsteps: {fit: {type: fit}}\n',
+            "x.yml": 'image: none\nimages: {none: {docker: "dispatch-test-nowhere:1"}}\n'
+            "steps: {fit: {type: fit}}\n",
         }
     )
     done = project.dispatch("run", "--dry-run", "x.yml").well()
