@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Union
+from typing import Union
 
 
 class ImageKind(enum.Enum):
@@ -42,7 +42,7 @@ class PipImage:
     requirements: Path
     lock: Path
     base: str
-    python: Optional[str] = None
+    python: str | None = None
     bytecode: bool = True
     env: tuple[tuple[str, str], ...] = ()
 
@@ -62,7 +62,7 @@ class DebianImage:
     architecture: str
     epoch: int
     lock: Path
-    python: Optional[str] = None
+    python: str | None = None
     env: tuple[tuple[str, str], ...] = ()
 
     kind = ImageKind.DEBIAN

@@ -68,7 +68,8 @@ class AttemptFacts:
     ``phase`` is that of the entrypoint in which it ended, ``reason`` the engine's word for the end,
     ``error`` one line for people, empty on success. ``exception`` has the texts ``type``, ``message`` and
     ``traceback``. ``image`` is the image's name in the config, ``image_digest`` what it was. ``commit`` and
-    ``tree`` are those of the source. ``phases`` maps each phase to its seconds.
+    ``tree`` are those of the source, ``code`` is the digest of all its ``*.py`` (empty: not known).
+    ``phases`` maps each phase to its seconds.
     """
 
     state: StepState
@@ -86,6 +87,7 @@ class AttemptFacts:
     engine: str = ""
     interpreter: str | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
+    code: str = ""
 
     @classmethod
     def refused(cls, error: str) -> AttemptFacts:
@@ -110,10 +112,13 @@ class AttemptFacts:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> AttemptFacts:
-        """Return what ``to_json`` was given. Unknown keys are left out. WorkspaceError for anything else."""
+        """Return what ``to_json`` was given. Unknown keys are left out. WorkspaceError for anything else.
+
+        ``code`` may be missing: earlier records do not have it.
+        """
         try:
-            known = _known(cls, raw)
-            texts = ("reason", "phase", "error", "image", "image_digest", "commit", "tree", "engine")
+            known = _known(cls, {"code": "", **raw})
+            texts = ("reason", "phase", "error", "image", "image_digest", "commit", "tree", "engine", "code")
             _expect(known, str, *texts)
             _expect(known, (int, type(None)), "exit_code")
             _expect(known, (str, type(None)), "interpreter")

@@ -88,6 +88,14 @@ def provide(cache: Path, package: Path = PACKAGE) -> Runtime:
     return Runtime(place, name)
 
 
+def find_for(cache: Path, image: str, package: Path = PACKAGE) -> Runtime | None:
+    """Return the runtime directory that :func:`provide_for` made for an image, or None."""
+    files = sources(package)
+    name = digest(files)
+    place = _place_for(cache, name, image)
+    return Runtime(place, name) if _is_whole(place, files) else None
+
+
 def provide_for(cache: Path, image: str, bytecode: Mapping[str, bytes], package: Path = PACKAGE) -> Runtime:
     """Return a runtime directory with bytecode that an image's interpreter made, made if it is not there.
 
@@ -101,10 +109,14 @@ def provide_for(cache: Path, image: str, bytecode: Mapping[str, bytes], package:
     for path in bytecode:
         if not _is_bytecode(path, files):
             raise DispatchError(f"runtime: {path!r} is not a place for bytecode")
-    place = cache / "runtime" / f"{name}-{hashlib.sha256(image.encode()).hexdigest()[:32]}"
+    place = _place_for(cache, name, image)
     if not _is_whole(place, files):
         _make(place, files, bytecode)
     return Runtime(place, name)
+
+
+def _place_for(cache: Path, name: str, image: str) -> Path:
+    return cache / "runtime" / f"{name}-{hashlib.sha256(image.encode()).hexdigest()[:32]}"
 
 
 def _is_bytecode(path: str, files: Mapping[str, bytes]) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from dispatch import job as jobs
 from dispatch.describe import Description
 from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
 from dispatch.fingerprint import canonical, digest, resolve, unique_id
@@ -50,10 +52,11 @@ class RunPlan:
     targets: tuple[str, ...]
 
     def __getitem__(self, name: str) -> PlannedStep:
-        for step in self.steps:
-            if step.node.name == name:
-                return step
-        raise KeyError(name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, PlannedStep]:
+        return {step.node.name: step for step in self.steps}
 
     def standing(self, standing: Standing) -> tuple[PlannedStep, ...]:
         """The steps of one standing, in order."""
@@ -80,14 +83,16 @@ def image_identity(environment: Environment, lock: Lock | None) -> str:
 
 @dataclass(frozen=True)
 class Identities:
-    """What the planner needs to know of images and sources to identify shell steps.
+    """What the planner needs to know of images and sources.
 
     ``image`` gives the identity of a named environment, ``tree`` the digest of the snapshot's files under
-    some paths of the repository (SourceError for a path that is not there).
+    some paths of the repository (SourceError for a path that is not there): both enter the ids of shell
+    steps. ``code`` is the digest of all ``*.py`` of the snapshot, which enters no id; empty if not known.
     """
 
     image: Callable[[str], str]
     tree: Callable[[tuple[str, ...]], str]
+    code: str = ""
 
 
 def plan_run(
@@ -101,11 +106,13 @@ def plan_run(
     """Identify every step of ``graph`` and say which are cached.
 
     ``images`` maps steps to names of environments; ``completed`` tells which of the given unique ids have a
-    result, and what is recorded of it. A step whose description is missing, and every step behind it, is UNKNOWN.
+    result, and what is recorded of it. A step whose description is missing, and every step behind it, is
+    UNKNOWN. Raises ConfigurationError for a step whose container could not be given its inputs or variables.
     """
     records: dict[str, StepRecord] = {}
     for name in graph.order:
         node = graph[name]
+        _check_variables(node)
         if any(need not in records for need in node.dependencies):
             continue
         known = {need: records[need].unique_id for need in node.dependencies}
@@ -113,29 +120,47 @@ def plan_run(
             records[name] = _shell_record(node, identities, images[name], known)
         elif name in descriptions:
             records[name] = _step_record(node, descriptions[name], known)
-    results = completed([record.unique_id for record in records.values()])
-    steps = tuple(
-        _planned(graph[name], images[name], descriptions.get(name), records.get(name), results)
-        for name in graph.order
-    )
-    return RunPlan(steps, targets)
+    results = completed([record.unique_id for record in records.values() if record.cacheable])
+    steps = []
+    for name in graph.order:
+        node, description, record = graph[name], descriptions.get(name), records.get(name)
+        standing, reason = _standing(node, images[name], description, record, results, identities.code)
+        steps.append(PlannedStep(node, images[name], standing, reason, description, record))
+    return RunPlan(tuple(steps), targets)
 
 
-def _planned(
+def _check_variables(node: StepNode) -> None:
+    """Have the container's environment worked out once before anything starts, for its errors alone."""
+    label = jobs.StepLabel(node.name, "", node.type, 1)
+    inputs = jobs.input_values(node, jobs.CONTAINER.inputs(node.dependencies))
+    jobs.environment(label, inputs, node.options.env)
+
+
+def _standing(
     node: StepNode,
     image: str,
     description: Description | None,
     record: StepRecord | None,
     results: Mapping[str, StepInfo | None],
-) -> PlannedStep:
+    code: str,
+) -> tuple[Standing, str]:
     if record is None:
-        reason = (
-            f"image {image!r} must be built to know" if description is None else "a dependency is unknown"
+        unbuilt = node.type != SHELL and description is None
+        return Standing.UNKNOWN, (
+            f"image {image!r} must be built to know" if unbuilt else "a dependency is unknown"
         )
-        return PlannedStep(node, image, Standing.UNKNOWN, reason, description, None)
-    if record.unique_id in results:
-        return PlannedStep(node, image, Standing.CACHED, "", description, record)
-    return PlannedStep(node, image, Standing.RUN, "no result yet", description, record)
+    if not record.cacheable:
+        return Standing.RUN, "its result is not kept"
+    if record.unique_id not in results:
+        return Standing.RUN, "no result yet"
+    changed = node.type != SHELL and _is_of_other_code(results[record.unique_id], code)
+    return Standing.CACHED, "source changed since" if changed else ""
+
+
+def _is_of_other_code(info: StepInfo | None, code: str) -> bool:
+    """Whether a result is known to come from other ``*.py`` than the snapshot's."""
+    recorded = info.attempt.code if info is not None and info.attempt is not None else ""
+    return bool(recorded and code) and recorded != code
 
 
 def _step_record(node: StepNode, description: Description, known: Mapping[str, str]) -> StepRecord:
@@ -149,7 +174,7 @@ def _step_record(node: StepNode, description: Description, known: Mapping[str, s
         class_name=description.class_name,
         type=description.type,
         version=description.version,
-        cacheable=description.cacheable is not False,
+        cacheable=description.deterministic if description.cacheable is None else description.cacheable,
         deterministic=description.deterministic,
         dependencies=tuple(known.values()),
         config=_config(node),

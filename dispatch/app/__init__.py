@@ -1,7 +1,7 @@
 """The composition root: builds the parts for one command from settings and surroundings.
 
-Owns which implementation stands behind which protocol. Reads no file and no environment variable itself, prints
-nothing, and decides nothing that a part could decide.
+Owns which implementation stands behind which protocol. Reads no file and no environment variable itself,
+prints nothing, and decides nothing that a part could decide.
 """
 
 from __future__ import annotations

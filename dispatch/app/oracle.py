@@ -26,9 +26,9 @@ LAST_LINES = 15
 class Ground:
     """What both ways of asking share.
 
-    ``runtime`` is the runtime's directory for the client's interpreter, ``source`` the exported tree, ``workdir``
-    the working directory in a container, ``scratch`` where temporary directories are made, ``environ`` what the
-    client's process hands down.
+    ``runtime`` is the runtime's directory for the client's interpreter, ``source`` the exported tree,
+    ``workdir`` the working directory in a container, ``scratch`` where temporary directories are made,
+    ``environ`` what the client's process hands down.
     """
 
     runtime: Path
@@ -41,8 +41,9 @@ class Ground:
 class InterpreterOracle:
     """See :class:`dispatch.describe.Oracle`.
 
-    ``ground`` is asked only when a question is put: it exports the source. ``provide`` builds a named image and returns its reference and the runtime directory that suits it;
-    ``engine`` gives the engine when a container is needed, and not before.
+    ``ground`` is asked only when a question is put: it exports the source. ``provide`` builds a named image
+    and returns its reference and the runtime directory that suits it; ``engine`` gives the engine when a
+    container is needed, and not before.
     """
 
     def __init__(

@@ -14,21 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch import job as jobs
-from dispatch import payload
 from dispatch.app import App
-from dispatch.app.images import Images
 from dispatch.app.oracle import Ground, InterpreterOracle
-from dispatch.config import Config
+from dispatch.app.runtimes import Runtimes
 from dispatch.describe import CodeBase, Describer, Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
 from dispatch.engine.docker import DockerEngine
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, DispatchError
+from dispatch.errors import ConfigurationError
 from dispatch.executor import DockerExecutor, Materials
 from dispatch.graph import SHELL, StepGraph
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
-from dispatch.payload import Runtime
 from dispatch.plan import Identities, RunPlan, Standing, plan_run
 from dispatch.schedule import LocalScheduler
 from dispatch.source import Git, Repository, SourceRef, provenance
@@ -86,7 +83,7 @@ class Running:
         self._source = self._snapshot()
         self._images = app.images(self._config)
         self._build_plan = self._images.plan(dict.fromkeys(self._names.values()))
-        self._runtime = payload.provide(self._cache)
+        self._runtimes = Runtimes(self._cache, lambda: app.door)
         self._code = self._repository.python_digest(self._source)
         descriptions = self._describe(may_build)
         identities = Identities(self._images.identity, self._tree_of)
@@ -137,7 +134,7 @@ class Running:
         return self._inside(self._config.directory) or jobs.CONTAINER.source
 
     def _paths(self) -> tuple[str, ...]:
-        """Import paths in the container: beside the configuration, beside the settings, the root, its src/."""
+        """Import paths in the container: beside configuration and settings, the root, its src/."""
         settings = self._app.settings.path
         places = [self._config.directory, settings.parent if settings else None, self._repository.root]
         source_layout = self._repository.root / "src"
@@ -158,13 +155,13 @@ class Running:
             if self._graph[name].type != SHELL
         ]
         packages = tuple(dict.fromkeys((*self._app.settings.include_package, *self._request.packages)))
-        code = CodeBase(packages, self._paths(), self._code, self._runtime.digest)
+        code = CodeBase(packages, self._paths(), self._code, self._runtimes.own.digest)
         oracle = InterpreterOracle(self._ground, self._provide, self._docker, self._app.say)
         return Describer(self._cache / "describe", code, oracle).describe(questions, may_build=may_build)
 
     def _ground(self) -> Ground:
         return Ground(
-            runtime=self._runtime.directory,
+            runtime=self._runtimes.own.directory,
             source=self._repository.export(self._source),
             workdir=self._workdir,
             scratch=self._cache / "scratch",
@@ -177,7 +174,8 @@ class Running:
         return self._engine
 
     def _provide(self, image: str) -> tuple[ImageRef, Path]:
-        return self._build([image])[image], self._runtime.directory
+        reference = self._build([image])[image]
+        return reference, self._runtimes.of(self._config.environments[image], reference)
 
     def _build(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
         report = self._images.build(self._images.plan(names))
@@ -259,7 +257,10 @@ class Running:
     def _materials(self, images: Mapping[str, ImageRef]) -> Materials:
         return Materials(
             images=images,
-            runtimes=dict.fromkeys(images, self._runtime.directory),
+            runtimes={
+                name: self._runtimes.of(self._config.environments[name], image)
+                for name, image in images.items()
+            },
             source=self._repository.export(self._source),
             workdir=self._workdir,
             paths=self._paths(),

@@ -41,7 +41,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Run the steps of CONFIG, each in a container of its own image; those with a result are not run again."""
+    """Run the steps of CONFIG, each in its own image; those that have a result are not run again."""
     if jobs is not None and jobs < 1 and jobs != -1:
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     app = open_app(workspace, near=config)

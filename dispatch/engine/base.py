@@ -54,8 +54,8 @@ class JobSpec:
 
     ``key`` is unique for ever (``<unique id>.<attempt>``): submitting it twice attaches to the first.
     ``source`` is an exported tree that is never written; the engine's side shows a private writable copy
-    of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side may
-    put that copy and the log. ``command`` replaces the image's entrypoint.
+    of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
+    may put that copy and the log. ``command`` replaces the image's entrypoint.
     """
 
     key: str

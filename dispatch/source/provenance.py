@@ -17,7 +17,7 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
 @dataclass(frozen=True)
 class Provenance:
-    """A commit in words: branch (empty when detached), subject line, author's name, time (ISO 8601), remotes."""
+    """A commit in words: branch (empty when detached), subject line, author, time (ISO 8601), remotes."""
 
     branch: str = ""
     subject: str = ""

@@ -1,4 +1,4 @@
-"""Timing of whole processes and the table of what came out. Medians over several runs, ratios within one run."""
+"""Timing of whole processes, and the table of what came out: medians over runs, ratios within one run."""
 
 from __future__ import annotations
 

@@ -1,0 +1,122 @@
+"""What goes into a run and comes out of it, and what the dispatcher uses of the rest, as protocols."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dispatch.engine.base import Event, JobSpec
+    from dispatch.info import AttemptFacts, StepInfo, StepRecord
+    from dispatch.schedule import ResourceAssignment
+    from dispatch.step import StepResources
+    from dispatch.workspace.base import Attempt
+
+
+class Verdict(enum.Enum):
+    """How a step of a run ended."""
+
+    CACHED = "cached"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """The end of one step: verdict, the reason in words, and the record where there is one."""
+
+    name: str
+    verdict: Verdict
+    reason: str = ""
+    info: StepInfo | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step that has to end in this run.
+
+    ``needs`` are the names of other works that must be committed first; steps that are cached already are
+    not among them.
+    """
+
+    record: StepRecord
+    resources: StepResources
+    needs: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The step's name in the graph."""
+        return self.record.name
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The clock of a run (monotonic, in seconds) and its intervals in seconds.
+
+    ``tick`` is the longest wait for a message, ``held`` how long a step is let alone that somebody else works
+    at, ``renew`` how often leases are renewed. ``grace`` is what jobs are given to stop when the run is
+    interrupted, and ``patience`` what the engine is given beyond it to say that they did.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    tick: float = 1.0
+    held: float = 1.0
+    renew: float = 20.0
+    grace: float = 10.0
+    patience: float = 5.0
+
+
+class Claims(Protocol):
+    """The dispatcher's half of a workspace; see :class:`~dispatch.workspace.base.Workspace`.
+
+    ``commit`` and ``fail`` are called from several threads.
+    """
+
+    def claim(self, record: StepRecord, run: str) -> Attempt:
+        """Begin an attempt. StepCompletedError where there is a result, StepHeldError where one is made."""
+
+    def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
+        """Make what the attempt left the step's result."""
+
+    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
+        """Record the end of an attempt that has no result."""
+
+    def renew(self) -> tuple[Attempt, ...]:
+        """Keep our attempts ours, and return those that others took for lost."""
+
+    def step_info(self, unique_id: str, /) -> StepInfo:
+        """Return what is known of a step."""
+
+
+class JobFactory(Protocol):
+    """Turns claimed steps into jobs, and ended attempts into facts."""
+
+    def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
+        """Write the job's files and return its specification, whose key is the attempt's.
+
+        Called from the dispatching thread. Whatever it raises is the end of the step alone.
+        """
+
+    def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
+        """Say what an ended attempt was, from its outcome and the engine's event. Called from the pool."""
+
+
+class Observer(Protocol):
+    """Is told about every change, in order, from the dispatching thread.
+
+    An observer that raises is told nothing more; the run goes on.
+    """
+
+    def starting(self, name: str, attempt: int) -> None:
+        """A step was handed to the engine."""
+
+    def waiting(self, name: str, reason: str) -> None:
+        """A step is held up by something outside this run. May be told again while that lasts."""
+
+    def ended(self, outcome: StepOutcome) -> None:
+        """A step reached its verdict."""
