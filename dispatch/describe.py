@@ -4,14 +4,16 @@ The question and the answer are JSON (``runtime.describe`` is the other half). I
 interpreter first, in a process of its own; a step whose modules do not import here is asked about once inside
 its own image. So the client never needs the steps' libraries, and never imports their code into its process.
 
-Answers are kept by (image digest, every ``*.py`` of the snapshot, runtime, the step's own declaration): as long
-as none of these changes, neither a process nor a container is started. Errors are never kept.
+Answers are kept by (image digest, every ``*.py`` of the snapshot, runtime, the step's own declaration): as
+long as none of these changes, neither a process nor a container is started. Errors are never kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +25,8 @@ from dispatch.fingerprint import canonical, digest
 from dispatch.graph import StepNode
 
 CONTRACT = 1
+_MANY = 3
+_IMPORT_FAILED = re.compile(r"\b(ModuleNotFoundError|ImportError): ")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Question:
-    """A step to describe, with the name of its image and that image's digest (None: not known until built)."""
+    """A step to describe, its image's name, and the image's digest (None: not known until it is built)."""
 
     node: StepNode
     image: str
@@ -162,7 +166,7 @@ class Describer:
             return None
         try:
             return Description.from_answer(json.loads(path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             # An unreadable entry is a missing one: it is asked and written again.
             return None
 
@@ -170,10 +174,15 @@ class Describer:
         path = self._path(question)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(answer))
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(answer))
+            temporary.replace(path)
+        except OSError:
+            # The answer is known all the same; only the next run has to ask again.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def _declaration(node: StepNode) -> dict[str, Any]:
@@ -186,8 +195,14 @@ def _failures(answer: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _may_be_elsewhere(error: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
-    """An unknown type is no fault as long as a package did not import here: it may in the step's image."""
-    return error["kind"] == "unknown_type" and bool(_failures(answer))
+    """Whether the step's image may know what this interpreter does not.
+
+    An unknown type is no fault as long as a package did not import here, nor is a step whose own code (its
+    ``massage_kwargs``, say) imports only when called.
+    """
+    if error["kind"] == "unknown_type":
+        return bool(_failures(answer))
+    return error["kind"] == "step" and _IMPORT_FAILED.search(error["message"]) is not None
 
 
 def _refusal(node: StepNode, error: Mapping[str, Any], answer: Mapping[str, Any]) -> ConfigurationError:
@@ -200,9 +215,26 @@ def _refusal(node: StepNode, error: Mapping[str, Any], answer: Mapping[str, Any]
     known = sorted(str(name) for name in answer["types"])
     message = f"step {node.name!r}: unknown step type {node.type!r}{did_you_mean(node.type, known)}"
     message += f"\n  registered: {', '.join(known) or 'none'}"
-    for package, failure in _failures(answer).items():
-        message += f"\n  {package!r} did not import in this image: {failure['error']}"
+    message += "".join(f"\n  {line}" for line in _import_failures(answer))
     return ConfigurationError(
         message,
-        "register it in a module listed under `include_package:`, and let the step's image hold what it imports",
+        "register it in a module under `include_package:`, and let the step's image hold what it imports",
     )
+
+
+def _import_failures(answer: Mapping[str, Any]) -> list[str]:
+    """Say what did not import, each failure once with the packages that share it."""
+    packages: dict[str, list[str]] = {}
+    for package, failure in _failures(answer).items():
+        packages.setdefault(_brief(str(failure["error"])), []).append(repr(package))
+    lines = []
+    for error, names in packages.items():
+        more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
+        lines.append(f"{', '.join(names[:_MANY])}{more} did not import in this image: {error}")
+    return lines
+
+
+def _brief(text: str) -> str:
+    """Cut a page to its first line and its last: libraries say there what failed, and why."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} … {lines[-1]}"

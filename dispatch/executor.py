@@ -1,23 +1,27 @@
 """Executors: they run a planned graph on an engine, and make containers' jobs out of claimed steps.
 
-Owns the way from a planned step to a job, and from a job's end to the facts that are recorded. The loop itself is
+Owns the way from a planned step to a job, and from a job's end to the facts that are recorded. The loop is
 ``dispatcher``'s; what a container finds at which path is ``job``'s.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from dispatch import job as jobs
-from dispatch.dispatcher import Dispatcher, Observer, StepOutcome, Work
+from dispatch.dispatcher import Dispatcher, Observer, Pace, StepOutcome, Work
 from dispatch.engine.base import Capabilities, Engine, Event, JobSpec, Mount, Network, Reason, Resources
-from dispatch.environment import ImageRef
-from dispatch.errors import DispatchError, StepError
+from dispatch.environment import ImageRef, RegistryDigest
+from dispatch.errors import ConfigurationError, StepError
+from dispatch.formats import AUTO
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord, StepState
 from dispatch.location import HostPath
@@ -30,6 +34,9 @@ from dispatch.units import format_size
 from dispatch.workspace.base import Attempt, Workspace
 
 SCRATCH = ("home", "tmp", "cache")
+ENTRYPOINT_CODES = range(64, 79)
+_LAST_BYTES = 4096
+_WORD = re.compile(r"^dispatch: (?!phase )(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -37,8 +44,10 @@ class Materials:
     """What all jobs of a run share.
 
     ``images`` maps names of environments to what the engine has of them; ``runtimes`` likewise to the runtime
-    directory to mount; ``source`` is the exported tree; ``workdir`` the working directory in the container and
-    ``paths`` the import paths there; ``env`` what the settings add to every step's environment.
+    directory to mount; ``source`` is the exported tree; ``workdir`` the working directory in the container
+    and ``paths`` the import paths there; ``env`` what the settings add to every step's environment.
+    ``commit``, ``tree`` and ``code`` (the digest of all ``*.py``) are recorded. ``default_format`` is for
+    steps that leave the format open.
     """
 
     images: Mapping[str, ImageRef]
@@ -49,8 +58,8 @@ class Materials:
     env: Mapping[str, str]
     commit: str
     tree: str
+    code: str = ""
     default_format: str | None = None
-    image_names: Mapping[str, str] = field(default_factory=dict)
 
 
 class ContainerJobs:
@@ -70,6 +79,7 @@ class ContainerJobs:
         planned = self._plan[record.name]
         places = jobs.CONTAINER.inputs(planned.node.dependencies)
         label = jobs.StepLabel(record.name, record.unique_id, record.type, attempt.number)
+        mounts = tuple(self._mounts(planned, attempt, places, record))
         jobs.write_step_job(
             attempt.directory / "job", label, self._task(planned, places), self._materials.workdir
         )
@@ -85,7 +95,7 @@ class ContainerJobs:
             image=self._materials.images[planned.image],
             command=jobs.CONTAINER.command(),
             attempt_dir=attempt.directory,
-            mounts=tuple(self._mounts(planned, attempt, places, record)),
+            mounts=mounts,
             source=HostPath(self._materials.source),
             working_dir="/",
             env=self._environment(planned, label, places),
@@ -103,11 +113,12 @@ class ContainerJobs:
         if node.type == SHELL:
             return jobs.ShellTask(node.arguments["command"], node.arguments, places)
         assert planned.description is not None
+        leaves_open = planned.description.format["name"] == AUTO.NAME
         return jobs.PythonTask(
             module=planned.description.module,
             qualname=planned.description.qualname,
             version=planned.description.version,
-            format=node.options.format or self._materials.default_format,
+            format=node.options.format or (self._materials.default_format if leaves_open else None),
             arguments=node.arguments,
             inputs=places,
             paths=self._materials.paths,
@@ -118,7 +129,7 @@ class ContainerJobs:
     ) -> Mapping[str, str]:
         user = {**self._materials.env, **dict(planned.node.options.env)}
         inputs = jobs.input_values(planned.node, places)
-        return jobs.environment(label, inputs, user, planned.node.options.resources.cpu_count)
+        return jobs.environment(label, inputs, user, planned.resources.cpu_count)
 
     def _mounts(
         self, planned: PlannedStep, attempt: Attempt, places: Mapping[str, str], record: StepRecord
@@ -136,7 +147,8 @@ class ContainerJobs:
             location = self._workspace.locate(self._unique_id(name))
             if location is None:
                 raise StepError(
-                    f"step {planned.node.name!r}: the result of {name!r} has vanished", "run again"
+                    f"step {planned.node.name!r}: the result of {name!r} has vanished",
+                    "repeat the command: it is computed again",
                 )
             mounts.append(Mount(mount_source(location, self._capabilities), place))
         return mounts
@@ -147,69 +159,116 @@ class ContainerJobs:
         return record.unique_id
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
-        """Judge an ended attempt: the outcome decides, and without one the engine's reason."""
+        """Judge an ended attempt: the outcome decides, and without one the engine's reason.
+
+        Times are the engine's where it told the phases apart, for what the step's own clock says may be cut
+        to seconds or wrong.
+        """
+        planned, materials = self._plan[record.name], self._materials
         outcome, fault = None, ""
         try:
             outcome = jobs.read_outcome(attempt.directory / "output")
         except StepError as unreadable:
             fault = unreadable.message
         completed = outcome is not None and outcome.state is OutcomeState.COMPLETED
-        node = self._plan[record.name].node
-        error = "" if completed else fault or _failure(outcome, event, node.options.resources.memory_bytes)
+        end = _End(outcome, event, planned, attempt.directory / "out.log")
         ended = datetime.fromtimestamp(event.time, timezone.utc)
+        phases = _phases(attempt.directory / "phases.json")
+        started = ended - timedelta(seconds=sum(phases.values())) if phases else None
         return AttemptFacts(
             state=StepState.COMPLETED if completed else StepState.FAILED,
-            started=outcome.started if outcome else None,
+            started=started or (outcome.started if outcome else None),
             ended=ended,
             exit_code=outcome.exit_code if outcome and outcome.exit_code is not None else event.exit_code,
-            reason=_reason(outcome, event).value,
+            reason=end.reason().value,
             phase=outcome.phase if outcome else "",
-            error=error,
+            error="" if completed else fault or end.failure(),
             exception=dict(outcome.exception) if outcome and outcome.exception else None,
-            image=self._materials.image_names.get(
-                self._plan[record.name].image, self._plan[record.name].image
-            ),
-            image_digest=str(getattr(self._materials.images[self._plan[record.name].image], "id", "")),
-            commit=self._materials.commit,
-            tree=self._materials.tree,
+            image=planned.image,
+            image_digest=_digest(materials.images[planned.image]),
+            commit=materials.commit,
+            tree=materials.tree,
             engine=self._capabilities.name,
             interpreter=outcome.interpreter if outcome else None,
-            phases=_phases(attempt.directory / "phases.json"),
+            phases=phases,
+            code=materials.code,
         )
 
 
-def _reason(outcome: jobs.Outcome | None, event: Event) -> Reason:
-    if outcome is not None and outcome.state is OutcomeState.CANCELLED and event.reason is Reason.STEP:
-        return Reason.CANCELLED
-    return event.reason
+@dataclass(frozen=True)
+class _End:
+    """All that tells why an attempt ended."""
 
+    outcome: jobs.Outcome | None
+    event: Event
+    planned: PlannedStep
+    log: Path
 
-def _failure(outcome: jobs.Outcome | None, event: Event, memory: int | None) -> str:
-    """Say in one line why an attempt failed."""
-    if event.reason is Reason.OOM:
-        limit = f": its limit is {format_size(memory)}" if memory else ""
-        return f"killed for memory{limit}"
-    if outcome is None:
-        if event.message:
+    def reason(self) -> Reason:
+        """The engine's reason, but for a job that was stopped from outside and says so itself."""
+        stopped = self.outcome is not None and self.outcome.state is OutcomeState.CANCELLED
+        return Reason.CANCELLED if stopped and self.event.reason is Reason.STEP else self.event.reason
+
+    def failure(self) -> str:
+        """Say in one line why an attempt failed."""
+        outcome, event = self.outcome, self.event
+        if event.reason is Reason.OOM:
+            memory = self.planned.resources.memory_bytes
+            return f"killed for memory: its limit is {format_size(memory)}" if memory else "killed for memory"
+        if outcome is not None and outcome.state is OutcomeState.CANCELLED:
+            return "cancelled"
+        if outcome is not None and outcome.exception:
+            message = outcome.exception["message"].strip().split("\n")[0]
+            return f"{outcome.exception['type']}: {message}" if message else outcome.exception["type"]
+        if event.reason is not Reason.STEP and event.message:
             return event.message
-        return f"ended without a result (exit code {event.exit_code})"
-    if outcome.state is OutcomeState.CANCELLED:
-        return "cancelled"
-    if outcome.exception:
-        message = outcome.exception["message"].strip().split("\n")[0]
-        return f"{outcome.exception['type']}: {message}" if message else outcome.exception["type"]
-    if outcome.phase != "run":
-        return f"failed in the phase {outcome.phase!r} (exit code {outcome.exit_code})"
-    return f"the command exited with code {outcome.exit_code}"
+        more = self._entrypoint_says() or event.message
+        return self._exit() + (f": {more}" if more else "")
+
+    def _exit(self) -> str:
+        outcome, code = self.outcome, self.event.exit_code
+        if outcome is None:
+            return "ended without a result" + ("" if code is None else f" (exit code {code})")
+        if outcome.phase != "run":
+            return f"failed in the phase {outcome.phase!r} (exit code {outcome.exit_code})"
+        return f"the command exited with code {outcome.exit_code}"
+
+    def _entrypoint_says(self) -> str:
+        """Return the entrypoint's last word in the log if it was the entrypoint that gave up.
+
+        A command's own exit code may be one of the entrypoint's.
+        """
+        outcome = self.outcome
+        if outcome is not None and outcome.phase == "run" and self.planned.node.type == SHELL:
+            return ""
+        code = self.event.exit_code if outcome is None else outcome.exit_code
+        if code not in ENTRYPOINT_CODES:
+            return ""
+        words = _WORD.findall(_tail(self.log))
+        return words[-1].strip() if words else ""
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - _LAST_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _digest(image: ImageRef) -> str:
+    return image.reference if isinstance(image, RegistryDigest) else image.id
 
 
 def _phases(path: Path) -> dict[str, float]:
     try:
-        found = json.loads(path.read_bytes())
-        return {str(name): float(value) for name, value in found.items()}
+        found = {str(name): float(value) for name, value in json.loads(path.read_bytes()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         # Times of phases are a convenience taken from a log: a run never fails for want of them.
         return {}
+    return found if all(math.isfinite(value) and value >= 0 for value in found.values()) else {}
 
 
 class Executor(Registrable):
@@ -251,7 +310,7 @@ class DockerExecutor(Executor):
             workspace=self._workspace,
             jobs=factory,
             observer=self._observer,
-            clock=self._clock,
+            pace=Pace(clock=self._clock),
         )
         return dispatcher.run(works(plan), run)
 
@@ -260,10 +319,12 @@ def works(plan: RunPlan) -> Sequence[Work]:
     """The steps of a plan that have to run, with what each of them waits for."""
     unknown = plan.standing(Standing.UNKNOWN)
     if unknown:
-        raise DispatchError(f"step {unknown[0].node.name!r}: not known yet what it is")
+        raise ConfigurationError(
+            f"step {unknown[0].node.name!r}: not known yet what it is", "build its image first"
+        )
     todo = {step.node.name for step in plan.standing(Standing.RUN)}
     return [
-        Work(step.record, step.node.options.resources, tuple(n for n in step.node.dependencies if n in todo))
+        Work(step.record, step.resources, tuple(n for n in step.node.dependencies if n in todo))
         for step in plan.steps
         if step.record is not None and step.node.name in todo
     ]

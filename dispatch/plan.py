@@ -17,8 +17,9 @@ from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
 from dispatch.fingerprint import canonical, digest, resolve, unique_id
 from dispatch.graph import SHELL, StepGraph, StepNode
 from dispatch.info import StepInfo, StepRecord
-from dispatch.lock import Lock
+from dispatch.lock.model import Lock
 from dispatch.params import mark_references
+from dispatch.step import StepResources
 
 
 class Standing(enum.Enum):
@@ -42,6 +43,12 @@ class PlannedStep:
     reason: str
     description: Description | None
     record: StepRecord | None
+
+    @property
+    def resources(self) -> StepResources:
+        """What the config asks for, and where it says nothing, what the step's class does."""
+        said = (self.description.resources if self.description else None) or {}
+        return StepResources(**{**said, **self.node.options.resources.to_json()})
 
 
 @dataclass(frozen=True)

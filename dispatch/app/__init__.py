@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
-    from dispatch.image.builder import BuildReport
     from dispatch.image.plan import BuildPlan
-    from dispatch.lock import Renewal
+    from dispatch.image.report import BuildReport
+    from dispatch.lock.model import Renewal
     from dispatch.workspace.base import Workspace
 
 Say = Callable[[str], None]

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
 from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
-from dispatch.errors import ConfigurationError, StaleBaseError
-from dispatch.image.base import base_environment, base_facts
-from dispatch.image.builder import Builder, BuildReport, history_of, prober_of
-from dispatch.image.debian import DebianBuilder
-from dispatch.image.maker import Tools
+from dispatch.errors import StaleBaseError
+from dispatch.image.history import history_of
 from dispatch.image.plan import BuildPlan, plan_images
-from dispatch.lock import Lock, Renewal
-from dispatch.lock.apt import Apt
-from dispatch.lock.debian import read_debian, renew_debian
-from dispatch.lock.model import DebianLock, PipLock
-from dispatch.lock.pip import read_pip, renew_pip
-from dispatch.lock.uv import Uv, find_uv
+from dispatch.image.report import BuildReport, report_present
+from dispatch.lock.debian import read_debian
+from dispatch.lock.model import BaseFacts, DebianLock, Lock, PipLock, Renewal
+from dispatch.lock.pip import read_pip
 from dispatch.plan import image_identity
 from dispatch.settings import Surroundings
+
+if TYPE_CHECKING:
+    from dispatch.image.builder import Builder
+    from dispatch.image.maker import Tools
+    from dispatch.lock.apt import Apt
+    from dispatch.lock.uv import Uv
+
+# What builds and renews is imported where it is used: most commands find everything there already, and these
+# modules take longer to import than all of the planning.
 
 Say = Callable[[str], None]
 
@@ -94,7 +98,10 @@ class Images:
 
         With ``renew_base`` the locks of bases that the archive has moved on from are renewed, once.
         """
-        builder = Builder(self._tools(), self._surroundings.cache, workers)
+        present = report_present(plan)
+        if present is not None:
+            return present
+        builder = self._builder(workers)
         report = builder.build(plan, self._say)
         if not renew_base or not any(isinstance(each, StaleBaseError) for each in report.failures.values()):
             return report
@@ -111,53 +118,60 @@ class Images:
         return image_identity(environment, self._locks.of(environment))
 
     def renew(self, names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
-        """Resolve the named images anew and write their locks; bases first."""
-        wanted = {name: self.environments[name] for name in names}
+        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
+        from dispatch.lock.renewal import Tools, renew
+
+        wanted = [self.environments[name] for name in names]
+        tools = Tools(self._uv(), self._apt(), self._say)
         renewals = []
-        for environment in sorted(
-            wanted.values(), key=lambda each: not isinstance(each.declaration, DebianImage)
-        ):
+        for environment in sorted(wanted, key=lambda each: not isinstance(each.declaration, DebianImage)):
             self._say(f"{environment.name}: resolving")
-            renewals.append(self._renew(environment, upgrade))
+            renewal = renew(environment, self._base_facts(environment), tools, upgrade)
+            if renewal is not None:
+                renewals.append(renewal)
         self._locks = CommittedLocks(self._config)
         return renewals
 
-    def _renew(self, environment: Environment, upgrade: bool) -> Renewal:
+    def _base_facts(self, environment: Environment) -> BaseFacts | None:
+        """What is known of what an environment stands on; an engine is asked only for an existing image."""
+        from dispatch.image.base import base_environment, base_facts
+        from dispatch.image.builder import prober_of
+
         declaration = environment.declaration
-        if isinstance(declaration, DebianImage):
-            return renew_debian(environment, self._apt(), self._say)
         if not isinstance(declaration, PipImage):
-            raise ConfigurationError(
-                f"image {environment.name!r} is an existing image and has no lock",
-                "name one that is generated",
-            )
+            return None
         base = base_environment(environment, declaration.base, self.environments)
-        locks = CommittedLocks(self._config)
-        needs_engine = isinstance(base.declaration, DockerImage)
-        prober = prober_of(self._tools(), self._surroundings.cache) if needs_engine else None
-        facts = base_facts(base, locks, prober, self._say)
-        return renew_pip(environment, facts, self._uv(), upgrade)
+        exists = isinstance(base.declaration, DockerImage)
+        prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
+        return base_facts(base, CommittedLocks(self._config), prober, self._say)
+
+    def _builder(self, workers: int) -> Builder:
+        from dispatch.image.builder import Builder
+
+        return Builder(self._tools(), self._surroundings.cache, workers)
 
     def _tools(self) -> Tools:
+        from dispatch.image.maker import Tools
+
         door = self._door()
-        return Tools(
-            store=door,
-            runner=door,
-            installer=self._uv(),
-            rootfs=partial(self._rootfs),
-            user=f"{os.getuid()}:{os.getgid()}",
-        )
+        user = f"{os.getuid()}:{os.getgid()}"
+        return Tools(store=door, runner=door, installer=self._uv(), rootfs=self._rootfs, user=user)
 
     def _rootfs(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+        from dispatch.image.debian import DebianBuilder
+
         command = f"dispatch lock --image {name}"
         environ = self._surroundings.environ
-        DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command).build(
-            name, lock, target, say
-        )
+        builder = DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command)
+        builder.build(name, lock, target, say)
 
     def _uv(self) -> Uv:
+        from dispatch.lock.uv import Uv, find_uv
+
         environ = self._surroundings.environ
         return Uv(find_uv(environ), environ, command=f"dispatch lock {self._config}")
 
     def _apt(self) -> Apt:
+        from dispatch.lock.apt import Apt
+
         return Apt(self._surroundings.environ, self._surroundings.apt_mirror)

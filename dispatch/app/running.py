@@ -200,7 +200,7 @@ class Running:
         }
         try:
             if todo:
-                outcomes.update(self._executor(built, observer).execute(plan, name))
+                outcomes.update(self._executor(built, _Noting(observer, outcomes)).execute(plan, name))
             summary = RunSummary(name, plan, outcomes)
             state = summary.state
             return summary
@@ -274,6 +274,21 @@ class Running:
         """Stop our threads; nothing of the engine's is touched."""
         if self._engine is not None:
             self._engine.close()
+
+
+class _Noting:
+    """Notes verdicts as they fall, so that a run which breaks off has them too; passes everything on."""
+
+    def __init__(self, observer: Observer, outcomes: dict[str, StepOutcome]) -> None:
+        self._outcomes = outcomes
+        self._observer = observer
+        self.starting = observer.starting
+        self.waiting = observer.waiting
+
+    def ended(self, outcome: StepOutcome) -> None:
+        """See :class:`dispatch.dispatcher.Observer`."""
+        self._outcomes[outcome.name] = outcome
+        self._observer.ended(outcome)
 
 
 def _image_digest(plan: BuildPlan, name: str) -> str | None:

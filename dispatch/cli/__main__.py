@@ -90,7 +90,7 @@ def main() -> None:
         report(error)
         code = exit_code(error)
     except click.ClickException as error:
-        error.show()
+        report(DispatchError(error.format_message(), _usage(error)))
         code = EXIT_CONFIGURATION
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
@@ -108,6 +108,12 @@ def main() -> None:
         )
         code = EXIT_INFRASTRUCTURE
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Where to read what the command takes."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"see `{context.command_path if context else 'dispatch'} --help`"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -20,8 +20,8 @@ def command(workspace: str | None, as_json: bool) -> None:
         print_json({"healthy": healthy, "checks": [vars(finding) for finding in findings]})
     else:
         for finding in findings:
-            mark = click.style("ok", fg="green") if finding.ok else click.style("missing", fg="red")
-            click.echo(f"{mark:<8} {finding.what}: {finding.fact}")
+            mark = click.style("ok     ", fg="green") if finding.ok else click.style("missing", fg="red")
+            click.echo(f"{mark}  {finding.what}: {finding.fact}")
             if not finding.ok:
                 click.echo(f"         {finding.remedy}")
     if not healthy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -57,7 +58,7 @@ def command(
         running.close()
     _print_summary(summary, app.workspace, as_json)
     if summary.state != "completed":
-        _print_failures(summary)
+        _print_failures(summary, workspace)
         click.get_current_context().exit(1)
 
 
@@ -124,7 +125,7 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
     note(f"run {summary.name}: {summary.state}, {cached} of {len(rows)} steps cached")
 
 
-def _print_failures(summary: RunSummary) -> None:
+def _print_failures(summary: RunSummary, workspace: str | None) -> None:
     """Say of each failed step what failed, with the step's own traceback, and where its log is."""
     for name, outcome in summary.outcomes.items():
         if outcome.verdict is not Verdict.FAILED:
@@ -135,6 +136,9 @@ def _print_failures(summary: RunSummary) -> None:
             click.style("error: ", fg="red", bold=True) + f"step {name!r} failed{phase}: {outcome.reason}",
             err=True,
         )
-        if facts is not None and facts.exception:
-            click.echo(facts.exception["traceback"].rstrip(), err=True)
-        click.echo(click.style("log: ", bold=True) + f"dispatch logs {summary.name} {name}", err=True)
+        traceback = facts.exception["traceback"].rstrip() if facts is not None and facts.exception else ""
+        # An error of ours in the container comes without a stack: it is the reason over again.
+        if traceback and traceback != outcome.reason:
+            click.echo(traceback, err=True)
+        where = f" -w {shlex.quote(workspace)}" if workspace is not None else ""
+        click.echo(click.style("log: ", bold=True) + f"dispatch logs {summary.name} {name}{where}", err=True)

@@ -21,36 +21,14 @@ from dispatch.environment import DebianImage, ImageRef, LocalId
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image.base import Ground, Prober, debian_ground, pulled
 from dispatch.image.filelock import file_lock
-from dispatch.image.history import SpecHistory
+from dispatch.image.history import history_of
 from dispatch.image.layers import CachedLayerBroken
 from dispatch.image.maker import ImageMaker, Tools
 from dispatch.image.plan import Action, BuildPlan, Generated, ImagePlan, find_image
 from dispatch.image.ports import Say
+from dispatch.image.report import BuildReport
 from dispatch.image.spec import REPOSITORY
 from dispatch.lock.model import DebianLock
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build came to, by the names that were asked for.
-
-    ``images`` and ``references`` (``dispatch:<tag>``, or the declared reference) hold what is ready,
-    ``failures`` why the rest is not: where a base failed, its own error for each name that stands on it.
-    """
-
-    images: Mapping[str, ImageRef]
-    references: Mapping[str, str]
-    failures: Mapping[str, DispatchError]
-
-    def raise_failures(self) -> None:
-        """Raise if anything failed: the error itself where there is one, else one that lists them."""
-        errors = list(dict.fromkeys(self.failures.values()))
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            remedies = dict.fromkeys(error.remedy for error in errors if error.remedy)
-            lines = [f"{name}: {error.message}" for name, error in self.failures.items()]
-            raise ImageError(f"{len(lines)} images failed\n  " + "\n  ".join(lines), "; ".join(remedies))
 
 
 class Builder:
@@ -103,11 +81,6 @@ class Builder:
                 if outcome.generated is not None and environment.name == name:
                     self._history.record(environment, outcome.generated.spec)
         return BuildReport(images, references, failures)
-
-
-def history_of(cache: Path) -> SpecHistory:
-    """Return the history that builds with this cache write."""
-    return SpecHistory(cache / "specs")
 
 
 def prober_of(tools: Tools, cache: Path) -> Prober:

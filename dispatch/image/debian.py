@@ -18,13 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch.errors import ImageError, LockError
+from dispatch.errors import ImageError, LockError, StaleBaseError
 from dispatch.lock.apt import Apt, Refusal, no_mirror
 from dispatch.lock.aptroot import call
 from dispatch.lock.model import DebianLock, DebianPackage
-
-RECIPE = 1
-"""Version of how a root is made from a lock; it enters the digest of the image."""
 
 Say = Callable[[str], None]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -126,7 +123,7 @@ class DebianBuilder:
         if len(refusals) == asked and not self.apt.serves(first.suite, lock.architecture):
             return no_mirror(first.suite)
         others = f" and {len(refusals) - 1} more" if len(refusals) > 1 else ""
-        return LockError(
+        return StaleBaseError(
             f"image {name!r}: stale lock: {first.name} {first.version}{others} is no longer in the archive",
             remedy=f"renew it with `{self.command}`",
         )

@@ -36,3 +36,8 @@ class SpecHistory:
 
     def _file(self, environment: Environment) -> Path:
         return self._root / f"{canonical_digest([str(environment.origin), environment.name])}.json"
+
+
+def history_of(cache: Path) -> SpecHistory:
+    """Return the history that builds with this cache write."""
+    return SpecHistory(cache / "specs")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dispatch.environment import DebianImage, PipImage
 from dispatch.image.base import machine
-from dispatch.image.debian import RECIPE
 from dispatch.image.spec import ImageSpec, LayerRecipe, canonical_digest, platform_of
 from dispatch.lock.model import DebianLock, PipLock
 
@@ -15,6 +14,7 @@ PREFIX = "/opt/venv"
 PYTHON = f"{PREFIX}/bin/python"
 BYTECODE = 1
 _PIP = 1
+_DEBIAN = 1
 
 
 def site_packages(python: str) -> str:
@@ -24,7 +24,7 @@ def site_packages(python: str) -> str:
 
 def debian_spec(declaration: DebianImage, lock: DebianLock) -> ImageSpec:
     """Return the specification of a base made of locked packages."""
-    recipe = LayerRecipe("debian", RECIPE, (("lock", lock.digest),))
+    recipe = LayerRecipe("debian", _DEBIAN, (("lock", lock.digest),))
     return ImageSpec(
         platform=platform_of(machine(lock.architecture)),
         base="",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+from typing import TYPE_CHECKING
 
 from dispatch.environment import DebianImage, Environment
 from dispatch.errors import ConfigurationError, LockError
-from dispatch.lock.apt import Apt, Say
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
 from dispatch.lock.model import (
     BaseFacts,
@@ -22,6 +22,9 @@ from dispatch.lock.model import (
     summarise,
     write_lock,
 )
+
+if TYPE_CHECKING:
+    from dispatch.lock.apt import Apt, Say
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _SUITE = r"[a-z0-9][a-z0-9.+-]{0,60}(?:/[a-z0-9.+-]{1,60})?"

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dispatch.environment import Environment, PipImage
 from dispatch.errors import ConfigurationError, LockError
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
 from dispatch.lock.model import BaseFacts, PipLock, PipPin, Renewal, Target, summarise, write_lock
+from dispatch.lock.pins import parse_pins, render_pins
 from dispatch.lock.requirements import Requirements, read_requirements
-from dispatch.lock.uv import Uv, parse_pins, render_pins
+
+if TYPE_CHECKING:
+    from dispatch.lock.uv import Uv
 
 _MINOR = r"[0-9]{1,3}\.[0-9]{1,3}"
 

@@ -68,7 +68,7 @@ class Started:
         return self._process.poll() is None
 
     def signal(self, number: signal.Signals, *, group: bool) -> None:
-        """Send a signal to the process alone, or to its whole group as a terminal does; not if it has ended."""
+        """Send a signal to the process alone, or to its group as a terminal does; not if it has ended."""
         if not self.running:
             return
         if group:

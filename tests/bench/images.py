@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import DISPATCH, RUNS, Row, median, milliseconds, seconds
 
-REQUIREMENTS = "pandas\nscikit-learn\nrequests\nrich\njinja2\npyyaml\ntqdm\n"
+REQUIREMENTS = "click\njinja2\npandas\npillow\npyyaml\nrequests\nrich\ntqdm\n"
 
 
 def _repository(root: Path) -> Path:

@@ -14,9 +14,11 @@ import pytest
 
 from dispatch.assets import images
 from dispatch.environment import DebianImage, Environment
-from dispatch.errors import ConfigurationError, ImageError, LockError
+from dispatch.errors import ConfigurationError, ImageError, LockError, StaleBaseError
 from dispatch.image.debian import DebianBuilder
-from dispatch.lock import Apt, DebianLock, read_debian, renew_debian
+from dispatch.lock.apt import Apt
+from dispatch.lock.debian import read_debian, renew_debian
+from dispatch.lock.model import DebianLock
 from dispatch.settings.document import read_document
 from dispatch.settings.images import read_image
 from dispatch.settings.section import Section
@@ -83,7 +85,9 @@ def test_vanished_package(lock: DebianLock, tmp_path: Path) -> None:
     )
     stale = replace(lock, packages=(gone,))
     builder = DebianBuilder(Apt(os.environ), tmp_path, os.environ, command="dispatch lock --image base")
-    with pytest.raises(LockError, match=r"stale lock: base-files 0\.1 is no longer in the archive") as caught:
+    with pytest.raises(
+        StaleBaseError, match=r"stale lock: base-files 0\.1 is no longer in the archive"
+    ) as caught:
         builder.build("base", stale, tmp_path / "root.tar", quiet)
     assert "`dispatch lock --image base`" in caught.value.remedy
     assert not list(tmp_path.rglob("*.tar"))

@@ -20,7 +20,8 @@ from dispatch._docker.helper import HELPER_LABEL
 from dispatch.assets import images
 from dispatch.environment import DebianImage, Environment
 from dispatch.image.base import Prober
-from dispatch.lock import Apt, renew_debian
+from dispatch.lock.apt import Apt
+from dispatch.lock.debian import renew_debian
 from dispatch.settings.document import read_document
 from dispatch.settings.images import read_image
 from dispatch.settings.section import Section

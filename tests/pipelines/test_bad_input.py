@@ -130,8 +130,8 @@ CASES = {
     "unknown base": Case(
         "steps: {a: {type: double, number: 1}}",
         ["'e'", "'debian-pyhton'", "did you mean 'debian-python'?"],
-        ["base:"],
-        command=("build", "x.yml"),
+        ["images:"],
+        command=("lock", "x.yml"),
         head="image: e\nimages: {e: {pip: requirements.in, base: debian-pyhton}}\n",
         files={"requirements.in": "humanize\n"},
     ),
@@ -240,20 +240,21 @@ def test_an_engine_that_this_user_may_not_use(make: Make) -> None:
 
 # What an index serves.
 
+GREETING = "dispatch-test-greeting"
+GREETING_FILE = "dispatch_test_greeting-1.0-py3-none-any.whl"
 _METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+_WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
 def wheel(name: str, text: str) -> bytes:
     """A wheel of one module, which holds ``text``."""
     module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-1.0.dist-info"
+    files = {f"{module}.py": text, f"{info}/METADATA": _METADATA.format(name=name), f"{info}/WHEEL": _WHEEL}
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(f"{module}.py", text)
-        archive.writestr(f"{info}/METADATA", _METADATA.format(name=name))
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(
-            f"{info}/RECORD", f"{module}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n"
-        )
+        for path, content in files.items():
+            archive.writestr(path, content)
     return buffer.getvalue()
 
 
@@ -261,7 +262,7 @@ def source_distribution(name: str) -> bytes:
     """A source distribution that anybody could build."""
     files = {
         "PKG-INFO": _METADATA.format(name=name),
-        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n',
         "setup.py": f"from setuptools import setup\nsetup(name={name!r}, version='1.0')\n",
     }
     buffer = io.BytesIO()
@@ -279,14 +280,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 class Index:
-    """A package index of this machine, a directory served over HTTP."""
+    """A package index of this machine: a directory, served over HTTP."""
 
     def __init__(self, directory: Path, address: str) -> None:
         self._directory = directory
         self.address = address
 
     def serve(self, name: str, filename: str, content: bytes) -> None:
-        """Serve this file, and no other, for a package."""
+        """Serve this one file for a package."""
         page = self._directory / "simple" / name
         page.mkdir(parents=True, exist_ok=True)
         (page / filename).write_bytes(content)
@@ -300,47 +301,39 @@ def index(tmp_path: Path) -> Iterator[Index]:
     directory.mkdir()
     handler = partial(_Quiet, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield Index(directory, f"http://127.0.0.1:{server.server_port}/simple")
         server.shutdown()
 
 
 @pytest.fixture
 def locked(make: Make, index: Index, tmp_path: Path) -> Project:
-    """A project whose lock was made from the index of the test, and its environment for any further command."""
-    index.serve("dispatch-test-greeting", "dispatch_test_greeting-1.0-py3-none-any.whl", wheel("dispatch-test-greeting", "a = 1\n"))  # fmt: skip
+    """A project with a lock that was made from the test's own index, which all its commands use."""
+    index.serve(GREETING, GREETING_FILE, wheel(GREETING, "a = 1\n"))
     steps = "steps: {a: {type: shell, command: 'true'}}"
     head = "image: e\nimages: {e: {pip: requirements.in, base: debian-python}}\n"
-    made = make({"x.yml": head + steps, "requirements.in": "dispatch-test-greeting\n"})
-    others = {name: "" for name in os.environ if name.startswith(("PIP_", "UV_"))}
-    here = {
-        "PIP_INDEX_URL": index.address,
-        "PIP_CONFIG_FILE": os.devnull,
-        "UV_CACHE_DIR": str(tmp_path / "uv"),
-    }
-    project = Project(made.root, {**others, **here})
+    made = make({"x.yml": head + steps, "requirements.in": f"{GREETING}\n"})
+    unset = {name: "" for name in os.environ if name.startswith(("PIP_", "UV_"))}
+    settings = {"PIP_INDEX_URL": index.address, "PIP_CONFIG_FILE": os.devnull}
+    project = Project(made.root, {**unset, **settings, "UV_CACHE_DIR": str(tmp_path / "uv")})
     project.dispatch("lock", "x.yml").well()
     return project.commit()
 
 
-def test_a_stale_lock(locked: Project) -> None:
+def error_of(done: Done) -> Done:
+    """A command's end without the progress and the notices before its error."""
+    assert "error:" in done.err, done.err
+    return replace(done, err=done.err[done.err.index("error:") :])
+
+
+@pytest.mark.parametrize("command", ["build", "run"])
+def test_a_stale_lock(command: str, locked: Project) -> None:
     """A lock that does not fit its requirements any more names them and the command that renews it."""
-    locked.write({"requirements.in": "dispatch-test-greeting\nhumanize\n"})
+    locked.write({"requirements.in": f"{GREETING}\nhumanize\n"})
     before = locked.files()
-    for command in (("build", "x.yml"), ("run", "x.yml")):
-        done = locked.dispatch(*command)
-        holds(
-            replace(done, err=without_notices(done.err)),
-            2,
-            ["'e'", "stale", "humanize"],
-            ["dispatch lock x.yml"],
-        )
+    done = locked.dispatch(command, "x.yml")
+    holds(error_of(done), 2, ["'e'", "stale", "humanize"], ["dispatch lock x.yml"])
     assert locked.files() == before
-
-
-def without_notices(text: str) -> str:
-    """What was said without the notice of uncommitted changes."""
-    return "".join(f"{line}\n" for line in text.splitlines() if "uncommitted changes" not in line)
 
 
 def test_a_lock_that_was_edited(locked: Project) -> None:
@@ -355,12 +348,11 @@ def test_a_download_that_is_not_what_was_locked(
 ) -> None:
     """A file of another hash is refused, with package and both hashes, and no image is made of it."""
     assert base
-    filename = "dispatch_test_greeting-1.0-py3-none-any.whl"
-    index.serve("dispatch-test-greeting", filename, wheel("dispatch-test-greeting", "a = 2\n"))
+    index.serve(GREETING, GREETING_FILE, wheel(GREETING, "a = 2\n"))
     before = locked.files()
-    done = locked.dispatch("build", "x.yml", env={"UV_CACHE_DIR": str(tmp_path / "another-cache")})
-    progress_free = replace(done, err=done.err[done.err.index("error:") :])
-    holds(progress_free, 2, ["dispatch-test-greeting", "does not match", "sha256:"], ["dispatch lock x.yml"])
+    done = locked.dispatch("build", "x.yml", env={"UV_CACHE_DIR": str(tmp_path / "another")})
+    holds(error_of(done), 2, [GREETING, "does not match", "sha256:"], ["dispatch lock x.yml"])
+    assert done.err.count("sha256:") == 2
     assert locked.files() == before
     plan = locked.dispatch("build", "--dry-run", "--json", "x.yml").well().json()
     (missing,) = [image for image in plan["images"] if image["names"] == ["e"]]
@@ -375,12 +367,7 @@ def test_a_package_without_a_wheel(locked: Project, index: Index) -> None:
     locked.write({"requirements.in": f"{name}\n"})
     before = locked.files()
     done = locked.dispatch("lock", "x.yml")
-    holds(
-        replace(done, err=done.err[done.err.index("error:") :]),
-        2,
-        [name, "no wheel", "Python 3."],
-        ["never compiled"],
-    )
+    holds(error_of(done), 2, [name, "no wheel", "Python 3."], ["never compiled"])
     assert locked.files() == before
 
 
@@ -455,7 +442,7 @@ def test_unrelated_steps_go_on_and_dependents_are_skipped(failed: tuple[Project,
 
 
 def test_failures_leave_nothing_half_made(failed: tuple[Project, Done], door: Door) -> None:
-    """The cache holds the one completed result, the engine no container, and the run is recorded as failed."""
+    """The cache holds the one completed result, the engine no container; the run is recorded as failed."""
     project, _ = failed
     cached = [path.name.partition("-")[0] for path in (project.workspace / "cache").iterdir()]
     assert cached == ["double"]

@@ -12,9 +12,10 @@ import pytest
 from dispatch.assets import images
 from dispatch.environment import DebianImage, Environment, PipImage
 from dispatch.errors import ConfigurationError, LockError
-from dispatch.lock import Apt, BaseFacts, DebianLock, DebianPackage, base_facts, read_debian
+from dispatch.lock.apt import Apt
 from dispatch.lock.aptroot import call, plain_address
-from dispatch.lock.debian import render, renew_debian
+from dispatch.lock.debian import base_facts, read_debian, render, renew_debian
+from dispatch.lock.model import BaseFacts, DebianLock, DebianPackage
 from dispatch.settings.document import read_document
 from dispatch.settings.images import read_image
 from dispatch.settings.section import Section

@@ -1,0 +1,41 @@
+"""A scheduler that counts: how often it was asked, and what is held now and was held at most."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from dispatch.errors import ResourceAssignmentError, UnrecoverableResourceAssignmentError
+from dispatch.schedule import ResourceAssignment
+from dispatch.step import StepResources
+
+
+class FakeScheduler:
+    """Implements :class:`~dispatch.schedule.Scheduler`: room for ``parallelism`` steps, never for some.
+
+    ``never`` holds unique ids. While ``full`` is true there is no room at all.
+    """
+
+    def __init__(self, parallelism: int = 2, never: Container[str] = ()) -> None:
+        self._parallelism = parallelism
+        self._never = never
+        self.full = False
+        self.asked = 0
+        self.held: set[str] = set()
+        self.peak = 0
+
+    def schedule(self, unique_id: str, resources: StepResources) -> ResourceAssignment:  # noqa: ARG002
+        """Reserve a place."""
+        self.asked += 1
+        if unique_id in self._never:
+            raise UnrecoverableResourceAssignmentError("it asks for more than there is")
+        if unique_id in self.held:
+            raise AssertionError(f"{unique_id} holds a place already")
+        if self.full or len(self.held) >= self._parallelism:
+            raise ResourceAssignmentError("no room now")
+        self.held.add(unique_id)
+        self.peak = max(self.peak, len(self.held))
+        return ResourceAssignment()
+
+    def release(self, unique_id: str) -> None:
+        """Give a place back."""
+        self.held.discard(unique_id)
