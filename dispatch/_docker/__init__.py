@@ -2,25 +2,19 @@
 
 Hot calls go over the unix socket by hand (0.2 ms each); docker-py, whose import costs a fifth of a second,
 is loaded only to send, pull or build images. What leaves the door are our own values and errors.
+Containers and helpers are imported from their own modules: a look at images alone loads neither.
 """
 
 from dispatch._docker.address import Address, engine_address
 from dispatch._docker.client import Door
-from dispatch._docker.containers import Bind, ContainerSpec, ContainerState
-from dispatch._docker.helper import Finished, OneShot
 from dispatch._docker.images import ImageRecord
 from dispatch._docker.socket import ApiError, EngineAbsentError
 
 __all__ = [
     "Address",
     "ApiError",
-    "Bind",
-    "ContainerSpec",
-    "ContainerState",
     "Door",
     "EngineAbsentError",
-    "Finished",
     "ImageRecord",
-    "OneShot",
     "engine_address",
 ]

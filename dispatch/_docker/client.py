@@ -11,15 +11,18 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from dispatch._docker import helper, images
+from dispatch._docker import images
 from dispatch._docker.address import Address
-from dispatch._docker.containers import Containers
-from dispatch._docker.helper import Finished, OneShot
 from dispatch._docker.images import ImageRecord
 from dispatch._docker.socket import ApiError, EngineSocket
 from dispatch.errors import EngineError, ImageError
+
+if TYPE_CHECKING:
+    from dispatch._docker.containers import Containers
+    from dispatch._docker.helper import Finished, OneShot
 
 PING_TIMEOUT = 10.0
 TRANSFER_TIMEOUT = 900
@@ -44,7 +47,13 @@ class Door:
         self._engine = EngineSocket(address)
         self._lock = threading.Lock()
         self._client: Any = None
-        self.containers = Containers(self._engine)
+
+    @cached_property
+    def containers(self) -> Containers:
+        """The engine's containers."""
+        from dispatch._docker.containers import Containers
+
+        return Containers(self._engine)
 
     def ping(self) -> Pong:
         """Ask whether the engine is there and may be used."""
@@ -122,6 +131,8 @@ class Door:
         :raises ImageError: when the image cannot run the command
         :raises EngineError: also when it has not ended after ``shot.timeout`` seconds
         """
+        from dispatch._docker import helper
+
         return helper.run_once(self.containers, shot)
 
     def close(self) -> None:

@@ -16,7 +16,6 @@ from dispatch.image.report import BuildReport, report_present
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, DebianLock, Lock, PipLock, Renewal
 from dispatch.lock.pip import read_pip
-from dispatch.plan import image_identity
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
@@ -114,6 +113,8 @@ class Images:
 
     def identity(self, name: str) -> str:
         """The digest of a named image's declaration and lock, for the identity of shell steps."""
+        from dispatch.plan import image_identity
+
         environment = self.environments[name]
         return image_identity(environment, self._locks.of(environment))
 

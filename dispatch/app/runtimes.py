@@ -14,7 +14,9 @@ from pathlib import Path
 
 from dispatch import job as jobs
 from dispatch import payload
-from dispatch._docker import Bind, Door, OneShot
+from dispatch._docker import Door
+from dispatch._docker.containers import Bind
+from dispatch._docker.helper import OneShot
 from dispatch.environment import Environment, ImageRef, LocalId, PipImage
 from dispatch.errors import DispatchError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dispatch._docker import Bind, ContainerSpec
+from dispatch._docker.containers import Bind, ContainerSpec
 from dispatch.engine.base import ATTEMPT_LABEL, RUN_LABEL, STEP_LABEL, JobSpec, Mount
 from dispatch.environment import ImageRef, LocalId, RegistryDigest
 from dispatch.errors import EngineError

@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from dispatch._docker import ApiError, ContainerState, Door
-from dispatch._docker.containers import ContainerEvent
+from dispatch._docker import ApiError, Door
+from dispatch._docker.containers import ContainerEvent, ContainerState
 from dispatch.engine import ending
 from dispatch.engine.base import RUN_LABEL, Capabilities, Event, Handle, JobSpec, JobState, Reason
 from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL, container_of

@@ -5,7 +5,8 @@ Owns the meaning of exit codes and of the engine's error sentences. Decides, and
 
 from __future__ import annotations
 
-from dispatch._docker import ApiError, ContainerState
+from dispatch._docker import ApiError
+from dispatch._docker.containers import ContainerState
 from dispatch.engine.base import Reason
 
 KILLED = 137

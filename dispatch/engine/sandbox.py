@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch._docker import Bind
+from dispatch._docker.containers import Bind
 from dispatch.engine.base import JobSpec
 
 SOURCE_TARGET = "/src"

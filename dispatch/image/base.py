@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch._docker import ImageRecord, OneShot
+from dispatch._docker import ImageRecord
 from dispatch.environment import DebianImage, DockerImage, Environment
 from dispatch.errors import ConfigurationError, ImageError, LockError, did_you_mean
 from dispatch.image.atomic import write_atomically
@@ -84,6 +84,8 @@ class Prober:
 
     def _ask(self, name: str, record: ImageRecord) -> Ground:
         nothing = Ground(BaseFacts(name, None, None, machine(record.architecture)), "")
+        from dispatch._docker.helper import OneShot
+
         shot = OneShot(record.id, ("python3", "-I", "-c", _PROBE), timeout=_PROBE_TIMEOUT)
         try:
             finished = self._runner.run_once(shot)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dispatch._docker import Bind, OneShot
+from dispatch._docker.containers import Bind
+from dispatch._docker.helper import OneShot
 from dispatch.errors import ImageError
 from dispatch.image.pip import Wheel
 from dispatch.image.ports import HelperRunner

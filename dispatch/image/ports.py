@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from dispatch._docker import Finished, ImageRecord, OneShot
 from dispatch.environment import Environment
 from dispatch.lock.model import DebianLock, PipLock
+
+if TYPE_CHECKING:
+    from dispatch._docker import ImageRecord
+    from dispatch._docker.helper import Finished, OneShot
 
 Say = Callable[[str], None]
 

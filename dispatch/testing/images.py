@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dispatch._docker import Finished, ImageRecord, OneShot
+from dispatch._docker import ImageRecord
+from dispatch._docker.helper import Finished, OneShot
 from dispatch.errors import ImageError
 from dispatch.image import compile_wheel
 from dispatch.image.ports import Say

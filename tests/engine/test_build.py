@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from dispatch._docker import Address, Door, ImageRecord, OneShot
-from dispatch._docker.helper import HELPER_LABEL
+from dispatch._docker import Address, Door, ImageRecord
+from dispatch._docker.helper import HELPER_LABEL, OneShot
 from dispatch.assets import images
 from dispatch.environment import DebianImage, Environment
 from dispatch.image.base import Prober

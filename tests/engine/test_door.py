@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dispatch._docker import Bind, Door, ImageRecord, OneShot
-from dispatch._docker.helper import HELPER_LABEL
+from dispatch._docker import Door, ImageRecord
+from dispatch._docker.containers import Bind
+from dispatch._docker.helper import HELPER_LABEL, OneShot
 from dispatch.errors import EngineError, ImageError
 from dispatch.testing.busybox import REFERENCE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch._docker import Finished, OneShot
+from dispatch._docker.helper import Finished, OneShot
 from dispatch.environment import LocalId
 from dispatch.errors import EngineError, ImageError, LockError, StaleBaseError
 from dispatch.image.builder import Builder, BuildReport

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch._docker import Finished, OneShot
+from dispatch._docker.helper import Finished, OneShot
 from dispatch.errors import ImageError
 from dispatch.image import compile_wheel
 from dispatch.image.bytecode import BytecodeCache, BytecodeStream, Compiler, Piece
