@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dispatch import job as jobs
 from dispatch.app import App
@@ -19,18 +20,21 @@ from dispatch.app.oracle import Ground, InterpreterOracle
 from dispatch.app.runtimes import Runtimes
 from dispatch.describe import CodeBase, Describer, Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
-from dispatch.engine.docker import DockerEngine
 from dispatch.environment import ImageRef
 from dispatch.errors import ConfigurationError
-from dispatch.executor import DockerExecutor, Materials
 from dispatch.graph import SHELL, StepGraph
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Identities, RunPlan, Standing, plan_run
-from dispatch.schedule import LocalScheduler
 from dispatch.source import Git, Repository, SourceRef, provenance
 from dispatch.workspace.local import LocalWorkspace
 
+if TYPE_CHECKING:
+    from dispatch.engine.docker import DockerEngine
+    from dispatch.executor import DockerExecutor, Materials
+
+# The engine and the executor are imported where a step is really run: they take longer than a run with
+# everything cached.
 DEFAULT_PARALLELISM = 2
 
 
@@ -170,6 +174,8 @@ class Running:
 
     def _docker(self) -> DockerEngine:
         if self._engine is None:
+            from dispatch.engine.docker import DockerEngine
+
             self._engine = DockerEngine(self._app.door, uid=os.getuid(), gid=os.getgid())
         return self._engine
 
@@ -243,6 +249,9 @@ class Running:
         return run.state != "completed" and dict(run.targets) == targets
 
     def _executor(self, images: Mapping[str, ImageRef], observer: Observer) -> DockerExecutor:
+        from dispatch.executor import DockerExecutor
+        from dispatch.schedule import LocalScheduler
+
         engine = self._docker()
         limit = self._request.parallelism or self._app.settings.executor.parallelism or DEFAULT_PARALLELISM
         return DockerExecutor(
@@ -255,6 +264,8 @@ class Running:
         )
 
     def _materials(self, images: Mapping[str, ImageRef]) -> Materials:
+        from dispatch.executor import Materials
+
         return Materials(
             images=images,
             runtimes={

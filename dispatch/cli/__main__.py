@@ -34,9 +34,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called: ``--help`` loads none of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command; None if there is none of that name."""
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"dispatch.cli.{name}")
@@ -45,12 +47,14 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands with their help, from the table alone."""
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the first argument names; UsageError with a guess if there is none."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             from dispatch.errors import did_you_mean

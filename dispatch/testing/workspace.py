@@ -13,15 +13,15 @@ from dispatch.workspace.base import Attempt, StepCompletedError, StepHeldError
 class FakeClaims:
     """Implements :class:`~dispatch.dispatcher.Claims`.
 
-    ``results`` are the unique ids that have a result, ``holders`` those at which somebody else works. ``hook``
-    is called with the verb and the unique id at the beginning of every call; what it raises, the call raises.
-    ``claimed`` and ``ended`` hold the keys of attempts, ``committed`` unique ids, each in order. ``superseded``
-    are returned by ``renew``.
+    ``results`` are the unique ids that have a result, ``holders`` those at which somebody else works.
+    ``hook`` is called with the verb and the unique id at the beginning of every call, and with ``claimed``
+    after a claim; what it raises, the call raises. ``claimed`` and ``ended`` hold the keys of attempts,
+    ``committed`` unique ids, each in order. ``superseded`` are returned by ``renew``.
     """
 
     def __init__(self, directory: Path, hook: Callable[[str, str], None] = lambda *_: None) -> None:
         self._directory = directory
-        self._hook = hook
+        self.hook = hook
         self._lock = threading.Lock()
         self._numbers: dict[str, int] = {}
         self.results: set[str] = set()
@@ -36,7 +36,7 @@ class FakeClaims:
     def claim(self, record: StepRecord, run: str) -> Attempt:  # noqa: ARG002
         """Begin an attempt."""
         unique_id = record.unique_id
-        self._hook("claim", unique_id)
+        self.hook("claim", unique_id)
         with self._lock:
             if record.cacheable and unique_id in self.results:
                 raise StepCompletedError(unique_id)
@@ -46,12 +46,12 @@ class FakeClaims:
             self._numbers[unique_id] = number + 1
             attempt = Attempt(unique_id, number + 1, self._directory / f"{unique_id}.{number + 1}")
             self.claimed.append(attempt.key)
-        self._hook("claimed", unique_id)
+        self.hook("claimed", unique_id)
         return attempt
 
     def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
         """Take a result in."""
-        self._hook("commit", attempt.unique_id)
+        self.hook("commit", attempt.unique_id)
         with self._lock:
             self.results.add(attempt.unique_id)
             self.committed.append(attempt.unique_id)
@@ -59,18 +59,18 @@ class FakeClaims:
 
     def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
         """Record an end without a result."""
-        self._hook("fail", attempt.unique_id)
+        self.hook("fail", attempt.unique_id)
         return self._end(attempt, record, facts)
 
     def renew(self) -> tuple[Attempt, ...]:
         """Count the renewal."""
-        self._hook("renew", "")
+        self.hook("renew", "")
         self.renewals += 1
         return tuple(self.superseded)
 
     def step_info(self, unique_id: str) -> StepInfo:
         """Return what is known of a step: only that it has a result."""
-        self._hook("step_info", unique_id)
+        self.hook("step_info", unique_id)
         if unique_id not in self.results:
             raise KeyError(unique_id)
         record = StepRecord(unique_id, unique_id, "Fake", "fake", None, True, True, (), {})

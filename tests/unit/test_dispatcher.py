@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -233,20 +234,20 @@ def test_a_step_held_until_its_holder_has_a_result(lab: Lab) -> None:
             if len(looks) == 4:
                 lab.claims.results.add("a")
 
-    lab.claims._hook = look
+    lab.claims.hook = look
     outcomes = lab.run(work("a"), work("b", "a"), work("other"))
     assert outcomes["a"].verdict is Verdict.CACHED
     assert outcomes["a"].reason == "computed by another run meanwhile"
     assert outcomes["b"].verdict is Verdict.COMPLETED
     assert len(looks) == 4
-    assert all(later - earlier >= 5.0 for earlier, later in zip(looks, looks[1:], strict=False))
+    assert all(later - earlier >= 5.0 for earlier, later in pairwise(looks))
     assert "somebody works at it" in lab.observer.reasons[0]
 
 
 def test_a_step_held_until_its_holder_is_gone(lab: Lab) -> None:
     """When the holder dies without a result, the step is run here."""
     lab.claims.holders.add("a")
-    lab.claims._hook = lambda verb, _: lab.claims.holders.clear() if lab.clock.now > 30 else None
+    lab.claims.hook = lambda *_: lab.claims.holders.clear() if lab.clock.now > 30 else None
     assert lab.run(work("a"))["a"].verdict is Verdict.COMPLETED
     assert lab.claims.claimed == ["a.1"]
 

@@ -1,4 +1,4 @@
-"""The distribution: what a wheel that was built from an sdist holds, and that it works where it is installed."""
+"""The distribution: what a wheel built from an sdist holds, and that it works where it is installed."""
 
 from __future__ import annotations
 
