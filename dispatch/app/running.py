@@ -266,11 +266,13 @@ class Running:
     def _materials(self, images: Mapping[str, ImageRef]) -> Materials:
         from dispatch.executor import Materials
 
+        python = {self._names[name] for name in self._graph.order if self._graph[name].type != SHELL}
         return Materials(
             images=images,
             runtimes={
                 name: self._runtimes.of(self._config.environments[name], image)
                 for name, image in images.items()
+                if name in python
             },
             source=self._repository.export(self._source),
             workdir=self._workdir,

@@ -33,7 +33,7 @@ class Order:
             if other != name:
                 order.twins[name] = other
                 needs[other] = None
-            order._missing[name] = min(1, len(needs))
+            order._missing[name] = len(needs)
             for need in needs:
                 order._dependents.setdefault(need, []).append(name)
         return order

@@ -197,6 +197,7 @@ def _block(name: bytes, prefix: bytes, flag: bytes, mode: int, size: int, rest: 
 
 
 def padded(size: int) -> int:
+    """Return a size rounded up to whole blocks."""
     return size + -size % BLOCK
 
 
