@@ -231,7 +231,8 @@ class _End:
             return "ended without a result" + ("" if code is None else f" (exit code {code})")
         if outcome.phase != "run":
             return f"failed in the phase {outcome.phase!r} (exit code {outcome.exit_code})"
-        return f"the command exited with code {outcome.exit_code}"
+        who = "the command" if self.planned.node.type == SHELL else "the step"
+        return f"{who} exited with code {outcome.exit_code}"
 
     def _entrypoint_says(self) -> str:
         """Return the entrypoint's last word in the log if it was the entrypoint that gave up.

@@ -92,9 +92,9 @@ def result(workspace: Workspace, run: str, step: str) -> Result:
     info = _info(workspace, _named(workspace, run), step)
     location = workspace.locate(info.unique_id)
     if not isinstance(location, HostPath):
-        raise ConfigurationError(
-            f"step {step!r} has no result: it is {info.state.value}", f"see `dispatch logs {run} {step}`"
-        )
+        logged = workspace.log_path(info.unique_id) is not None
+        remedy = f"see `dispatch logs {run} {step}`" if logged else f"see `dispatch show {run}`"
+        raise ConfigurationError(f"step {step!r} has no result: it is {info.state.value}", remedy)
     directory = location.path
     for name in ("data.json", "data.txt"):
         path = directory / name
@@ -109,13 +109,20 @@ def log(workspace: Workspace, run: str, step: str) -> Path:
     info = _info(workspace, _named(workspace, run), step)
     path = workspace.log_path(info.unique_id)
     if path is None:
-        raise ConfigurationError(f"step {step!r} has no log yet: it is {info.state.value}", "run it")
+        raise ConfigurationError(
+            f"step {step!r} has no log: it is {info.state.value}", f"see `dispatch show {run}`"
+        )
     return path
 
 
 def _named(workspace: Workspace, name: str) -> str:
-    latest = workspace.latest_run()
-    if name == LATEST and latest is not None:
+    if name == LATEST:
+        latest = workspace.latest_run()
+        if latest is None:
+            raise ConfigurationError(
+                f"there are no runs in {workspace.url}",
+                "make one with `dispatch run`, or name another workspace",
+            )
         return latest
     try:
         workspace.registered_run(name)

@@ -16,6 +16,7 @@ EXIT_STEP = 1
 EXIT_CONFIGURATION = 2
 EXIT_INFRASTRUCTURE = 3
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # what a shell sees of a process that SIGPIPE ended
 
 COMMANDS = {
     "build": "Build the images that a configuration's steps need, and nothing else.",
@@ -88,6 +89,7 @@ def report(error: DispatchError) -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    stdout = sys.stdout
     try:
         code = group.main(standalone_mode=False)
     except DispatchError as error:
@@ -99,10 +101,11 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone: that is its choice, and no error of ours.
-        sys.stderr.close()
-        code = 0
+    except SystemExit:
+        # Click leaves so when the reader of our output has gone, with another stdout in the place of ours.
+        if sys.stdout is stdout:
+            raise
+        code = EXIT_UNREAD
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         report(

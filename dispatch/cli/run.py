@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest, RunSummary
 from dispatch.cli.options import config_argument, json_option, open_app, workspace_option
 from dispatch.cli.output import iso, note, print_json, print_table
@@ -45,6 +46,8 @@ def command(
     """Run the steps of CONFIG, each in its own image; those that have a result are not run again."""
     if jobs is not None and jobs < 1 and jobs != -1:
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
+    if name == LATEST:
+        raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
     app = open_app(workspace, near=config)
     running = Running(app, RunRequest(config, name, steps, packages, jobs))
     try:

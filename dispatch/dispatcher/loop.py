@@ -216,6 +216,7 @@ class Dispatcher:
     def _start(self, work: Work, assignment: ResourceAssignment) -> None:
         attempt = self._claim(work)
         if attempt is None:
+            self._scheduler.release(work.record.unique_id)
             return
         try:
             job = self._jobs.prepare(work.record, attempt, assignment)

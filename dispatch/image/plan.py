@@ -14,7 +14,7 @@ from dispatch._docker import ImageRecord
 from dispatch.environment import DebianImage, DockerImage, Environment, LocalId, PipImage
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.image.base import base_environment, debian_ground, refuse_misfit
-from dispatch.image.direct import is_image_of
+from dispatch.image.config import is_image_of
 from dispatch.image.history import SpecHistory
 from dispatch.image.ports import ImageStore, Locks
 from dispatch.image.recipes import debian_spec, pip_spec

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote
 
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings.section import Section, one_of
@@ -67,6 +66,8 @@ def parse_workspace(text: str, base: Base) -> WorkspaceSetting:
     scheme, separator, rest = text.partition("://")
     if not separator:
         return WorkspaceSetting("local", base.resolve(text))
+    from urllib.parse import unquote
+
     if scheme not in WORKSPACES:
         near = did_you_mean(scheme, list(WORKSPACES))
         raise ConfigurationError(f"workspace {text!r}: unknown {scheme!r}{near}", one_of(WORKSPACES))

@@ -172,6 +172,9 @@ CASES = {
     "no such run": Case(
         "steps: {a: {type: double, number: 1}}", ["'b'"], ["dispatch runs"], command=("show", "b")
     ),
+    "no run yet": Case(
+        "steps: {a: {type: double, number: 1}}", ["no runs"], ["dispatch run"], command=("show",)
+    ),
 }
 
 
@@ -439,6 +442,8 @@ def test_unrelated_steps_go_on_and_dependents_are_skipped(failed: tuple[Project,
     assert project.dispatch("result", "bad", "apart").well().out == "42\n"
     refused = project.dispatch("result", "bad", "raising")
     holds(refused, 2, ["'raising'", "no result"], ["dispatch logs bad raising"])
+    for command in ("result", "logs"):
+        holds(project.dispatch(command, "bad", "behind"), 2, ["'behind'"], ["dispatch show bad"])
 
 
 def test_failures_leave_nothing_half_made(failed: tuple[Project, Done], door: Door) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,22 @@ def test_json_carries_its_schema(capsys: pytest.CaptureFixture[str]) -> None:
     """Every object that machines read says by which schema, and keeps every character."""
     print_json({"name": "größe"})
     assert json.loads(capsys.readouterr().out) == {"schema": 1, "name": "größe"}
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    """Output that nobody reads any more ends the command as SIGPIPE would, without a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from dispatch.cli.__main__ import main; main()"
+    found = subprocess.run(
+        [sys.executable, "-c", code, "--help"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
+def test_what_means_the_newest_run_is_no_name_for_one() -> None:
+    """`latest` cannot be taken."""
+    found = dispatch_command("run", "x.yml", "-n", "latest")
+    assert found.returncode == 2
+    assert "'latest' always means the newest run" in found.stderr

@@ -33,6 +33,7 @@ EXAMPLES = max(20, int(300 * float(os.environ.get("DISPATCH_STRESS", "1.0"))))
 SHAPES = (StepResources(), StepResources(cpu_count=1))
 GOOD = (Verdict.COMPLETED, Verdict.CACHED)
 LOOKS = 3
+PATIENCE = 5000
 
 model = settings(
     max_examples=EXAMPLES,
@@ -212,6 +213,7 @@ class World:
 
     def _clock(self) -> float:
         self._time += 1.0
+        assert self._time < PATIENCE, "the run does not end"
         return self._time
 
     def _count(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.image.direct import image_config, image_id, is_image_of
+from dispatch.image.config import image_config, image_id, is_image_of
 from dispatch.image.spec import ImageSpec, LayerRecipe, differences
 from dispatch.testing.images import base_image, with_tags
 

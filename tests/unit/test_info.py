@@ -39,6 +39,7 @@ FACTS = AttemptFacts(
     engine="docker",
     interpreter="3.11.2",
     phases={"source": 0.1, "run": 1e-9},
+    code="d",
 )
 
 
@@ -118,3 +119,10 @@ def test_runs_hold_their_targets() -> None:
     run = Run("r", {"train": StepInfo(RECORD, StepState.COMPLETED)}, now)
     assert run.steps["train"].state is StepState.COMPLETED
     assert RunInfo("r", now).steps is None
+
+
+def test_a_record_from_before_the_digest_of_the_code() -> None:
+    """Records of attempts without it are read, as ones of which it is not known."""
+    raw = FACTS.to_json()
+    del raw["code"]
+    assert AttemptFacts.from_json(raw) == replace(FACTS, code="")
