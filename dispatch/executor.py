@@ -6,10 +6,12 @@ Owns the way from a planned step to a job, and from a job's end to the facts tha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
+import signal
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,11 +230,11 @@ class _End:
     def _exit(self) -> str:
         outcome, code = self.outcome, self.event.exit_code
         if outcome is None:
-            return "ended without a result" + ("" if code is None else f" (exit code {code})")
+            return "ended without a result" + ("" if code is None else f" (exit code {code}{_signal(code)})")
         if outcome.phase != "run":
             return f"failed in the phase {outcome.phase!r} (exit code {outcome.exit_code})"
         who = "the command" if self.planned.node.type == SHELL else "the step"
-        return f"{who} exited with code {outcome.exit_code}"
+        return f"{who} exited with code {outcome.exit_code}{_signal(outcome.exit_code)}"
 
     def _entrypoint_says(self) -> str:
         """Return the entrypoint's last word in the log if it was the entrypoint that gave up.
@@ -247,6 +249,14 @@ class _End:
             return ""
         words = _WORD.findall(_tail(self.log))
         return words[-1].strip() if words else ""
+
+
+def _signal(code: int | None) -> str:
+    """The signal that an exit code above 128 stands for, as POSIX sh has it."""
+    if code is not None and code > 128:
+        with contextlib.suppress(ValueError):
+            return f", {signal.Signals(code - 128).name}"
+    return ""
 
 
 def _tail(path: Path) -> str:

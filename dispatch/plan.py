@@ -82,10 +82,10 @@ def image_identity(environment: Environment, lock: Lock | None) -> str:
     assert lock is not None
     if isinstance(declaration, PipImage):
         return digest(
-            canonical(["pip", lock.digest, declaration.base, declaration.python, dict(declaration.env)])
+            canonical(["pip", lock.identity, declaration.base, declaration.python, dict(declaration.env)])
         )
     assert isinstance(declaration, DebianImage)
-    return digest(canonical(["debian", lock.digest, dict(declaration.env)]))
+    return digest(canonical(["debian", lock.identity, dict(declaration.env)]))
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ class App:
         self.say = say
 
     @classmethod
-    def open(cls, directory: Path, here: Path, workspace: str | None, say: Say) -> App:
-        """Read environment and settings as they hold in ``directory``.
+    def open(cls, here: Path, workspace: str | None, say: Say) -> App:
+        """Read environment and settings as they hold in ``here``.
 
-        ``here`` is what a relative ``workspace`` given by hand is taken from.
+        A relative ``workspace``, given by hand, is taken from there, too.
         """
         surroundings = read_environment()
-        return cls(find_settings(directory, surroundings), surroundings, workspace, here, say)
+        return cls(find_settings(here, surroundings), surroundings, workspace, here, say)
 
     @cached_property
     def door(self) -> Door:

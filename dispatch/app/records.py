@@ -83,7 +83,10 @@ def show(workspace: Workspace, name: str) -> RunReport:
     name = _named(workspace, name)
     run = workspace.run_record(name)
     verdicts: Mapping[str, str] = run.facts.get("verdicts", {})
-    steps = tuple(_row(workspace, name, step, verdicts.get(step, "")) for step in _steps(run))
+    reasons: Mapping[str, str] = run.facts.get("reasons", {})
+    steps = tuple(
+        _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, ""))) for step in _steps(run)
+    )
     return RunReport(name, run.state or RUNNING, run.start_date, steps)
 
 
@@ -149,7 +152,8 @@ def _steps(run: RunRecord) -> list[str]:
     return list(run.facts.get("steps", {**run.jobs, **run.targets}))
 
 
-def _row(workspace: Workspace, run: str, step: str, verdict: str) -> StepRow:
+def _row(workspace: Workspace, run: str, step: str, end: tuple[str, str]) -> StepRow:
+    verdict, reason = end
     info = workspace.step_info(workspace.step_of_run(run, step))
     location = workspace.locate(info.unique_id)
     facts = info.attempt
@@ -162,7 +166,7 @@ def _row(workspace: Workspace, run: str, step: str, verdict: str) -> StepRow:
         ended=info.end_time,
         image=facts.image if facts else "",
         image_id=facts.image_digest if facts else "",
-        error=info.error or "",
+        error=info.error or ("" if info.state is StepState.COMPLETED else reason),
         result=location.path if isinstance(location, HostPath) else None,
         log=workspace.log_path(info.unique_id),
     )

@@ -14,24 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatch import job as jobs
 from dispatch.app import App
 from dispatch.app.oracle import Ground, InterpreterOracle
 from dispatch.app.runtimes import Runtimes
+from dispatch.app.source import SourceTree
 from dispatch.describe import CodeBase, Describer, Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError
-from dispatch.graph import SHELL, StepGraph
+from dispatch.errors import ConfigurationError, UnrecoverableResourceAssignmentError
+from dispatch.graph import SHELL
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Identities, RunPlan, Standing, plan_run
-from dispatch.source import Git, Repository, SourceRef, provenance
+from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from dispatch.engine.docker import DockerEngine
     from dispatch.executor import DockerExecutor, Materials
+    from dispatch.schedule import LocalScheduler
 
 # The engine and the executor are imported where a step is really run: they take longer than a run with
 # everything cached.
@@ -76,29 +77,25 @@ class Running:
     def prepare(self, *, may_build: bool) -> RunPlan:
         """Find out what every step is and whether it has a result.
 
-        With ``may_build`` false nothing is built for it; what only an image could tell stays unknown.
+        With ``may_build`` false nothing is built for it; what only an image could tell stays unknown. Raises
+        ConfigurationError for a step that the engine's machine can never hold.
         """
-        app = self._app
         self._refuse_unsupported()
-        self._config = app.config(self._request.config)
-        self._graph = self._chosen(self._config.graph)
+        self._config = self._app.config(self._request.config)
+        targets = self._request.targets
+        self._graph = self._config.graph.sub_graph(targets) if targets else self._config.graph
         self._names = {step: self._config.images[step] for step in self._graph.order}
-        self._repository = Repository.open(self._config.directory, Git(app.surroundings.environ), self._cache)
         self._source = self._snapshot()
-        self._images = app.images(self._config)
+        self._images = self._app.images(self._config)
         self._build_plan = self._images.plan(dict.fromkeys(self._names.values()))
-        self._runtimes = Runtimes(self._cache, lambda: app.door)
-        self._code = self._repository.python_digest(self._source)
+        self._runtimes = Runtimes(self._cache, lambda: self._app.door)
         descriptions = self._describe(may_build)
-        identities = Identities(self._images.identity, self._tree_of)
-        return plan_run(
-            self._graph,
-            self._names,
-            descriptions,
-            identities,
-            self._completed,
-            self._request.targets or self._graph.order,
+        identities = Identities(self._images.identity, self._source.tree_of, self._source.code)
+        plan = plan_run(
+            self._graph, self._names, descriptions, identities, self._completed, targets or self._graph.order
         )
+        self._refuse_impossible(plan)
+        return plan
 
     def _refuse_unsupported(self) -> None:
         kind = self._app.settings.executor.type
@@ -111,46 +108,29 @@ class Running:
         if self._app.settings.mounts:
             raise ConfigurationError("`mounts:` is not supported yet", "remove it from the settings")
 
-    def _chosen(self, graph: StepGraph) -> StepGraph:
-        return graph.sub_graph(self._request.targets) if self._request.targets else graph
+    def _refuse_impossible(self, plan: RunPlan) -> None:
+        todo = plan.standing(Standing.RUN)
+        if not todo:
+            return
+        scheduler = self._scheduler()
+        for step in todo:
+            try:
+                scheduler.refuse_impossible(step.resources)
+            except UnrecoverableResourceAssignmentError as error:
+                raise ConfigurationError(f"step {step.node.name!r}: {error.message}", error.remedy) from error
 
-    def _snapshot(self) -> SourceRef:
-        workspace = self._app.workspace
+    def _snapshot(self) -> SourceTree:
+        app = self._app
+        workspace = app.workspace
         assert isinstance(workspace, LocalWorkspace)
-        source = self._repository.snapshot([workspace.dir])
-        if source.dirty:
-            self._app.say(f"uncommitted changes: running a snapshot of the working tree ({source.tree[:12]})")
-        for notice in source.notices:
-            self._app.say(notice)
+        beside = [app.settings.path.parent] if app.settings.path else []
+        git = Git(app.surroundings.environ)
+        source = SourceTree(self._config.directory, beside, [workspace.dir], git, self._cache)
+        if source.ref.dirty:
+            app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
+        for notice in source.ref.notices:
+            app.say(notice)
         return source
-
-    def _inside(self, path: Path) -> str | None:
-        """A directory of the repository as a path in the container, None if it lies elsewhere."""
-        root = self._repository.root.resolve()
-        resolved = path.resolve()
-        if resolved != root and root not in resolved.parents:
-            return None
-        inside = resolved.relative_to(root).as_posix()
-        return jobs.CONTAINER.source if inside == "." else f"{jobs.CONTAINER.source}/{inside}"
-
-    @property
-    def _workdir(self) -> str:
-        return self._inside(self._config.directory) or jobs.CONTAINER.source
-
-    def _paths(self) -> tuple[str, ...]:
-        """Import paths in the container: beside configuration and settings, the root, its src/."""
-        settings = self._app.settings.path
-        places = [self._config.directory, settings.parent if settings else None, self._repository.root]
-        source_layout = self._repository.root / "src"
-        places.append(source_layout if source_layout.is_dir() else None)
-        return tuple(dict.fromkeys(found for place in places if place and (found := self._inside(place))))
-
-    def _tree_of(self, paths: tuple[str, ...]) -> str:
-        """Paths of a shell step are relative to the configuration, as its working directory is."""
-        inside = self._workdir[len(jobs.CONTAINER.source) + 1 :]
-        return self._repository.tree_of(
-            self._source, [f"{inside}/{path}" if inside else path for path in paths]
-        )
 
     def _describe(self, may_build: bool) -> Mapping[str, Description]:
         questions = [
@@ -159,15 +139,15 @@ class Running:
             if self._graph[name].type != SHELL
         ]
         packages = tuple(dict.fromkeys((*self._app.settings.include_package, *self._request.packages)))
-        code = CodeBase(packages, self._paths(), self._code, self._runtimes.own.digest)
+        code = CodeBase(packages, self._source.paths, self._source.code, self._runtimes.own.digest)
         oracle = InterpreterOracle(self._ground, self._provide, self._docker, self._app.say)
         return Describer(self._cache / "describe", code, oracle).describe(questions, may_build=may_build)
 
     def _ground(self) -> Ground:
         return Ground(
             runtime=self._runtimes.own.directory,
-            source=self._repository.export(self._source),
-            workdir=self._workdir,
+            source=self._source.exported,
+            workdir=self._source.workdir,
             scratch=self._cache / "scratch",
             environ=self._app.surroundings.environ,
         )
@@ -178,6 +158,12 @@ class Running:
 
             self._engine = DockerEngine(self._app.door, uid=os.getuid(), gid=os.getgid())
         return self._engine
+
+    def _scheduler(self) -> LocalScheduler:
+        from dispatch.schedule import LocalScheduler
+
+        limit = self._request.parallelism or self._app.settings.executor.parallelism or DEFAULT_PARALLELISM
+        return LocalScheduler(self._docker().capabilities(), sys.maxsize if limit == -1 else limit)
 
     def _provide(self, image: str) -> tuple[ImageRef, Path]:
         reference = self._build([image])[image]
@@ -196,8 +182,6 @@ class Running:
         """Build the images of what has to run, run it, and record how the run ended."""
         todo = plan.standing(Standing.RUN)
         built = self._build(dict.fromkeys(step.image for step in todo)) if todo else {}
-        if todo:
-            self._docker().capabilities()
         name = self._register(plan)
         state = "failed"
         outcomes: dict[str, StepOutcome] = {
@@ -214,49 +198,48 @@ class Running:
             state = "cancelled"
             raise
         finally:
-            verdicts = {step: outcome.verdict.value for step, outcome in outcomes.items()}
-            self._app.workspace.finish_run(name, state, {"verdicts": verdicts})
+            ends = {
+                "verdicts": {step: outcome.verdict.value for step, outcome in outcomes.items()},
+                "reasons": {step: outcome.reason for step, outcome in outcomes.items() if outcome.reason},
+            }
+            self._app.workspace.finish_run(name, state, ends)
 
     def _register(self, plan: RunPlan) -> str:
         records = {step.node.name: step.record for step in plan.steps if step.record is not None}
         targets = [records[name] for name in plan.targets]
+        ref = self._source.ref
         facts: dict[str, object] = {
             "steps": list(records),
-            "config": str(self._request.config.name),
-            "commit": self._source.commit,
-            "tree": self._source.tree,
-            "dirty": self._source.dirty,
+            "config": self._request.config.name,
+            "commit": ref.commit,
+            "tree": ref.tree,
+            "dirty": ref.dirty,
         }
         if plan.standing(Standing.RUN):
-            facts["source"] = provenance(self._repository.root, self._source.commit).to_json()
+            facts["source"] = self._source.provenance.to_json()
         workspace, name = self._app.workspace, self._request.name
         try:
             return workspace.register_run(targets, name, jobs=records.values(), facts=facts).name
         except ValueError as error:
-            if name is not None and self._is_unfinished(
-                name, {each.name: each.unique_id for each in targets}
-            ):
+            wanted = {each.name: each.unique_id for each in targets}
+            if name is not None and self._is_unfinished(name, wanted):
                 return name
             raise ConfigurationError(str(error), "choose another name, or leave it out") from error
 
     def _is_unfinished(self, name: str, targets: Mapping[str, str]) -> bool:
         """Whether a run is one to go on with: of the same targets, and without all its results."""
-        workspace = self._app.workspace
         try:
-            run = workspace.run_record(name)
+            run = self._app.workspace.run_record(name)
         except KeyError:
             return False
         return run.state != "completed" and dict(run.targets) == targets
 
     def _executor(self, images: Mapping[str, ImageRef], observer: Observer) -> DockerExecutor:
         from dispatch.executor import DockerExecutor
-        from dispatch.schedule import LocalScheduler
 
-        engine = self._docker()
-        limit = self._request.parallelism or self._app.settings.executor.parallelism or DEFAULT_PARALLELISM
         return DockerExecutor(
-            engine=engine,
-            scheduler=LocalScheduler(engine.capabilities(), sys.maxsize if limit == -1 else limit),
+            engine=self._docker(),
+            scheduler=self._scheduler(),
             workspace=self._app.workspace,
             materials=self._materials(images),
             observer=observer,
@@ -267,19 +250,21 @@ class Running:
         from dispatch.executor import Materials
 
         python = {self._names[name] for name in self._graph.order if self._graph[name].type != SHELL}
+        environments = self._config.environments
         return Materials(
             images=images,
             runtimes={
-                name: self._runtimes.of(self._config.environments[name], image)
+                name: self._runtimes.of(environments[name], image)
                 for name, image in images.items()
                 if name in python
             },
-            source=self._repository.export(self._source),
-            workdir=self._workdir,
-            paths=self._paths(),
+            source=self._source.exported,
+            workdir=self._source.workdir,
+            paths=self._source.paths,
             env=self._app.settings.env,
-            commit=self._source.commit,
-            tree=self._source.tree,
+            commit=self._source.ref.commit,
+            tree=self._source.ref.tree,
+            code=self._source.code,
             default_format=self._app.settings.default_format,
         )
 

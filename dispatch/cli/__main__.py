@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import traceback
 from types import FrameType
 
 import click
@@ -113,6 +114,12 @@ def main() -> None:
                 f"the system refused: {error.strerror or error}{where}", "mend this, then repeat the command"
             )
         )
+        code = EXIT_INFRASTRUCTURE
+    except Exception as error:
+        # A fault of ours: the traceback is for whoever mends it; the exit code must not say "a step failed".
+        traceback.print_exc()
+        fact = f"dispatch itself failed: {type(error).__name__}: {error}"
+        report(DispatchError(fact, "report this with the lines above"))
         code = EXIT_INFRASTRUCTURE
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -33,7 +33,7 @@ def command(
     documents: list[dict[str, object]] = []
     failures: list[DispatchError] = []
     for path in configs:
-        app = open_app(near=path)
+        app = open_app()
         config = app.config(path)
         images = app.images(config)
         plan = images.plan(dict.fromkeys(config.images.values()))

@@ -24,7 +24,7 @@ def command(configs: tuple[Path, ...], images: tuple[str, ...], upgrade: bool, a
     """
     if not configs and not images:
         raise click.UsageError("name a CONFIG, or an image with --image")
-    app = open_app(near=configs[0] if configs else None)
+    app = open_app()
     renewals = app.lock(configs, images, upgrade=upgrade)
     if as_json:
         print_json(

@@ -16,13 +16,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 config_argument = click.argument("config", type=click.Path(path_type=Path, dir_okay=False))
 
 
-def open_app(workspace: str | None = None, near: Path | None = None) -> App:
-    """Open the application for the current directory, or for where a configuration lies.
-
-    Prints the notices of the settings on stderr.
-    """
-    directory = near.absolute().parent if near is not None else Path.cwd()
-    app = App.open(directory, Path.cwd(), workspace, say=note)
+def open_app(workspace: str | None = None) -> App:
+    """Open the application for the current directory; prints the notices of the settings on stderr."""
+    app = App.open(Path.cwd(), workspace, say=note)
     for line in app.settings.notices:
         note(line)
     return app

@@ -48,7 +48,7 @@ def command(
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
         raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
-    app = open_app(workspace, near=config)
+    app = open_app(workspace)
     running = Running(app, RunRequest(config, name, steps, packages, jobs))
     try:
         plan = running.prepare(may_build=not dry_run)
@@ -61,7 +61,7 @@ def command(
         running.close()
     _print_summary(summary, app.workspace, as_json)
     if summary.state != "completed":
-        _print_failures(summary, workspace)
+        _print_failures(summary, app.workspace, workspace)
         click.get_current_context().exit(1)
 
 
@@ -128,7 +128,7 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
     note(f"run {summary.name}: {summary.state}, {cached} of {len(rows)} steps cached")
 
 
-def _print_failures(summary: RunSummary, workspace: str | None) -> None:
+def _print_failures(summary: RunSummary, workspace: Workspace, named: str | None) -> None:
     """Say of each failed step what failed, with the step's own traceback, and where its log is."""
     for name, outcome in summary.outcomes.items():
         if outcome.verdict is not Verdict.FAILED:
@@ -143,5 +143,10 @@ def _print_failures(summary: RunSummary, workspace: str | None) -> None:
         # An error of ours in the container comes without a stack: it is the reason over again.
         if traceback and traceback != outcome.reason:
             click.echo(traceback, err=True)
-        where = f" -w {shlex.quote(workspace)}" if workspace is not None else ""
-        click.echo(click.style("log: ", bold=True) + f"dispatch logs {summary.name} {name}{where}", err=True)
+        record = summary.plan[name].record
+        # A step that was refused before it could start has no log to look at.
+        if record is not None and workspace.log_path(record.unique_id) is not None:
+            where = f" -w {shlex.quote(named)}" if named is not None else ""
+            click.echo(
+                click.style("log: ", bold=True) + f"dispatch logs {summary.name} {name}{where}", err=True
+            )

@@ -85,8 +85,15 @@ class PipLock:
     def digest(self) -> str:
         """SHA-256 (hex) over target, indexes and pins; comments and the base's name do not enter."""
         target = [self.target.python, self.target.glibc, self.target.architecture]
-        pins = sorted([pin.name, pin.version, sorted(pin.hashes)] for pin in self.pins)
-        return content_digest(["pip-lock", 1, target, list(self.indexes), self.own_default, pins])
+        return content_digest(["pip-lock", 1, target, list(self.indexes), self.own_default, self._pins()])
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) over Python and pins: what the packages are, on whatever platform."""
+        return content_digest(["pip-identity", 1, self.target.python, self._pins()])
+
+    def _pins(self) -> list[object]:
+        return [list(pin) for pin in sorted((pin.name, pin.version, sorted(pin.hashes)) for pin in self.pins)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,11 @@ class DebianLock:
         """SHA-256 (hex) over architecture, epoch and every .deb by content; no place enters."""
         packages = sorted([p.name, p.version, p.architecture, p.sha256] for p in self.packages)
         return content_digest(["debian-lock", 1, self.architecture, self.epoch, packages])
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) over names and versions: what the packages are, on whatever platform."""
+        return content_digest(["debian-identity", 1, sorted([p.name, p.version] for p in self.packages)])
 
 
 Lock = PipLock | DebianLock

@@ -28,5 +28,11 @@ class Scheduler(Protocol):
         :raises UnrecoverableResourceAssignmentError: when there never will be
         """
 
+    def refuse_impossible(self, resources: StepResources) -> None:
+        """Say before anything starts whether there ever can be room; reserves nothing.
+
+        :raises UnrecoverableResourceAssignmentError: when there never will be
+        """
+
     def release(self, unique_id: str) -> None:
         """Give back what was reserved; a step without a reservation is ignored."""

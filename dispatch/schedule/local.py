@@ -31,7 +31,7 @@ class LocalScheduler:
         """See :class:`~dispatch.schedule.base.Scheduler`; a step that holds already gets the same again."""
         if unique_id in self._held:
             return self._held[unique_id]
-        self._refuse_impossible(resources)
+        self.refuse_impossible(resources)
         if len(self._held) >= self._parallelism:
             raise ResourceAssignmentError(f"{len(self._held)} steps run, and no more may at once")
         wanted_gpus = resources.gpu_count or 0
@@ -55,7 +55,8 @@ class LocalScheduler:
         """See :class:`~dispatch.schedule.base.Scheduler`."""
         self._held.pop(unique_id, None)
 
-    def _refuse_impossible(self, resources: StepResources) -> None:
+    def refuse_impossible(self, resources: StepResources) -> None:
+        """See :class:`~dispatch.schedule.base.Scheduler`: judged by what the machine has when idle."""
         has, engine = self._capabilities, f"the engine {self._capabilities.name!r}"
         memory = resources.memory_bytes or 0
         if (resources.cpu_count or 0) > has.cpus:

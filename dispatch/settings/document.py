@@ -115,7 +115,9 @@ def read_document(path: Path) -> Document:
         fact = f"{path}: not UTF-8 text (byte {error.start})"
         raise ConfigurationError(fact, "save the file as UTF-8") from None
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ConfigurationError(
+            f"{path}: cannot be read: {error.strerror or error}", "name a file that is there and readable"
+        ) from None
     try:
         builder = _Builder(path, _Loader(text))
         content = builder.document()

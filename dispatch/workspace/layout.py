@@ -69,6 +69,10 @@ class Layout:
             version = data["layout"]
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise WorkspaceError(
+                f"{self.root}: cannot be a workspace: {error.strerror}", "name a directory of yours"
+            ) from error
         except (KeyError, TypeError, ValueError) as error:
             raise WorkspaceError(
                 f"{self.root}: is not a workspace of dispatch (settings.json has no layout)",
@@ -86,13 +90,19 @@ class Layout:
         self.check()
         if self._prepared:
             return
-        if not self._checked:
-            self._found()
-        for folder in _FOLDERS:
-            self._disk.make_dir(self.root / folder)
-        ignore = self.root / ".gitignore"
-        if not ignore.exists():
-            self._disk.write(ignore, b"*\n")
+        try:
+            if not self._checked:
+                self._found()
+            for folder in _FOLDERS:
+                self._disk.make_dir(self.root / folder)
+            ignore = self.root / ".gitignore"
+            if not ignore.exists():
+                self._disk.write(ignore, b"*\n")
+        except OSError as error:
+            raise WorkspaceError(
+                f"{self.root}: cannot be made a workspace: {error.strerror}",
+                "name a directory that you may write to, on a disk with room",
+            ) from error
         self._prepared = True
 
     def _found(self) -> None:

@@ -328,7 +328,7 @@ def test_how_an_attempt_ended(
     error: str,
     exit_code: int | None,
 ) -> None:
-    """The job's own outcome decides, and without one the engine's word, in a line that says what to act on."""
+    """The job's own outcome decides, and without one the engine's word, in a line that can be acted on."""
     facts = judged(lab, outcome, end)
     assert (facts.state, facts.reason, facts.error, facts.exit_code) == (state, reason, error, exit_code)
 

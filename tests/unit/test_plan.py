@@ -287,6 +287,7 @@ def image(declaration: ImageDeclaration, lock: Lock | None, name: str = "image")
         (replace(PIP, requirements=Path("/there/x.in"), lock=Path("/there/x.lock")), PIP_LOCK, SAME),
         (replace(PIP, bytecode=False), PIP_LOCK, SAME),
         (PIP, replace(PIP_LOCK, inputs="comments"), SAME),
+        (PIP, replace(PIP_LOCK, target=replace(PIP_LOCK.target, glibc="2.99", architecture="aarch64")), SAME),
         (PIP, replace(PIP_LOCK, pins=(PipPin("numpy", "2.1", ("sha256:1",)),)), OTHER),
         (PIP, replace(PIP_LOCK, pins=(PipPin("numpy", "2.0", ("sha256:2",)),)), OTHER),
         (replace(PIP, base="other"), PIP_LOCK, OTHER),
@@ -306,12 +307,13 @@ def test_what_makes_a_pip_image_what_it_is(declaration: ImageDeclaration, lock: 
         (replace(DEBIAN, lock=Path("/there/image.lock")), DEBIAN_LOCK, SAME),
         (DEBIAN, replace(DEBIAN_LOCK, inputs="comments"), SAME),
         (DEBIAN, replace(DEBIAN_LOCK, packages=(replace(DEB, path="pool/moved.deb"),)), SAME),
-        (DEBIAN, replace(DEBIAN_LOCK, packages=(replace(DEB, sha256="1" * 64),)), OTHER),
+        (DEBIAN, replace(DEBIAN_LOCK, packages=(replace(DEB, architecture="arm64", sha256="1" * 64),)), SAME),
+        (DEBIAN, replace(DEBIAN_LOCK, packages=(replace(DEB, version="99"),)), OTHER),
         (replace(DEBIAN, env=(("A", "1"),)), DEBIAN_LOCK, OTHER),
     ],
 )
 def test_what_makes_a_debian_image_what_it_is(declaration: ImageDeclaration, lock: Lock, same: bool) -> None:
-    """The packages by content count; where an archive keeps them does not."""
+    """Packages count by name and version; their platform, and where an archive keeps them, do not."""
     assert (image(DEBIAN, DEBIAN_LOCK) == image(declaration, lock, "renamed")) is same
 
 
