@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from dispatch.testing.index import Index, serving
 from dispatch.testing.project import Project
 
 HERE = Path(__file__).parent
@@ -42,3 +43,10 @@ def copy() -> Callable[[str, Path], Project]:
         return Project(target).commit()
 
     return copy
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Index]:
+    """A package index that answers while the test runs."""
+    with serving(tmp_path / "index") as index:
+        yield index

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import http.server
-import io
 import os
 import signal
 import socket
-import tarfile
 import tempfile
-import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from dispatch._docker import Door, ImageRecord
 from dispatch.engine.base import RUN_LABEL
+from dispatch.testing.index import Index, source_distribution, wheel
 from dispatch.testing.project import COMMAND, DEADLINE, Done, Project
 
 pytestmark = pytest.mark.engine
@@ -245,68 +240,6 @@ def test_an_engine_that_this_user_may_not_use(make: Make) -> None:
 
 GREETING = "dispatch-test-greeting"
 GREETING_FILE = "dispatch_test_greeting-1.0-py3-none-any.whl"
-_METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
-_WHEEL = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-
-
-def wheel(name: str, text: str) -> bytes:
-    """A wheel of one module, which holds ``text``."""
-    module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-1.0.dist-info"
-    files = {f"{module}.py": text, f"{info}/METADATA": _METADATA.format(name=name), f"{info}/WHEEL": _WHEEL}
-    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for path, content in files.items():
-            archive.writestr(path, content)
-    return buffer.getvalue()
-
-
-def source_distribution(name: str) -> bytes:
-    """A source distribution that anybody could build."""
-    files = {
-        "PKG-INFO": _METADATA.format(name=name),
-        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n',
-        "setup.py": f"from setuptools import setup\nsetup(name={name!r}, version='1.0')\n",
-    }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for path, text in files.items():
-            entry = tarfile.TarInfo(f"{name}-1.0/{path}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return buffer.getvalue()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class Index:
-    """A package index of this machine: a directory, served over HTTP."""
-
-    def __init__(self, directory: Path, address: str) -> None:
-        self._directory = directory
-        self.address = address
-
-    def serve(self, name: str, filename: str, content: bytes) -> None:
-        """Serve this one file for a package."""
-        page = self._directory / "simple" / name
-        page.mkdir(parents=True, exist_ok=True)
-        (page / filename).write_bytes(content)
-        (page / "index.html").write_text(f'<a href="{filename}">{filename}</a>')
-
-
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[Index]:
-    """An index that answers while the test runs."""
-    directory = tmp_path / "index"
-    directory.mkdir()
-    handler = partial(_Quiet, directory=str(directory))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield Index(directory, f"http://127.0.0.1:{server.server_port}/simple")
-        server.shutdown()
 
 
 @pytest.fixture
