@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write ASCII text to ``path`` by rename, making its directory. The last of several writers wins."""
+    import tempfile  # plans import this module, and only builds write
+
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(suffix=".partial", dir=path.parent)
     partial = Path(name)

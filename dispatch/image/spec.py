@@ -13,9 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import cached_property
 
 SCHEMA = 1
@@ -50,7 +50,7 @@ def platform_of(architecture: str) -> str:
 
 def timestamp(epoch: int) -> str:
     """Return seconds since the epoch as the RFC 3339 text that image configurations use."""
-    return datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
 
 
 @dataclass(frozen=True)
