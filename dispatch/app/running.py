@@ -21,7 +21,7 @@ from dispatch.app.source import SourceTree
 from dispatch.describe import CodeBase, Describer, Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, UnrecoverableResourceAssignmentError
+from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResourceAssignmentError
 from dispatch.graph import SHELL
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
@@ -126,6 +126,11 @@ class Running:
         beside = [app.settings.path.parent] if app.settings.path else []
         git = Git(app.surroundings.environ)
         source = SourceTree(self._config.directory, beside, [workspace.dir], git, self._cache)
+        if source.ref.dirty and app.settings.allow_dirty is False:
+            raise SourceError(
+                f"{source.repository.root}: uncommitted changes, and the settings say `allow_dirty: false`",
+                "commit them, or leave that line out to run a snapshot of the working tree",
+            )
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:

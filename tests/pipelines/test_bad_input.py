@@ -389,6 +389,18 @@ def test_failures_leave_nothing_half_made(failed: tuple[Project, Done], door: Do
     assert (row["name"], row["state"]) == ("bad", "failed")
 
 
+def test_uncommitted_changes_where_settings_forbid_them(make: Make, busybox_image: ImageRecord) -> None:
+    """With `allow_dirty: false` a changed working tree is refused, and a committed one runs."""
+    assert busybox_image
+    steps = "steps: {a: {type: shell, command: 'true'}}\n"
+    project = make({"x.yml": BUSYBOX + steps, "dispatch.yml": "allow_dirty: false\n"})
+    project.write({"new.txt": "not committed"})
+    done = project.dispatch("run", "x.yml")
+    assert done.code == 2
+    assert "allow_dirty" in done.errors()[0]
+    project.commit().dispatch("run", "x.yml").well()
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_step_that_no_machine_can_hold(
     make: Make, busybox_image: ImageRecord, options: tuple[str, ...]
