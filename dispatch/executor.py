@@ -152,6 +152,9 @@ class ContainerJobs:
                     f"step {planned.node.name!r}: the result of {name!r} has vanished",
                     "repeat the command: it is computed again",
                 )
+            if planned.node.type != SHELL:
+                # The runtime loads what it is given: whom to trust is decided here.
+                self._workspace.check_trust(self._unique_id(name))
             mounts.append(Mount(mount_source(location, self._capabilities), place))
         return mounts
 

@@ -366,8 +366,9 @@ class WorkspaceContract:
     def test_logs_of_a_run(self, workspace: Workspace) -> None:
         """Capturing logs is a context, for runs that exist."""
         workspace.register_run([], "first")
-        with workspace.capture_logs_for_run("first"):
-            pass
+        with workspace.capture_logs_for_run("first") as captured:
+            assert captured is None
+        assert list(self.again(workspace).registered_runs()) == ["first"]
 
     # URLs
 

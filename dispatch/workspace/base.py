@@ -258,6 +258,10 @@ class Workspace(Registrable, ABC):
         """Return where a step's result is, or None where it has none."""
 
     @abstractmethod
+    def check_trust(self, unique_id: str) -> None:
+        """Raise FormatError if reading a step's result would run code that somebody untrusted wrote."""
+
+    @abstractmethod
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again. Fast for many."""
 

@@ -45,10 +45,14 @@ class LocalStepCache(StepCache):
         directory = self._attempts.standing(step.unique_id).directory
         if directory is None:
             raise KeyError(step.unique_id)
-        result = directory / "result"
-        if not self._trusted:
-            _refuse_foreign_pickle(result, self._ports.uid())
-        return read_result(result, trust_pickle=True)
+        self.check_trust(step.unique_id)
+        return read_result(directory / "result", trust_pickle=True)
+
+    def check_trust(self, unique_id: str) -> None:
+        """Raise FormatError for a pickle of another account, unless the workspace is trusted."""
+        directory = self._attempts.standing(unique_id).directory
+        if directory is not None and not self._trusted:
+            _refuse_foreign_pickle(directory / "result", self._ports.uid())
 
     def __setitem__(self, step: StepLike, value: Any) -> None:
         """Store a result. ValueError where the step has one; a step that is not to be cached is ignored."""

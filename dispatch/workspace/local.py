@@ -241,6 +241,10 @@ class LocalWorkspace(Workspace):
         directory = self._attempts.standing(unique_id).directory
         return HostPath(directory / "result") if directory else None
 
+    def check_trust(self, unique_id: str) -> None:
+        """Raise FormatError for a pickle of another account, unless the workspace is trusted."""
+        self._cache.check_trust(unique_id)
+
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again: a look at one file each."""
         self._layout.check()

@@ -211,7 +211,7 @@ def test_live_log(engine: DockerEngine, make: Make) -> None:
     while seen != b"begun\n":
         seen = b"".join(engine.logs(handle))
     engine.cancel([handle], grace=0)
-    end_of(engine, handle.key)
+    assert end_of(engine, handle.key).reason is Reason.CANCELLED
 
 
 @pytest.mark.engine
@@ -259,9 +259,8 @@ def test_engines_that_are_refused(info: dict[str, object], words: str) -> None:
 
 def test_engine_that_is_accepted() -> None:
     """A rootful engine with its own image store is not refused."""
-    refuse_unsupported(
-        {"OSType": "linux", "SecurityOptions": ["name=seccomp,profile=default"], "DriverStatus": None}, "x"
-    )
+    info = {"OSType": "linux", "SecurityOptions": ["name=seccomp,profile=default"], "DriverStatus": None}
+    assert refuse_unsupported(info, "x") is None
 
 
 @pytest.mark.engine

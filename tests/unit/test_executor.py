@@ -16,7 +16,7 @@ from dispatch.describe import Description
 from dispatch.dispatcher import StepOutcome, Verdict
 from dispatch.engine.base import Event, JobSpec, JobState, Network, Reason, Resources
 from dispatch.environment import ImageRef, LocalId, RegistryDigest
-from dispatch.errors import ConfigurationError, StepError
+from dispatch.errors import ConfigurationError, FormatError, StepError
 from dispatch.executor import ContainerJobs, DockerExecutor, Materials, works
 from dispatch.fingerprint import canonical
 from dispatch.graph import StepGraph
@@ -27,6 +27,7 @@ from dispatch.plan import Identities, RunPlan, Standing, plan_run
 from dispatch.schedule import LocalScheduler, ResourceAssignment
 from dispatch.testing.engine import FakeEngine, Outcome
 from dispatch.testing.observer import RecordingObserver
+from dispatch.workspace.attempts import Ports
 from dispatch.workspace.base import Attempt
 from dispatch.workspace.local import LocalWorkspace
 
@@ -242,6 +243,18 @@ def test_the_format_of_a_result(
 def test_an_input_that_vanished(lab: Lab) -> None:
     """A result that somebody removed since fails the step, naming both, before anything is written."""
     with pytest.raises(StepError, match="step 'train': the result of 'load' has vanished"):
+        lab.prepare("train")
+    assert not list(lab.workspace.dir.glob("attempts/*/job/*"))
+
+
+def test_a_pickle_of_another_account_is_not_mounted(lab: Lab) -> None:
+    """A Python step would load it: it fails by the rule that holds on the client, before anything is written."""
+    lab.complete("load")
+    unique_id = lab.record("load").unique_id
+    result = lab.workspace.dir / "cache" / unique_id / "result"
+    (result / "data.txt").rename(result / "data.pickle")
+    lab.workspace = LocalWorkspace(lab.workspace.dir, ports=Ports(uid=lambda: os.getuid() + 1))
+    with pytest.raises(FormatError, match="another account"):
         lab.prepare("train")
     assert not list(lab.workspace.dir.glob("attempts/*/job/*"))
 
