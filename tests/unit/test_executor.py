@@ -248,7 +248,7 @@ def test_an_input_that_vanished(lab: Lab) -> None:
 
 
 def test_a_pickle_of_another_account_is_not_mounted(lab: Lab) -> None:
-    """A Python step would load it: it fails by the rule that holds on the client, before anything is written."""
+    """A Python step would load it: it fails by the client's own rule, before anything is written."""
     lab.complete("load")
     unique_id = lab.record("load").unique_id
     result = lab.workspace.dir / "cache" / unique_id / "result"
