@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
-    from dispatch.image.plan import BuildPlan
-    from dispatch.image.report import BuildReport
     from dispatch.lock.model import Renewal
     from dispatch.workspace.base import Workspace
 
@@ -92,13 +90,6 @@ class App:
         from dispatch.app.images import Images
 
         return Images(config.environments, self.surroundings, lambda: self.door, config.path.name, self.say)
-
-    def build(self, path: Path, *, dry_run: bool, workers: int) -> tuple[BuildPlan, BuildReport | None]:
-        """Plan the images of a configuration's steps and, unless ``dry_run``, build what is missing."""
-        config = self.config(path)
-        images = self.images(config)
-        plan = images.plan(dict.fromkeys(config.images.values()))
-        return plan, None if dry_run else images.build(plan, workers)
 
     def lock(self, paths: Sequence[Path], names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
         """Renew the locks of the named images; without names, of all pip images of the configurations."""

@@ -82,9 +82,12 @@ def exit_code(error: DispatchError) -> int:
 
 def report(error: DispatchError) -> None:
     """Print an error to stderr: the thing and the fact, then the way out."""
-    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True)
+    from dispatch.settings.surroundings import wants_colour
+
+    colour = None if wants_colour() else False
+    click.echo(click.style("error: ", fg="red", bold=True) + error.message, err=True, color=colour)
     if error.remedy:
-        click.echo(click.style("remedy: ", bold=True) + error.remedy, err=True)
+        click.echo(click.style("remedy: ", bold=True) + error.remedy, err=True, color=colour)
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ config_argument = click.argument("config", type=click.Path(path_type=Path, dir_o
 def open_app(workspace: str | None = None) -> App:
     """Open the application for the current directory; prints the notices of the settings on stderr."""
     app = App.open(Path.cwd(), workspace, say=note)
+    if not app.surroundings.colour:
+        click.get_current_context().color = False
     for line in app.settings.notices:
         note(line)
     return app

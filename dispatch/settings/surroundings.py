@@ -21,15 +21,13 @@ class Surroundings:
     """The environment of the process, typed.
 
     ``cache`` may be deleted at any time; ``state`` is where an engine that we started ourselves keeps log
-    and pid; ``config`` holds the user's own settings. ``docker_host`` and ``apt_mirror`` are None where
-    nothing is set. ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
+    and pid; ``config`` holds the user's own settings. ``apt_mirror`` is None where nothing is set. ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
     """
 
     home: Path
     cache: Path
     state: Path
     config: Path
-    docker_host: str | None = None
     apt_mirror: str | None = None
     colour: bool = True
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -44,11 +42,15 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Surroundings:
         cache=_base(values, "XDG_CACHE_HOME", home / ".cache") / "dispatch",
         state=_base(values, "XDG_STATE_HOME", home / ".local" / "state") / "dispatch" / "engine",
         config=_base(values, "XDG_CONFIG_HOME", home / ".config") / "dispatch",
-        docker_host=values.get("DOCKER_HOST") or None,
         apt_mirror=values.get("DISPATCH_APT_MIRROR") or None,
-        colour=not values.get("NO_COLOR"),
+        colour=wants_colour(values),
         environ=MappingProxyType(values),
     )
+
+
+def wants_colour(environ: Mapping[str, str] | None = None) -> bool:
+    """Tell whether colour is welcome at all: ``NO_COLOR`` (no-color.org) is not set to anything."""
+    return not (os.environ if environ is None else environ).get("NO_COLOR")
 
 
 def _base(environ: Mapping[str, str], name: str, default: Path) -> Path:

@@ -480,7 +480,7 @@ def test_the_environment_is_read_once_into_a_value() -> None:
         Path("/h/.local/state/dispatch/engine"),
         Path("/h/.config/dispatch"),
     )
-    assert (read.docker_host, read.apt_mirror, read.colour) == ("unix:///d.sock", None, False)
+    assert (read.apt_mirror, read.colour) == (None, False)
 
 
 def test_the_environment_is_never_shown() -> None:
