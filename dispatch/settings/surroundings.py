@@ -21,7 +21,8 @@ class Surroundings:
     """The environment of the process, typed.
 
     ``cache`` may be deleted at any time; ``state`` is where an engine that we started ourselves keeps log
-    and pid; ``config`` holds the user's own settings. ``apt_mirror`` is None where nothing is set. ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
+    and pid; ``config`` holds the user's own settings. ``apt_mirror`` is None where nothing is set.
+    ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
     """
 
     home: Path
