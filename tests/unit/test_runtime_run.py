@@ -1,0 +1,253 @@
+"""Running one step, in real processes, under every Python that is at hand."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dispatch.runtime.outcome import OutcomeState
+from dispatch.testing.inside import Inside, interpreters
+
+PYTHONS = interpreters()
+every_python = pytest.mark.parametrize("python", list(PYTHONS.values()), ids=list(PYTHONS))
+
+STEPS = """
+    from dispatch import Step, step
+
+    @step()
+    def hello(name: str = "you", n: int = 1) -> dict:
+        print("out")
+        return {"hello": [name] * n}
+
+    @Step.register("nested.train")
+    class Train(Step):
+        VERSION = "002"
+
+        def run(self, data: dict, C: float = 1.0) -> object:
+            return (self.name, self.unique_id, str(self.work_dir), data, C)
+
+    @step()
+    def fails(x: int):
+        def inner():
+            raise ValueError(f"x is {x}")
+        try:
+            inner()
+        except ValueError as error:
+            raise RuntimeError("no") from error
+"""
+
+
+@every_python
+def test_a_step_runs_to_its_result(project: Inside, python: str) -> None:
+    """The result is written in its format, and the outcome tells state, times and interpreter."""
+    project.python = python
+    project.write("steps.py", STEPS)
+    ended = project.run("hello", name="me", n=2)
+    assert ended.exit_code == 0, ended.stderr
+    assert json.loads((ended.result / "data.json").read_text()) == {"hello": ["me", "me"]}
+    assert (ended.stdout, ended.stderr) == ("out\n", "")
+    assert ended.outcome is not None
+    assert (ended.state, ended.outcome.exit_code, ended.outcome.exception) == (
+        OutcomeState.COMPLETED,
+        0,
+        None,
+    )
+    assert ended.outcome.started is not None
+    assert ended.outcome.ended is not None
+    assert ended.outcome.started <= ended.outcome.ended
+    assert ended.outcome.interpreter is not None
+    assert PYTHONS[ended.outcome.interpreter.rpartition(".")[0]] == python
+
+
+@every_python
+def test_a_step_that_raises_shows_the_users_frames_only(project: Inside, python: str) -> None:
+    """Exit 1; the traceback on stderr and in the outcome begins in the user's file, causes included."""
+    project.python = python
+    project.write("steps.py", STEPS)
+    ended = project.run("fails", x=3)
+    assert ended.exit_code == 1
+    assert ended.state is OutcomeState.FAILED
+    assert ended.outcome is not None
+    assert ended.outcome.exception is not None
+    assert ended.outcome.exception["type"] == "RuntimeError"
+    assert ended.message == "no"
+    assert ended.outcome.exception["traceback"] == ended.stderr
+    assert "ValueError: x is 3" in ended.stderr
+    assert "steps.py" in ended.stderr
+    assert str(project.runtime.directory) not in ended.stderr
+    assert not list(ended.result.iterdir())
+
+
+def test_a_class_step_knows_itself(project: Inside) -> None:
+    """Name, unique id and work directory are the job's; references arrive as values, and arguments typed."""
+    project.write("steps.py", STEPS)
+    place = project.root / "in"
+    place.mkdir()
+    (place / "data.json").write_text('{"a": {"b": 1}}')
+    project.write("again.py", "from dispatch import step\n@step()\ndef show(x): return x\n")
+    ended = project.run(
+        "Train",
+        version="002",
+        inputs={"digits": str(place)},
+        data={"type": "ref", "ref": "digits", "key": "a"},
+        C=2,
+    )
+    assert ended.exit_code == 0, ended.stderr
+    assert (ended.result / "data.pickle").is_file()
+    shown = project.run("show", module="again", inputs={"t": str(_kept(ended.result))}, x={"ref": "t"})
+    assert shown.exit_code == 0, shown.stderr
+    assert (shown.result / "data.pickle").read_bytes() == (_kept(ended.result) / "data.pickle").read_bytes()
+
+
+def _kept(result: Path) -> Path:
+    """Move a result out of the way of the next run, once."""
+    kept = result.parent.parent.parent / "kept"
+    if not kept.exists():
+        shutil.copytree(result, kept)
+    return kept
+
+
+def test_a_commands_result_arrives_as_a_path(project: Inside) -> None:
+    """A directory without a data file is a shell step's: the step is given its Path."""
+    project.write(
+        "steps.py",
+        "from dispatch import step\n@step()\ndef names(d): return sorted(p.name for p in d.iterdir())\n",
+    )
+    place = project.root / "in"
+    place.mkdir()
+    (place / "sizes.txt").touch()
+    ended = project.run("names", inputs={"a": str(place)}, d={"ref": "a"})
+    assert json.loads((ended.result / "data.json").read_text()) == ["sizes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nam": "x"}, "argument 'nam'"),
+        ({"n": "3"}, "argument 'n'"),
+        ({"version": "001"}, "VERSION is None here, but was '001'"),
+        ({"format": "yaml"}, "no 'yaml' is registered"),
+        ({"name": {"ref": "a", "key": "gone"}}, "the result of step 'a', a dict, has no item 'gone'"),
+        ({"name": {"ref": "a", "key": 0}}, "has no item 0"),
+    ],
+)
+def test_a_fault_in_the_job_is_one_line(project: Inside, options: dict[str, Any], message: str) -> None:
+    """What can be wrong although the step was described ends with our message, not with a traceback."""
+    project.write("steps.py", STEPS)
+    place = project.root / "in"
+    place.mkdir()
+    (place / "data.json").write_text("{}")
+    ended = project.run("hello", inputs={"a": str(place)}, **options)
+    assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
+    assert message in ended.message
+    assert "Traceback" not in ended.stderr
+    assert message in ended.stderr
+
+
+def test_only_the_defining_module_is_imported(project: Inside) -> None:
+    """Its neighbours may need what this image does not have."""
+    project.write("pack/__init__.py", "")
+    project.write("pack/torchy.py", "import no_such_library\n")
+    project.write("pack/steps.py", STEPS)
+    assert project.run("hello", module="pack.steps").exit_code == 0
+
+
+def test_a_class_made_inside_a_function_is_found_by_its_name(project: Inside) -> None:
+    """Where the qualified name leads nowhere, the registered one does."""
+    project.write(
+        "steps.py",
+        """
+        from dispatch import Step
+
+        def make():
+            @Step.register("made")
+            class Made(Step):
+                def run(self):
+                    return 1
+        make()
+        """,
+    )
+    assert project.run("make.<locals>.Made", type="made").exit_code == 0
+
+
+def test_a_module_that_does_not_import_is_the_steps_failure(project: Inside) -> None:
+    """The traceback begins in the user's module."""
+    project.write("steps.py", "import no_such_library\n")
+    ended = project.run("hello")
+    assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
+    assert ended.message == "No module named 'no_such_library'"
+    assert ended.stderr.startswith(
+        f'Traceback (most recent call last):\n  File "{project.places.source}/steps.py", line 1'
+    )
+    assert "importlib" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("expression", "kind"),
+    [
+        ("(i for i in [1])", "builtins.generator"),
+        ("lambda: 1", "builtins.function"),
+        ("open(__file__)", "TextIOWrapper"),
+    ],
+)
+def test_a_result_that_cannot_be_written_names_its_type(project: Inside, expression: str, kind: str) -> None:
+    """A generator or a lambda is a FormatError that says what it was; nothing is left behind."""
+    project.write("steps.py", f"from dispatch import step\n@step()\ndef odd(): return {expression}\n")
+    ended = project.run("odd")
+    assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
+    assert kind in ended.message
+    assert ended.outcome is not None
+    assert ended.outcome.exception is not None
+    assert ended.outcome.exception["type"] == "FormatError"
+    assert not list(ended.result.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "own", "shown"),
+    [
+        ("sys.exit()", 0, "sys.exit(None)"),
+        ("sys.exit(0)", 0, "sys.exit(0)"),
+        ("sys.exit(7)", 7, "sys.exit(7)"),
+        ("sys.exit('gone')", 1, "sys.exit('gone')"),
+        ("exit(3)", 3, "sys.exit(3)"),
+    ],
+)
+def test_a_step_that_exits_has_failed(project: Inside, call: str, own: int, shown: str) -> None:
+    """There is no result, so the container's code is 1 whatever was asked; the outcome has the step's."""
+    project.write("steps.py", f"import sys\nfrom dispatch import step\n@step()\ndef leaves(): {call}\n")
+    ended = project.run("leaves")
+    assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
+    assert ended.outcome is not None
+    assert ended.outcome.exit_code == own
+    assert shown in ended.message
+    assert "steps.py" in ended.stderr
+
+
+def test_a_step_that_ends_its_process_leaves_no_outcome(project: Inside) -> None:
+    """os._exit cannot be caught: no outcome, and the code is what the client has."""
+    project.write("steps.py", "import os\nfrom dispatch import step\n@step()\ndef leaves(): os._exit(3)\n")
+    ended = project.run("leaves")
+    assert (ended.exit_code, ended.outcome) == (3, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "type('E', (Exception,), {'__str__': lambda self: 1 / 0})()",
+        "Exception('\\ud800 and \\x00')",
+        "Exception('x' * 1_000_000)",
+        "type('E', (BaseException,), {})('base')",
+        "RecursionError()",
+        "KeyboardInterrupt()",
+    ],
+)
+def test_any_exception_leaves_an_outcome(project: Inside, error: str) -> None:
+    """Whatever is raised, with whatever text, is recorded within bounds."""
+    project.write("steps.py", f"from dispatch import step\n@step()\ndef raises(): raise {error}\n")
+    ended = project.run("raises")
+    assert (ended.exit_code, ended.state) == (1, OutcomeState.FAILED)
+    assert len(ended.message) <= 10_000
