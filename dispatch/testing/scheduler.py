@@ -23,6 +23,9 @@ class FakeScheduler:
         self.held: set[str] = set()
         self.peak = 0
 
+    def refuse_impossible(self, resources: StepResources) -> None:
+        """Nothing is impossible by its resources; ``never`` refuses by id, when it is scheduled."""
+
     def schedule(self, unique_id: str, resources: StepResources) -> ResourceAssignment:  # noqa: ARG002
         """Reserve a place."""
         self.asked += 1

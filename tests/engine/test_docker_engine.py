@@ -260,7 +260,9 @@ def test_engines_that_are_refused(info: dict[str, object], words: str) -> None:
 def test_engine_that_is_accepted() -> None:
     """A rootful engine with its own image store is not refused."""
     info = {"OSType": "linux", "SecurityOptions": ["name=seccomp,profile=default"], "DriverStatus": None}
-    assert refuse_unsupported(info, "x") is None
+    refuse_unsupported(info, "x")
+    with pytest.raises(EngineError):
+        refuse_unsupported({**info, "OSType": "windows"}, "x")
 
 
 @pytest.mark.engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_the_second_run_finds_everything_cached(session: Session) -> None:
 
 def test_the_results_are_what_the_steps_compute(session: Session) -> None:
     """`result` prints JSON, and the path of what is no text; the poster is what the command made of it."""
-    assert session.of("dispatch result latest ranking").json() == ["1st: be", "2nd: to"]
+    assert json.loads(session.of("dispatch result latest ranking").out) == ["1st: be", "2nd: to"]
     poster = Path(session.of("dispatch result latest poster").out.strip())
     assert (poster / "poster.txt").read_text() == "1st: be, 2nd: to\n"
 

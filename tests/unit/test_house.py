@@ -153,7 +153,7 @@ def test_what_travels_loads_the_standard_library_alone(python: str, runtime: Pat
     assert "dispatch.workspace.local" in names
 
 
-def annotations(tree: ast.Module) -> Iterator[ast.expr]:
+def annotations_of(tree: ast.Module) -> Iterator[ast.expr]:
     """Every annotation of a module."""
     for node in ast.walk(tree):
         written = (getattr(node, "annotation", None), getattr(node, "returns", None))
@@ -164,7 +164,7 @@ def test_what_travels_is_written_for_the_oldest_python() -> None:
     """Every file of it parses as that version's syntax, whatever interpreters this machine has."""
     for name, source in payload.sources().items():
         tree = ast.parse(source, name, feature_version=OLDEST)
-        if any(isinstance(part, ast.BinOp) for note in annotations(tree) for part in ast.walk(note)):
+        if any(isinstance(part, ast.BinOp) for note in annotations_of(tree) for part in ast.walk(note)):
             assert b"from __future__ import annotations" in source, name
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import DebianImage, DockerImage, Environment, ImageDeclaration, PipImage
 from dispatch.errors import ConfigurationError, ImageError, LockError
 from dispatch.image.base import Ground, Prober, base_environment, base_facts, debian_ground, refuse_misfit
 from dispatch.lock.model import BaseFacts, DebianLock, DebianPackage, PipLock, Target
@@ -105,7 +105,7 @@ def test_fit(target: tuple[str, str, str], facts: BaseFacts, fact: str | None) -
 def catalogue() -> dict[str, Environment]:
     """A Debian base, an image of somebody else, and an environment."""
     debian = DebianImage(("bookworm",), ("python3",), "x86_64", 1, Path("/b.lock"))
-    declarations = {
+    declarations: dict[str, ImageDeclaration] = {
         "debian-python": debian,
         "theirs": DockerImage("python:3.11"),
         "ml": PipImage(Path("/ml.in"), Path("/ml.lock"), "debian-python"),

@@ -12,9 +12,10 @@ import pytest
 from dispatch._docker.helper import Finished, OneShot
 from dispatch.environment import LocalId
 from dispatch.errors import EngineError, ImageError, LockError, StaleBaseError
-from dispatch.image.builder import Builder, BuildReport
+from dispatch.image.builder import Builder
 from dispatch.image.maker import Tools
 from dispatch.image.plan import plan_images
+from dispatch.image.report import BuildReport
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeHelper, FakeImageStore, FakeInstaller, FakeRootfs, base_image
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -372,7 +373,12 @@ def test_an_outcome_that_is_no_plain_file_is_not_followed(tmp_path: Path) -> Non
     """A link to a file of the host, a pipe or a directory under the name is refused without being read."""
     (tmp_path / "secret").write_text(json.dumps(OUTCOME))
     path = tmp_path / "outcome.json"
-    for make in (lambda: path.symlink_to("secret"), lambda: os.mkfifo(path), path.mkdir):
+    makers: tuple[Callable[[], None], ...] = (
+        lambda: path.symlink_to("secret"),
+        lambda: os.mkfifo(path),
+        lambda: path.mkdir(),
+    )
+    for make in makers:
         make()
         with pytest.raises(StepError):
             read_outcome(tmp_path)

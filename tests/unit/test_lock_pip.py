@@ -17,8 +17,9 @@ from dispatch.environment import Environment, PipImage
 from dispatch.errors import ConfigurationError, DispatchError, ImageError, LockError
 from dispatch.lock.complaint import translate
 from dispatch.lock.model import BaseFacts, PipLock, PipPin, Target
+from dispatch.lock.pins import parse_pins
 from dispatch.lock.pip import read_pip, render, renew_pip
-from dispatch.lock.uv import Uv, find_uv, parse_pins, platform_of
+from dispatch.lock.uv import Uv, find_uv, platform_of
 
 FACTS = BaseFacts("debian-python", "3.11", "2.36", "x86_64")
 TARGET = Target("3.11", "2.36", "x86_64")

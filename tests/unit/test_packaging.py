@@ -109,7 +109,7 @@ def test_an_installed_wheel_finds_its_folders(wheel: Path, tmp_path: Path) -> No
     """Installed into a fresh environment, without a checkout near it, `assets` finds both folders whole."""
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "--quiet"]
     options = ["--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", *options, wheel], check=True)
     done = subprocess.run(
