@@ -46,11 +46,13 @@ class Ended:
 
     @property
     def state(self) -> OutcomeState:
+        """The state of the outcome, which must be there."""
         assert self.outcome is not None, self.stderr
         return self.outcome.state
 
     @property
     def message(self) -> str:
+        """What the recorded exception says."""
         assert self.outcome is not None
         assert self.outcome.exception is not None, self.outcome
         return self.outcome.exception["message"]
@@ -67,6 +69,7 @@ class Inside:
 
     @property
     def places(self) -> Places:
+        """The container's places, below the test's own directory."""
         return Places(root=str(self.root / "dispatch"), source=str(self.root / "src"))
 
     def write(self, name: str, text: str) -> None:
