@@ -94,6 +94,10 @@ class Door:
             detail = reply.body.decode("utf-8", "replace").strip()
             raise ImageError(f"image {reference}: it cannot be removed: {detail}")
 
+    def prepare_load(self) -> None:
+        """Get ready for a load: docker-py's import takes a while that a caller may have other use for."""
+        self._docker_py()
+
     def load(self, chunks: Iterable[bytes]) -> None:
         """Send a tar in the format of ``docker save``. Layers that the engine holds may be left out of it.
 

@@ -82,6 +82,8 @@ class ImageMaker:
         missing = [key for key in keys if self._layers.find(key) is None]
         with staging(self._cache / "staging") as work, ThreadPoolExecutor(1) as beside:
             bench = _Bench()
+            # While the installer works, a process of its own.
+            beside.submit(self._tools.store.prepare_load)
             if missing:
                 say(f"{generated.environment.name}: installing {len(lock.pins)} packages")
                 bench.tree = self._install(lock, ground, work)

@@ -25,6 +25,9 @@ class ImageStore(Protocol):
     def find_image(self, label: str, value: str) -> ImageRecord | None:
         """Return an image that carries the label with this value, or None."""
 
+    def prepare_load(self) -> None:
+        """Get ready for a load that will follow; may be called from another thread, or not at all."""
+
     def load(self, chunks: Iterable[bytes]) -> None:
         """Take in an archive in the format of ``docker save``; raise ImageError if it is refused."""
 

@@ -57,6 +57,9 @@ class FakeImageStore:
             found = [image for image in self.images.values() if image.labels.get(label) == value]
         return min(found, key=lambda image: (not image.tags, image.id), default=None)
 
+    def prepare_load(self) -> None:
+        """Nothing to get ready."""
+
     def load(self, chunks: Iterable[bytes]) -> None:
         """Take in an archive."""
         pieces = list(chunks)
