@@ -44,8 +44,9 @@ def rows() -> list[Row]:
 
         def cold() -> float:
             _remove_image(reference)
-            shutil.rmtree(f"{place}/cache")
-            shutil.rmtree(f"{place}/uv")
+            # Missing where an earlier benchmark's image was still there and the first build made nothing.
+            shutil.rmtree(f"{place}/cache", ignore_errors=True)
+            shutil.rmtree(f"{place}/uv", ignore_errors=True)
             return seconds(build, cwd=repository, env=env)
 
         def warm() -> float:
