@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,12 @@ LOOK_EVERY = 0.1
 LOCK_NAME = "engine.lock"
 INIT_SCRIPT = "/etc/init.d/docker"
 _LOG_LINES = 5
+
+# Where dockerd and the containerd below it note their pids, and what these processes are called.
+PID_FILES = {
+    Path("/var/run/docker.pid"): "dockerd",
+    Path("/var/run/docker/containerd/containerd.pid"): "containerd",
+}
 
 Say = Callable[[str], None]
 
@@ -50,7 +56,13 @@ class EngineSetup:
     """
 
     def __init__(
-        self, door: Door, state: Path, machine: Machine, say: Say, options: Sequence[str] = ()
+        self,
+        door: Door,
+        state: Path,
+        machine: Machine,
+        say: Say,
+        options: Sequence[str] = (),
+        pid_files: Mapping[Path, str] = PID_FILES,
     ) -> None:
         self._door = door
         self._address = door.address
@@ -58,6 +70,7 @@ class EngineSetup:
         self._machine = machine
         self._say = say
         self._options = tuple(options)
+        self._pid_files = dict(pid_files)
 
     def ensure(self) -> str:
         """Make an engine answer, and say in one sentence which one it is.
@@ -162,6 +175,7 @@ class EngineSetup:
         return self._await(None)
 
     def _start(self, dockerd: str) -> str:
+        self._clear_pid_files()
         log = self._state / LOG_NAME
         self._say(f"starting {dockerd}, its log is {log}")
         # dockerd's pid file stays at its default place: it keeps a second one off the same data.
@@ -171,6 +185,17 @@ class EngineSetup:
         if start_time is not None:
             self._write(Record(pid, start_time, self._machine.boot(), str(self._address)))
         return self._await(pid)
+
+    def _clear_pid_files(self) -> None:
+        """Remove pid files that an engine left when it was killed.
+
+        A new one takes any process that has the number since, or a zombie, for a living engine: dockerd
+        refuses to start then, and it would even end what it takes for its containerd.
+        """
+        for path, program in self._pid_files.items():
+            with contextlib.suppress(OSError, ValueError):
+                if self._machine.program(int(path.read_text(encoding="ascii"))) != program:
+                    path.unlink()
 
     def _await(self, pid: int | None) -> str:
         deadline = self._machine.monotonic() + START_LIMIT

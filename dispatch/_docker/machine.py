@@ -46,6 +46,9 @@ class Machine(Protocol):
     def start_time(self, pid: int) -> str | None:
         """When a living process began, as a text that no other process with this pid has had since boot."""
 
+    def program(self, pid: int) -> str:
+        """The name of a living process's program; empty for one that is gone or a zombie."""
+
     def boot(self) -> str:
         """The id of the machine's current boot."""
 
@@ -130,6 +133,15 @@ class LinuxMachine:
         except OSError:
             return None
         return None if fields[0] in (b"Z", b"X") else fields[19].decode("ascii")
+
+    def program(self, pid: int) -> str:
+        """See :class:`Machine`."""
+        if self.start_time(pid) is None:
+            return ""
+        try:
+            return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return ""
 
     def boot(self) -> str:
         """See :class:`Machine`."""

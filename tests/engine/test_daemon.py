@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socketserver
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -98,6 +99,9 @@ class FakeMachine:
     def start_time(self, pid: int) -> str | None:
         return self.processes.get(pid)
 
+    def program(self, pid: int) -> str:
+        return "dockerd" if pid in self.processes else ""
+
     def boot(self) -> str:
         return self.boot_id
 
@@ -134,7 +138,9 @@ class Scene:
         self.machine = machine
         self.said: list[str] = []
         door = Door(Address(f"unix://{socket}", chosen))
-        self.setup = EngineSetup(door, self.state, machine, self.said.append)
+        self.pid_file = directory / "docker.pid"
+        pid_files = {self.pid_file: "dockerd"}
+        self.setup = EngineSetup(door, self.state, machine, self.said.append, pid_files=pid_files)
 
 
 @pytest.fixture
@@ -154,6 +160,32 @@ def test_an_engine_that_answers_is_used(tmp_path: Path, socket_path: Path) -> No
     assert scene.setup.ensure() == f"using the engine at unix://{socket_path}: Docker/1"
     assert (scene.machine.commands, scene.state.exists()) == ([], False)
     scene.machine.close()
+
+
+@pytest.mark.parametrize(("content", "kept"), [("4242", False), ("77", True), ("rubbish", True)])
+def test_pid_file_of_a_killed_engine_is_cleared(
+    tmp_path: Path, socket_path: Path, content: str, kept: bool
+) -> None:
+    """What names no living dockerd would stop a new one from starting; a living one's file is left alone."""
+    scene = _scene(tmp_path, socket_path)
+    scene.machine.processes[77] = "1"
+    scene.pid_file.write_text(content)
+    scene.setup.ensure()
+    assert scene.pid_file.exists() is kept
+    scene.machine.close()
+
+
+def test_program_of_a_process() -> None:
+    """A living process has its program's name, one that has ended none, even before it is waited for."""
+    machine = LinuxMachine(os.environ)
+    process = subprocess.Popen(["sleep", "60"])
+    while machine.program(process.pid) != "sleep":
+        assert process.poll() is None
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert machine.program(process.pid) == ""
+    process.wait()
+    assert machine.program(process.pid) == ""
 
 
 @pytest.mark.parametrize("release", [DEBIAN, MINT])
@@ -330,7 +362,8 @@ def second(tmp_path: Path) -> Iterator[EngineSetup]:
         "--ip6tables=false",
     ]
     door = Door(Address(f"unix://{tmp_path}/d.sock", chosen=True))
-    setup = EngineSetup(door, tmp_path / "state", _ApartMachine(os.environ), lambda _: None, options)
+    machine = _ApartMachine(os.environ)
+    setup = EngineSetup(door, tmp_path / "state", machine, lambda _: None, options, pid_files={})
     setup.ensure()
     yield setup
     setup.stop()
