@@ -19,7 +19,7 @@ _COLOURS = {
 
 
 class LineProgress:
-    """Prints a line when a step starts and when it ends. A context manager, as richer ones will be."""
+    """Prints a line when a step starts and when it ends. A context manager, as a live display would be."""
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}

@@ -2,5 +2,6 @@
 
 ``plan.plan_images`` says what building would do, ``builder.Builder`` does it, ``base.base_facts`` tells what
 a lock must know of its base. The way down: ``recipes`` → ``spec`` (digest, tag) → ``maker`` → ``pip``,
-``bytecode``, ``debian`` (layers) → ``tar``, ``layers`` (bytes, cache) → ``direct`` (configuration, archive).
+``bytecode``, ``debian`` (layers) → ``tar``, ``layers`` (bytes, cache) → ``config``, ``direct``
+(configuration, archive).
 """
