@@ -29,7 +29,10 @@ class StepState(enum.Enum):
 class StepRecord:
     """What the client knows of a step: what it is, not what became of it.
 
-    ``dependencies`` are unique ids. ``config`` is the step as config says it, in JSON types.
+    ``dependencies`` are unique ids. ``config`` is the step as config says it, in JSON types. ``identity`` is
+    what the unique id is the digest of (``type``, ``version``, and the canonical trees ``format`` and
+    ``arguments``, references resolved; see ``fingerprint``), so that two ids can be compared by what went
+    into them. ``metadata`` is the user's own. Both are empty where they are not known.
     """
 
     name: str
@@ -41,21 +44,25 @@ class StepRecord:
     deterministic: bool
     dependencies: tuple[str, ...]
     config: Mapping[str, Any]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record in JSON types."""
-        return {**_fields_of(self), "dependencies": list(self.dependencies), "config": dict(self.config)}
+        mappings = {name: dict(getattr(self, name)) for name in ("config", "identity", "metadata")}
+        return {**_fields_of(self), **mappings, "dependencies": list(self.dependencies)}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> StepRecord:
         """Return what ``to_json`` was given. Unknown keys are left out. WorkspaceError for anything else."""
         try:
-            known = _known(cls, raw)
+            known = _known(cls, {"identity": {}, "metadata": {}, **raw})
             _expect(known, str, "name", "unique_id", "class_name", "type")
             _expect(known, bool, "cacheable", "deterministic")
             _expect(known, (str, type(None)), "version")
             known["dependencies"] = tuple(_expect({"": item}, str, "")[""] for item in known["dependencies"])
-            known["config"] = dict(known["config"])
+            for name in ("config", "identity", "metadata"):
+                known[name] = dict(known[name])
             return cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             raise _malformed("step", error) from error

@@ -64,12 +64,13 @@ class Attempt:
     """A claimed attempt at a step: its number, counted from 1 and never used again, and its own directory.
 
     The directory holds ``job/``, ``output/``, ``src/`` and ``scratch/``, and may hold ``out.log``. The result
-    is expected in ``output/result/``.
+    is expected in ``output/result/``. With ``replaces`` it takes the place of the result that is there.
     """
 
     unique_id: str
     number: int
     directory: Path
+    replaces: bool = False
 
     @property
     def key(self) -> str:
