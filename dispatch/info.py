@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from dispatch.errors import WorkspaceError
+
+_SURROUNDINGS = ("platform", "environment")
 
 
 class StepState(enum.Enum):
@@ -60,7 +62,9 @@ class StepRecord:
             _expect(known, str, "name", "unique_id", "class_name", "type")
             _expect(known, bool, "cacheable", "deterministic")
             _expect(known, (str, type(None)), "version")
-            known["dependencies"] = tuple(_expect({"": item}, str, "")[""] for item in known["dependencies"])
+            known["dependencies"] = tuple(known["dependencies"])
+            for item in known["dependencies"]:
+                _expect({"": item}, str, "")
             for name in ("config", "identity", "metadata"):
                 known[name] = dict(known[name])
             return cls(**known)
@@ -76,7 +80,9 @@ class AttemptFacts:
     ``error`` one line for people, empty on success. ``exception`` has the texts ``type``, ``message`` and
     ``traceback``. ``image`` is the image's name in the config, ``image_digest`` what it was. ``commit`` and
     ``tree`` are those of the source, ``code`` is the digest of all its ``*.py`` (empty: not known).
-    ``phases`` maps each phase to its seconds.
+    ``phases`` maps each phase to its seconds. ``platform`` is the machine (``os``, ``cpu_count``, ``user``,
+    ``host``), ``environment`` the process (``python``, ``executable``, ``command``, ``root``, ``dispatch``,
+    and ``git`` with ``commit`` and ``remote``); each holds what is known, in JSON types.
     """
 
     state: StepState
@@ -95,6 +101,8 @@ class AttemptFacts:
     interpreter: str | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
     code: str = ""
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def refused(cls, error: str) -> AttemptFacts:
@@ -114,17 +122,17 @@ class AttemptFacts:
             "started": _time_to_json(self.started),
             "ended": _time_to_json(self.ended),
             "exception": None if self.exception is None else dict(self.exception),
-            "phases": dict(self.phases),
+            **{name: dict(getattr(self, name)) for name in ("phases", *_SURROUNDINGS)},
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> AttemptFacts:
         """Return what ``to_json`` was given. Unknown keys are left out. WorkspaceError for anything else.
 
-        ``code`` may be missing: earlier records do not have it.
+        ``code``, ``platform`` and ``environment`` may be missing: earlier records do not have them.
         """
         try:
-            known = _known(cls, {"code": "", **raw})
+            known = _known(cls, {"code": "", "platform": {}, "environment": {}, **raw})
             texts = ("reason", "phase", "error", "image", "image_digest", "commit", "tree", "engine", "code")
             _expect(known, str, *texts)
             _expect(known, (int, type(None)), "exit_code")
@@ -133,7 +141,8 @@ class AttemptFacts:
             known["started"] = _time_from_json(known["started"])
             known["ended"] = _time_from_json(known["ended"])
             known["exception"] = None if known["exception"] is None else dict(known["exception"])
-            known["phases"] = dict(known["phases"])
+            for name in ("phases", *_SURROUNDINGS):
+                known[name] = dict(known[name])
             return cls(**known)
         except (KeyError, TypeError, ValueError) as error:
             raise _malformed("attempt", error) from error
@@ -187,6 +196,21 @@ class StepInfo:
         return self.record.config
 
     @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the user attached to the step."""
+        return self.record.metadata
+
+    @property
+    def platform(self) -> Mapping[str, Any]:
+        """The machine of the latest attempt; empty where that is not known."""
+        return {} if self.attempt is None else self.attempt.platform
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """The interpreter, command and source of the latest attempt; empty where they are not known."""
+        return {} if self.attempt is None else self.attempt.environment
+
+    @property
     def start_time(self) -> datetime | None:
         """When the latest attempt started."""
         return None if self.attempt is None else self.attempt.started
@@ -195,6 +219,16 @@ class StepInfo:
     def end_time(self) -> datetime | None:
         """When the latest attempt ended."""
         return None if self.attempt is None else self.attempt.ended
+
+    @property
+    def start_time_local(self) -> datetime | None:
+        """:attr:`start_time` in the zone of this machine."""
+        return None if self.start_time is None else self.start_time.astimezone()
+
+    @property
+    def end_time_local(self) -> datetime | None:
+        """:attr:`end_time` in the zone of this machine."""
+        return None if self.end_time is None else self.end_time.astimezone()
 
     @property
     def duration(self) -> timedelta | None:
@@ -245,11 +279,12 @@ class RunInfo:
 
 
 def _fields_of(record: Any) -> dict[str, Any]:
-    return {one.name: getattr(record, one.name) for one in fields(record)}
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
-def _known(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {one.name: raw[one.name] for one in fields(cls)}
+def _known(cls: Any, raw: Mapping[str, Any]) -> dict[str, Any]:
+    # Not dataclasses.fields, which takes longer than all the rest: there is one record for each step.
+    return {name: raw[name] for name in cls.__dataclass_fields__}
 
 
 def _expect(raw: dict[str, Any], kind: Any, *names: str) -> dict[str, Any]:

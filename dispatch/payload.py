@@ -27,15 +27,18 @@ MODULES = (
     "environment",
     "errors",
     "fingerprint",
-    "formats",
     "graph",
+    "identity",
     "info",
     "location",
+    "node",
+    "place",
     "registrable",
+    "resources",
     "step",
     "units",
 )
-FOLDERS = ("params", "runtime", "workspace")
+FOLDERS = ("formats", "params", "runtime", "workspace")
 
 _SCRIPT = "runtime/main.py"
 _FILE_MODE = 0o644

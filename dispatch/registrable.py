@@ -1,8 +1,8 @@
 """Names for classes: what ``type:`` in a config stands for.
 
 Owns the registries, one for each class, and their lookup. A name is registered with its class, or ahead of it
-with the place to import it from. Refuses to search: no file is imported to see whether it might register a
-name.
+with the place to import it from; a class that is not registered has its place for a name (see ``place``).
+Refuses to search: no file is imported to see whether it might register a name.
 
 ``FromParams`` is here because objects of registered classes remember what they were made from; how config
 becomes arguments is the business of ``params``.
@@ -11,6 +11,7 @@ becomes arguments is the business of ``params``.
 from __future__ import annotations
 
 import re
+import sys
 
 from dispatch.errors import ConfigurationError, did_you_mean
 
@@ -66,14 +67,18 @@ class FromParams:
 
 
 class _Entry:
-    """What a name stands for: a class and one of its constructors, or the place to import the class from."""
+    """What a name stands for: a class and one of its constructors, or the place to import the class from.
 
-    __slots__ = ("cls", "constructor", "target")
+    ``module`` is where it was registered, which need not be where the class is.
+    """
 
-    def __init__(self, cls: type | None, constructor: str | None, target: str) -> None:
+    __slots__ = ("cls", "constructor", "module", "target")
+
+    def __init__(self, cls: type | None, constructor: str | None, target: str, module: str) -> None:
         self.cls = cls
         self.constructor = constructor
         self.target = target
+        self.module = module
 
 
 class Registrable(FromParams):
@@ -98,13 +103,15 @@ class Registrable(FromParams):
     ) -> Callable[[_C], _C]:
         """Return a decorator that registers a subclass under ``name``.
 
-        ``constructor`` names a class method to make objects with, instead of the class itself. A name can be
-        taken once, unless ``exist_ok``; the same class may come again (a reloaded module). Raises
-        ConfigurationError for a name that is malformed, reserved or taken.
+        A class of somebody else's, which is no subclass, can be registered, too. ``constructor`` names a class
+        method to make objects with, instead of the class itself. A name can be taken once, unless
+        ``exist_ok``; the same class may come again (a reloaded module). Raises ConfigurationError for a name
+        that is malformed, reserved or taken.
         """
+        module = sys._getframe(1).f_globals.get("__name__", "")
 
         def decorate(subclass: _C) -> _C:
-            cls._put(name, _Entry(subclass, constructor, _target_of(subclass)), exist_ok)
+            cls._put(name, _Entry(subclass, constructor, _target_of(subclass), module), exist_ok)
             return subclass
 
         cls._check_name(name)
@@ -118,27 +125,54 @@ class Registrable(FromParams):
             raise ConfigurationError(
                 f"{cls.__name__} {name!r}: {target!r} is not of the form 'module:attribute'"
             )
-        cls._put(name, _Entry(None, None, target), exist_ok)
+        cls._put(name, _Entry(None, None, target, ""), exist_ok)
 
     @classmethod
     def by_name(cls, name: str) -> Callable[..., Any]:
         """Return the subclass, or its registered constructor, that ``name`` stands for.
 
-        ``name`` is a registered name, or "module.Qualname" of a subclass whose module has been imported.
-        Raises UnknownNameError, which lists the registered names.
+        ``name`` is a registered name, or the place of a subclass, "module.Qualname", whose module is imported
+        if need be. Raises UnknownNameError, which lists the registered names, or PlaceError.
         """
         for owner, entry in cls._entries(name):
             found = _load(owner, name, entry)
-            if issubclass(found, cls):
+            if owner is cls or issubclass(found, cls):
                 return getattr(found, entry.constructor) if entry.constructor else found
         for subclass in _subclasses(cls):
             if f"{subclass.__module__}.{subclass.__qualname__}" == name:
                 return subclass
+        if "." in name:
+            from dispatch import place
+
+            if place.is_place(name):
+                return cls._at(name)
+        raise cls._unknown(name)
+
+    @classmethod
+    def _unknown(cls, name: str, tried: str = "") -> UnknownNameError:
         known = cls.list_available()
-        raise UnknownNameError(
-            f"{cls.__name__}: no {name!r} is registered{did_you_mean(name, known)}",
+        return UnknownNameError(
+            f"{cls.__name__}: no {name!r} is registered{tried}{did_you_mean(name, known)}",
             f"registered are: {', '.join(known)}" if known else "is its module imported?",
         )
+
+    @classmethod
+    def _at(cls, name: str) -> type[Registrable]:
+        """Return the subclass at a place."""
+        from dispatch import place
+
+        try:
+            found = place.find(name)
+        except place.PlaceImportError as error:
+            if error.absent:
+                raise cls._unknown(name, f", and there is no module {error.absent!r}") from error
+            raise
+        if not isinstance(found, type) or not issubclass(found, cls):
+            raise place.PlaceError(
+                f"{name!r}: is no {cls.__name__}, but a {type(found).__name__}",
+                f"derive the class from {cls.__name__}",
+            )
+        return found
 
     @classmethod
     def list_available(cls) -> list[str]:
@@ -184,6 +218,13 @@ class Registrable(FromParams):
                 "register another name, or say exist_ok=True to replace it",
             )
         cls._registry[name] = entry
+
+
+def modules_of(cls: type[Registrable], name: str) -> set[str]:
+    """Return the modules to import so that ``name`` is known to ``cls``: where it was registered, and is."""
+    for _, entry in cls._entries(name):
+        return {entry.target.partition(":")[0], *filter(None, [entry.module])}
+    return set()
 
 
 def _owners(cls: type[Registrable]) -> Iterator[type[Registrable]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from pathlib import Path
 
 from dispatch.engine.base import Capabilities
 from dispatch.errors import ConfigurationError
@@ -18,12 +19,13 @@ class Way(enum.Enum):
     """A way for bytes, in the words that plans show."""
 
     MOUNT = "mount"
+    IN_PLACE = "in place"
     RENAME = "rename"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How inputs at a location reach the engine's containers, and how results come to be at that location."""
+    """How inputs at a location reach the engine's jobs, and how results come to be at that location."""
 
     inputs: Way
     results: Way
@@ -32,6 +34,10 @@ class Cell:
 _TABLE: dict[tuple[type, str], Cell] = {
     (HostPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
     (SharedPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
+    (Spool, "docker"): Cell(Way.MOUNT, Way.RENAME),
+    (HostPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
+    (SharedPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
+    (Spool, "local"): Cell(Way.IN_PLACE, Way.RENAME),
 }
 _WHERE: dict[type, str] = {
     HostPath: "on this machine",
@@ -62,5 +68,16 @@ def mount_source(location: Location, capabilities: Capabilities) -> Location:
     :raises ConfigurationError: when the engine has no way to them
     """
     way = cell(location, capabilities).inputs
-    assert way is Way.MOUNT  # the only way in the table so far
-    return location
+    assert way is Way.MOUNT  # the only way of containers so far
+    return HostPath(location.path) if isinstance(location, Spool) else location
+
+
+def place(location: Location, capabilities: Capabilities) -> Path:
+    """Return the path under which a process of this machine has the bytes at ``location``.
+
+    :raises ConfigurationError: when there is none
+    """
+    way = cell(location, capabilities).inputs
+    assert way is Way.IN_PLACE  # the only way of processes so far
+    assert not isinstance(location, BeakerDataset)
+    return location.path

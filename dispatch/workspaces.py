@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from dispatch.workspace.local import LocalWorkspace
+from dispatch.workspace.memory import MemoryWorkspace
 
-__all__ = ["LocalWorkspace"]
+__all__ = ["LocalWorkspace", "MemoryWorkspace"]

@@ -6,7 +6,8 @@ prints nothing, and decides nothing that a part could decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Overlay:
+    """What the command line lays over a configuration: JSON or Jsonnet to merge, Jsonnet's variables."""
+
+    overrides: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_OVERLAY = Overlay()
+
+
 class App:
     """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
 
@@ -40,13 +52,14 @@ class App:
         self.say = say
 
     @classmethod
-    def open(cls, here: Path, workspace: str | None, say: Say) -> App:
-        """Read environment and settings as they hold in ``here``.
+    def open(cls, here: Path, workspace: str | None, say: Say, settings: Path | None = None) -> App:
+        """Read environment and settings as they hold in ``here``, or the settings in the file ``settings``.
 
-        A relative ``workspace``, given by hand, is taken from there, too.
+        A relative ``workspace`` or ``settings``, given by hand, is taken from there, too.
         """
         surroundings = read_environment()
-        return cls(find_settings(here, surroundings), surroundings, workspace, here, say)
+        found = find_settings(here, surroundings, explicit=settings)
+        return cls(found, surroundings, workspace, here, say)
 
     @cached_property
     def door(self) -> Door:
@@ -67,23 +80,32 @@ class App:
     @cached_property
     def workspace(self) -> Workspace:
         """The workspace given by hand, else that of the settings."""
+        from dispatch.workspace.base import Workspace
         from dispatch.workspace.local import LocalWorkspace
 
         setting = self.settings.workspace
         if self._workspace is not None:
             setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
-        if setting.type != "local" or setting.dir is None:
-            raise ConfigurationError(
-                f"workspaces of type {setting.type!r} are not supported yet",
-                "use a directory: `workspace: ./workspace`",
-            )
-        return LocalWorkspace(setting.dir, trusted=setting in self.settings.trusted_workspaces)
+        if setting.type == "local" and setting.dir is not None:
+            return LocalWorkspace(setting.dir, trusted=setting in self.settings.trusted_workspaces)
+        if setting.type == "memory":
+            return Workspace.from_url(setting.url)
+        raise ConfigurationError(
+            f"workspaces of type {setting.type!r} are not supported yet",
+            "use a directory: `workspace: ./workspace`",
+        )
 
-    def config(self, path: Path) -> Config:
-        """Read a configuration."""
+    def config(self, path: Path, overlay: Overlay = NO_OVERLAY) -> Config:
+        """Read a configuration, with what is laid over it."""
         from dispatch.config import load
 
-        return load(path.absolute(), self.settings, assets.images())
+        return load(
+            path.absolute(),
+            self.settings,
+            assets.images(),
+            overrides=overlay.overrides,
+            variables=overlay.variables,
+        )
 
     def images(self, config: Config) -> Images:
         """The images of a configuration."""
@@ -91,7 +113,14 @@ class App:
 
         return Images(config.environments, self.surroundings, lambda: self.door, config.path.name, self.say)
 
-    def lock(self, paths: Sequence[Path], names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
+    def lock(
+        self,
+        paths: Sequence[Path],
+        names: Iterable[str],
+        *,
+        upgrade: bool,
+        overlay: Overlay = NO_OVERLAY,
+    ) -> list[Renewal]:
         """Renew the locks of the named images; without names, of all pip images of the configurations."""
         from dispatch.app.images import Images
         from dispatch.config import find_images
@@ -100,7 +129,7 @@ class App:
         wanted = tuple(names)
         renewals: list[Renewal] = []
         for path in paths:
-            config = self.config(path)
+            config = self.config(path, overlay)
             chosen = [
                 name
                 for name, each in config.environments.items()

@@ -26,9 +26,9 @@ LAST_LINES = 15
 class Ground:
     """What both ways of asking share.
 
-    ``runtime`` is the runtime's directory for the client's interpreter, ``source`` the exported tree,
-    ``workdir`` the working directory in a container, ``scratch`` where temporary directories are made,
-    ``environ`` what the client's process hands down.
+    ``runtime`` is the runtime's directory for the client's interpreter, ``source`` the tree on this machine
+    of what questions call ``root``, ``workdir`` the working directory below ``root``, ``scratch`` where
+    temporary directories are made, ``environ`` what the client's process hands down.
     """
 
     runtime: Path
@@ -36,6 +36,7 @@ class Ground:
     workdir: str
     scratch: Path
     environ: Mapping[str, str]
+    root: str = jobs.CONTAINER.source
 
 
 class InterpreterOracle:
@@ -59,7 +60,7 @@ class InterpreterOracle:
         self._say = say
 
     def on_client(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Ask a process of the client's own interpreter, in the exported tree."""
+        """Ask a process of the client's own interpreter, in the tree of the ground."""
         self._ground().scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="describe-", dir=self._ground().scratch) as place:
             question, answer = Path(place, "request.json"), Path(place, "answer.json")
@@ -81,9 +82,9 @@ class InterpreterOracle:
                 return None
 
     def _here(self, path: str) -> str:
-        root = jobs.CONTAINER.source
-        inside = path[len(root) :].lstrip("/") if path == root or path.startswith(f"{root}/") else ""
-        return str(self._ground().source / inside)
+        root = self._ground().root
+        within = path == root or path.startswith(f"{root.rstrip('/')}/")
+        return str(self._ground().source / (path[len(root) :].lstrip("/") if within else ""))
 
     def in_image(self, image: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask one container of the image, without network, the source read-only."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.info import StepInfo, StepState
 from dispatch.location import HostPath
-from dispatch.workspace.base import Workspace
+from dispatch.workspace.base import RunSort, Workspace
 from dispatch.workspace.runs import RunRecord
 
 LATEST = "latest"
@@ -70,9 +70,8 @@ class Result:
 
 def list_runs(workspace: Workspace, limit: int) -> list[RunRow]:
     """The newest runs first."""
-    newest = list(workspace.registered_runs().values())[::-1][:limit]
     rows = []
-    for run in newest:
+    for run in workspace.search_registered_runs(sort_by=RunSort.START_DATE, stop=limit):
         record = workspace.run_record(run.name)
         rows.append(RunRow(run.name, run.start_date, record.state or RUNNING, len(_steps(record))))
     return rows
@@ -80,7 +79,7 @@ def list_runs(workspace: Workspace, limit: int) -> list[RunRow]:
 
 def show(workspace: Workspace, name: str) -> RunReport:
     """A run by name, or ``latest``; ConfigurationError where there is none."""
-    name = _named(workspace, name)
+    name = named(workspace, name)
     run = workspace.run_record(name)
     verdicts: Mapping[str, str] = run.facts.get("verdicts", {})
     reasons: Mapping[str, str] = run.facts.get("reasons", {})
@@ -92,7 +91,7 @@ def show(workspace: Workspace, name: str) -> RunReport:
 
 def result(workspace: Workspace, run: str, step: str) -> Result:
     """The result of a step of a run; ConfigurationError where there is no such run, step or result."""
-    info = _info(workspace, _named(workspace, run), step)
+    info = step_of(workspace, named(workspace, run), step)
     location = workspace.locate(info.unique_id)
     if not isinstance(location, HostPath):
         logged = workspace.log_path(info.unique_id) is not None
@@ -109,7 +108,7 @@ def result(workspace: Workspace, run: str, step: str) -> Result:
 
 def log(workspace: Workspace, run: str, step: str) -> Path:
     """The log of a step of a run; ConfigurationError where there is none."""
-    info = _info(workspace, _named(workspace, run), step)
+    info = step_of(workspace, named(workspace, run), step)
     path = workspace.log_path(info.unique_id)
     if path is None:
         raise ConfigurationError(
@@ -118,7 +117,8 @@ def log(workspace: Workspace, run: str, step: str) -> Path:
     return path
 
 
-def _named(workspace: Workspace, name: str) -> str:
+def named(workspace: Workspace, name: str) -> str:
+    """The name of a run that there is; ``latest`` is the newest. ConfigurationError where there is none."""
     if name == LATEST:
         latest = workspace.latest_run()
         if latest is None:
@@ -137,7 +137,8 @@ def _named(workspace: Workspace, name: str) -> str:
     return name
 
 
-def _info(workspace: Workspace, run: str, step: str) -> StepInfo:
+def step_of(workspace: Workspace, run: str, step: str) -> StepInfo:
+    """What is known of a run's step; ConfigurationError, with a guess, where it has none of that name."""
     try:
         return workspace.step_info(workspace.step_of_run(run, step))
     except KeyError:

@@ -6,48 +6,50 @@ Split in two, so that a dry run is the first half printed: :meth:`Running.prepar
 
 from __future__ import annotations
 
-import os
-import sys
-import time
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatch.app import App
-from dispatch.app.oracle import Ground, InterpreterOracle
+from dispatch.app import NO_OVERLAY, App, Overlay
+from dispatch.app.describing import Describing
+from dispatch.app.engines import Engines
+from dispatch.app.installed import packages
+from dispatch.app.registering import register
 from dispatch.app.runtimes import Runtimes
-from dispatch.app.source import SourceTree
-from dispatch.describe import CodeBase, Describer, Description, Question
+from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
 from dispatch.environment import ImageRef
 from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResourceAssignmentError
-from dispatch.graph import SHELL
+from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
-from dispatch.plan import Identities, RunPlan, Standing, plan_run
+from dispatch.plan import Identities, Place, RunPlan, Standing, Wanted, plan_run
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
-    from dispatch.engine.docker import DockerEngine
-    from dispatch.executor import DockerExecutor, Materials
-    from dispatch.schedule import LocalScheduler
-
-# The engine and the executor are imported where a step is really run: they take longer than a run with
-# everything cached.
-DEFAULT_PARALLELISM = 2
+    from dispatch.app.images import Images
+    from dispatch.executor import Executor
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What the user asked for. Empty ``targets`` are all steps; ``parallelism`` -1 is no limit of ours."""
+    """What the user asked for.
+
+    Empty ``targets`` are all steps; ``parallelism`` -1 is no limit of ours.
+    """
 
     config: Path
     name: str | None = None
     targets: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     parallelism: int | None = None
+    rerun_changed: bool = False
+    overlay: Overlay = NO_OVERLAY
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Running:
         self._app = app
         self._request = request
         self._cache = app.surroundings.cache
-        self._engine: DockerEngine | None = None
+        self.engines = Engines(app, request.parallelism)
 
     def prepare(self, *, may_build: bool) -> RunPlan:
         """Find out what every step is and whether it has a result.
@@ -81,103 +83,147 @@ class Running:
         ConfigurationError for a step that the engine's machine can never hold.
         """
         self._refuse_unsupported()
-        self._config = self._app.config(self._request.config)
+        self._config = self._app.config(self._request.config, self._request.overlay)
         targets = self._request.targets
         self._graph = self._config.graph.sub_graph(targets) if targets else self._config.graph
-        self._names = {step: self._config.images[step] for step in self._graph.order}
-        self._source = self._snapshot()
-        self._images = self._app.images(self._config)
-        self._build_plan = self._images.plan(dict.fromkeys(self._names.values()))
-        self._runtimes = Runtimes(self._cache, lambda: self._app.door)
+        self._names = {name: self._image_of(self._graph[name]) for name in self._graph.order}
+        named = dict.fromkeys(name for name in self._names.values() if name is not None)
+        if named or (self._app.settings.allow_dirty is False and self._here.snapshot is not None):
+            self._check_source(inside=bool(named))
+        self._build_plan = self.images.plan(named) if named else None
         descriptions = self._describe(may_build)
-        identities = Identities(self._images.identity, self._source.tree_of, self._source.code)
-        plan = plan_run(
-            self._graph, self._names, descriptions, identities, self._completed, targets or self._graph.order
+        identities = Identities(
+            self.images.identity, self.source.tree_of, self._here.code, self.images.distributions
         )
+        wanted = Wanted(targets, self._request.rerun_changed)
+        plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
         self._refuse_impossible(plan)
         return plan
 
+    @cached_property
+    def source(self) -> SourceTree:
+        """The snapshot that containers are given. SourceError from what needs it where there is none."""
+        workspace = self._app.workspace
+        exclude = [workspace.dir] if isinstance(workspace, LocalWorkspace) else []
+        git = Git(self._app.surroundings.environ)
+        return SourceTree(self._config.directory, self._beside, exclude, git, self._cache)
+
+    @cached_property
+    def images(self) -> Images:
+        """The images of the configuration."""
+        return self._app.images(self._config)
+
+    @cached_property
+    def runtimes(self) -> Runtimes:
+        """The runtimes that steps are given."""
+        return Runtimes(self._cache, lambda: self._app.door)
+
+    @cached_property
+    def _here(self) -> WorkingTree:
+        return WorkingTree(self._config.directory, self._beside, self.source)
+
+    @property
+    def _beside(self) -> list[Path]:
+        settings = self._app.settings.path
+        return [settings.parent] if settings else []
+
     def _refuse_unsupported(self) -> None:
-        kind = self._app.settings.executor.type
-        if kind not in (None, "docker"):
+        settings = self._app.settings
+        if settings.executor.type not in (None, "docker", "local"):
             raise ConfigurationError(
-                f"executor {kind!r} is not supported yet", "use `executor: {type: docker}`"
+                f"executor {settings.executor.type!r} is not supported yet",
+                "use `executor: {type: docker}`, or `{type: local}`",
             )
-        if self._app.settings.source.value == "clone":
+        if settings.source.value == "clone":
             raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
-        if self._app.settings.mounts:
+        if settings.mounts:
             raise ConfigurationError("`mounts:` is not supported yet", "remove it from the settings")
 
+    def _image_of(self, node: StepNode) -> str | None:
+        """The name of a step's image, or None where the current environment is to run it."""
+        kind, image = self._app.settings.executor.type, self._config.images[node.name]
+        where = f"{self._config.path}: step {node.name!r}"
+        if kind == "local" and image is not None and node.type == SHELL:
+            # What a command gives depends on the image, whose digest is in its identity.
+            raise ConfigurationError(
+                f"{where}: names image {image!r}, but the settings say `executor: {{type: local}}`",
+                "leave the image out, or use `executor: {type: docker}`",
+            )
+        if kind == "docker" and image is None and node.options.resources.machine != "local":
+            raise ConfigurationError(
+                f"{where}: says no image, and the settings say `executor: {{type: docker}}`",
+                "name one with `step_image:`, or for all steps with `image:` at the top of the file",
+            )
+        return None if kind == "local" else image
+
     def _refuse_impossible(self, plan: RunPlan) -> None:
-        todo = plan.standing(Standing.RUN)
-        if not todo:
-            return
-        scheduler = self._scheduler()
-        for step in todo:
+        for step in plan.standing(Standing.RUN):
             try:
+                scheduler = self.engines.scheduler(step.place, self.runtimes.own.directory)
                 scheduler.refuse_impossible(step.resources)
             except UnrecoverableResourceAssignmentError as error:
                 raise ConfigurationError(f"step {step.node.name!r}: {error.message}", error.remedy) from error
 
-    def _snapshot(self) -> SourceTree:
-        app = self._app
-        workspace = app.workspace
-        assert isinstance(workspace, LocalWorkspace)
-        beside = [app.settings.path.parent] if app.settings.path else []
-        git = Git(app.surroundings.environ)
-        source = SourceTree(self._config.directory, beside, [workspace.dir], git, self._cache)
+    def _check_source(self, inside: bool) -> None:
+        """Refuse changes that may not run, and say what containers get that is not the commit."""
+        app, source = self._app, self.source
         if source.ref.dirty and app.settings.allow_dirty is False:
             raise SourceError(
                 f"{source.repository.root}: uncommitted changes, and the settings say `allow_dirty: false`",
                 "commit them, or leave that line out to run a snapshot of the working tree",
             )
+        if not inside:
+            return
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:
             app.say(notice)
-        return source
 
     def _describe(self, may_build: bool) -> Mapping[str, Description]:
-        questions = [
-            Question(self._graph[name], self._names[name], _image_digest(self._build_plan, self._names[name]))
-            for name in self._graph.order
-            if self._graph[name].type != SHELL
-        ]
-        packages = tuple(dict.fromkeys((*self._app.settings.include_package, *self._request.packages)))
-        code = CodeBase(packages, self._source.paths, self._source.code, self._runtimes.own.digest)
-        oracle = InterpreterOracle(self._ground, self._provide, self._docker, self._app.say)
-        return Describer(self._cache / "describe", code, oracle).describe(questions, may_build=may_build)
-
-    def _ground(self) -> Ground:
-        return Ground(
-            runtime=self._runtimes.own.directory,
-            source=self._source.exported,
-            workdir=self._source.workdir,
-            scratch=self._cache / "scratch",
-            environ=self._app.surroundings.environ,
+        asking = [self._graph[name] for name in self._graph.order if self._graph[name].type != SHELL]
+        inside = [(node, image) for node in asking if (image := self._names[node.name]) is not None]
+        here = [node for node in asking if self._names[node.name] is None]
+        named = (
+            *self._app.settings.include_package,
+            *self._config.include_package,
+            *self._request.packages,
         )
+        packages = tuple(dict.fromkeys(named))
+        describing = Describing(
+            self._cache,
+            packages,
+            self._app.surroundings.environ,
+            self.runtimes,
+            self._provide,
+            self.engines.docker,
+            self._app.say,
+        )
+        found: dict[str, Description] = {}
+        if inside:
+            questions = [Question(node, image, self._digest(image)) for node, image in inside]
+            found.update(describing.of_images(questions, self.source, may_build=may_build))
+        if here:
+            found.update(describing.of_here([Question(node, None, None) for node in here], self._here))
+        return found
 
-    def _docker(self) -> DockerEngine:
-        if self._engine is None:
-            from dispatch.engine.docker import DockerEngine
-
-            self._engine = DockerEngine(self._app.door, uid=os.getuid(), gid=os.getgid())
-        return self._engine
-
-    def _scheduler(self) -> LocalScheduler:
-        from dispatch.schedule import LocalScheduler
-
-        limit = self._request.parallelism or self._app.settings.executor.parallelism or DEFAULT_PARALLELISM
-        return LocalScheduler(self._docker().capabilities(), sys.maxsize if limit == -1 else limit)
+    def _digest(self, image: str) -> str | None:
+        assert self._build_plan is not None
+        planned = self._build_plan.of(image)
+        return planned.digest or (planned.image.id if planned.image else None)
 
     def _provide(self, image: str) -> tuple[ImageRef, Path]:
         reference = self._build([image])[image]
-        return reference, self._runtimes.of(self._config.environments[image], reference)
+        return reference, self.runtimes.of(self._config.environments[image], reference)
 
     def _build(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
-        report = self._images.build(self._images.plan(names))
+        report = self.images.build(self.images.plan(names))
         report.raise_failures()
         return report.images
+
+    @property
+    def builds(self) -> BuildPlan | None:
+        """What building the images of the plan would do; None where no step has one."""
+        return self._build_plan
 
     def _completed(self, unique_ids: Iterable[str]) -> Mapping[str, StepInfo | None]:
         workspace = self._app.workspace
@@ -186,16 +232,19 @@ class Running:
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
         todo = plan.standing(Standing.RUN)
-        built = self._build(dict.fromkeys(step.image for step in todo)) if todo else {}
-        name = self._register(plan)
+        contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
+        built = self._build(dict.fromkeys(contained)) if contained else {}
+        workspace = self._app.workspace
+        name, plan = register(workspace, plan, self._request.name, self._facts(bool(todo)), secrets.randbelow)
         state = "failed"
         outcomes: dict[str, StepOutcome] = {
             step.node.name: StepOutcome(step.node.name, Verdict.CACHED, step.reason)
             for step in plan.standing(Standing.CACHED)
         }
         try:
-            if todo:
-                outcomes.update(self._executor(built, _Noting(observer, outcomes)).execute(plan, name))
+            if plan.standing(Standing.RUN):
+                executor = self._executor(plan, built, _Noting(observer, outcomes))
+                outcomes.update(executor.execute(plan, name))
             summary = RunSummary(name, plan, outcomes)
             state = summary.state
             return summary
@@ -207,76 +256,44 @@ class Running:
                 "verdicts": {step: outcome.verdict.value for step, outcome in outcomes.items()},
                 "reasons": {step: outcome.reason for step, outcome in outcomes.items() if outcome.reason},
             }
-            self._app.workspace.finish_run(name, state, ends)
+            workspace.finish_run(name, state, ends)
 
-    def _register(self, plan: RunPlan) -> str:
-        records = {step.node.name: step.record for step in plan.steps if step.record is not None}
-        targets = [records[name] for name in plan.targets]
-        ref = self._source.ref
-        facts: dict[str, object] = {
-            "steps": list(records),
-            "config": self._request.config.name,
-            "commit": ref.commit,
-            "tree": ref.tree,
-            "dirty": ref.dirty,
-        }
-        if plan.standing(Standing.RUN):
-            facts["source"] = self._source.provenance.to_json()
-        workspace, name = self._app.workspace, self._request.name
-        try:
-            return workspace.register_run(targets, name, jobs=records.values(), facts=facts).name
-        except ValueError as error:
-            wanted = {each.name: each.unique_id for each in targets}
-            if name is not None and self._is_unfinished(name, wanted):
-                return name
-            raise ConfigurationError(str(error), "choose another name, or leave it out") from error
+    def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
+        from dispatch.app.materials import for_containers, for_processes
 
-    def _is_unfinished(self, name: str, targets: Mapping[str, str]) -> bool:
-        """Whether a run is one to go on with: of the same targets, and without all its results."""
-        try:
-            run = self._app.workspace.run_record(name)
-        except KeyError:
-            return False
-        return run.state != "completed" and dict(run.targets) == targets
-
-    def _executor(self, images: Mapping[str, ImageRef], observer: Observer) -> DockerExecutor:
-        from dispatch.executor import DockerExecutor
-
-        return DockerExecutor(
-            engine=self._docker(),
-            scheduler=self._scheduler(),
-            workspace=self._app.workspace,
-            materials=self._materials(images),
-            observer=observer,
-            clock=time.monotonic,
-        )
-
-    def _materials(self, images: Mapping[str, ImageRef]) -> Materials:
-        from dispatch.executor import Materials
-
-        python = {self._names[name] for name in self._graph.order if self._graph[name].type != SHELL}
-        environments = self._config.environments
-        return Materials(
-            images=images,
-            runtimes={
-                name: self._runtimes.of(environments[name], image)
+        settings = self._app.settings
+        here = for_processes(self._here, settings, self.runtimes.own.directory)
+        inside = None
+        if images:
+            python = {
+                step.image
+                for step in plan.standing(Standing.RUN)
+                if step.place is Place.CONTAINER and step.node.type != SHELL
+            }
+            runtimes = {
+                name: self.runtimes.of(self._config.environments[name], image)
                 for name, image in images.items()
                 if name in python
-            },
-            source=self._source.exported,
-            workdir=self._source.workdir,
-            paths=self._source.paths,
-            env=self._app.settings.env,
-            commit=self._source.ref.commit,
-            tree=self._source.ref.tree,
-            code=self._source.code,
-            default_format=self._app.settings.default_format,
-        )
+            }
+            inside = for_containers(self.source, settings, images, runtimes, here)
+        return self.engines.executor(plan, here, inside, observer)
+
+    def _facts(self, runs: bool) -> Mapping[str, object]:
+        """What is recorded of the run as a whole; where it came from only if something runs."""
+        facts: dict[str, object] = {"config": self._request.config.name}
+        if runs and None in self._names.values():
+            facts["packages"] = packages()
+        snapshot = self._here.snapshot
+        if snapshot is not None:
+            ref = snapshot.ref
+            facts.update(commit=ref.commit, tree=ref.tree, dirty=ref.dirty)
+            if runs:
+                facts["source"] = snapshot.provenance.to_json()
+        return facts
 
     def close(self) -> None:
         """Stop our threads; nothing of the engine's is touched."""
-        if self._engine is not None:
-            self._engine.close()
+        self.engines.close()
 
 
 class _Noting:
@@ -292,8 +309,3 @@ class _Noting:
         """See :class:`dispatch.dispatcher.Observer`."""
         self._outcomes[outcome.name] = outcome
         self._observer.ended(outcome)
-
-
-def _image_digest(plan: BuildPlan, name: str) -> str | None:
-    image = plan.of(name)
-    return image.digest or (image.image.id if image.image else None)

@@ -1,4 +1,4 @@
-"""A configuration's place in its repository: the snapshot that runs, and where things are in a container."""
+"""A configuration's place: the snapshot that runs in containers, and the working tree that runs here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dispatch import job as jobs
+from dispatch.errors import SourceError
 from dispatch.source import Git, Provenance, Repository, SourceRef, provenance
 
 ROOT = jobs.CONTAINER.source
@@ -78,3 +79,44 @@ class SourceTree:
             return None
         inside = resolved.relative_to(root).as_posix()
         return ROOT if inside == "." else f"{ROOT}/{inside}"
+
+
+class WorkingTree:
+    """The files around a configuration as they are, where steps run that need no image.
+
+    ``snapshot`` is the same place as a repository. Here, unlike for containers, it is only asked what to
+    record: outside of a repository nothing is recorded of the source, and steps run all the same.
+    """
+
+    def __init__(self, directory: Path, beside: Sequence[Path], snapshot: SourceTree) -> None:
+        self._directory = directory
+        self._beside = tuple(beside)
+        self._snapshot = snapshot
+
+    @cached_property
+    def snapshot(self) -> SourceTree | None:
+        """The repository's state, or None where there is no repository, or one without a commit."""
+        try:
+            _ = self._snapshot.ref
+        except SourceError:
+            return None
+        return self._snapshot
+
+    @property
+    def code(self) -> str:
+        """The digest of all Python files, empty outside of a repository."""
+        return self.snapshot.code if self.snapshot else ""
+
+    @property
+    def workdir(self) -> str:
+        """The working directory: that of the configuration."""
+        return str(self._directory)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Import paths: the configuration's directory, those beside it, the repository's root, its src/."""
+        places = [self._directory, *self._beside]
+        if self.snapshot is not None:
+            root = self.snapshot.repository.root
+            places += [root, *([root / "src"] if (root / "src").is_dir() else [])]
+        return tuple(dict.fromkeys(map(str, places)))

@@ -20,15 +20,22 @@ EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # what a shell sees of a process that SIGPIPE ended
 
 COMMANDS = {
+    "check": "Verify every result's files, and the links and records beside them.",
     "build": "Build the images that a configuration's steps need, and nothing else.",
     "doctor": "Check what a run needs: engine, disk, git, tools; say how to mend what is missing.",
     "engine": "Start or stop a Docker Engine of this machine.",
+    "gc": "Remove what no run refers to; shows it first.",
     "lock": "Resolve declarations to exact packages with hashes, in files to commit.",
     "logs": "Print what a step printed.",
+    "plan": "Show where every step of a configuration stands, and why; builds and runs nothing.",
+    "remove": "Remove a step's result, or a run's record.",
+    "repair": "Mend what check finds; nothing is lost.",
     "result": "Print a step's result, or the path of it.",
-    "run": "Run a configuration's steps, each in its own image.",
+    "run": "Run a configuration's steps, each in its own image, or here where it names none.",
     "runs": "List the runs of the workspace.",
     "show": "Show the steps of a run.",
+    "steps": "Search the steps of the workspace.",
+    "why": "Say why a step is cached or not, and which input differs from the nearest result.",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dispatch.app.images import Images
-from dispatch.cli.options import json_option, open_app
+from dispatch.cli.options import ConfigChoice, config_options, json_option, open_app
 from dispatch.cli.output import note, print_json
 from dispatch.errors import DispatchError
 from dispatch.image.plan import BuildPlan
@@ -25,18 +25,25 @@ from dispatch.image.plan import BuildPlan
 @click.option(
     "--renew-base", is_flag=True, help="Renew the lock of a base whose packages the archive has dropped."
 )
+@config_options
 @json_option
 def command(
-    configs: tuple[Path, ...], dry_run: bool, explain: bool, jobs: int, renew_base: bool, as_json: bool
+    configs: tuple[Path, ...],
+    dry_run: bool,
+    explain: bool,
+    jobs: int,
+    renew_base: bool,
+    choice: ConfigChoice,
+    as_json: bool,
 ) -> None:
     """Build the images of CONFIG's steps that are missing, and nothing else."""
     documents: list[dict[str, object]] = []
     failures: list[DispatchError] = []
     for path in configs:
-        app = open_app()
-        config = app.config(path)
+        app = open_app(settings=choice.settings)
+        config = app.config(path, choice.overlay)
         images = app.images(config)
-        plan = images.plan(dict.fromkeys(config.images.values()))
+        plan = images.plan(dict.fromkeys(name for name in config.images.values() if name is not None))
         if explain or dry_run:
             for name in plan.names:
                 for line in plan.explain(name):

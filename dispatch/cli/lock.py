@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from dispatch.cli.options import json_option, open_app
+from dispatch.cli.options import ConfigChoice, config_options, json_option, open_app
 from dispatch.cli.output import note, print_json
 
 
@@ -16,16 +16,19 @@ from dispatch.cli.output import note, print_json
 @click.option(
     "--upgrade", is_flag=True, help="Take the newest versions allowed, not those of the present lock."
 )
+@config_options
 @json_option
-def command(configs: tuple[Path, ...], images: tuple[str, ...], upgrade: bool, as_json: bool) -> None:
+def command(
+    configs: tuple[Path, ...], images: tuple[str, ...], upgrade: bool, choice: ConfigChoice, as_json: bool
+) -> None:
     """Resolve what CONFIG's images declare, into lock files to commit.
 
     Without --image, the base images that dispatch itself describes keep the locks they have.
     """
     if not configs and not images:
         raise click.UsageError("name a CONFIG, or an image with --image")
-    app = open_app()
-    renewals = app.lock(configs, images, upgrade=upgrade)
+    app = open_app(settings=choice.settings)
+    renewals = app.lock(configs, images, upgrade=upgrade, overlay=choice.overlay)
     if as_json:
         print_json(
             {"locks": [{"path": str(r.path), "changed": r.changed, "summary": r.summary} for r in renewals]}

@@ -9,7 +9,14 @@ import click
 
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest, RunSummary
-from dispatch.cli.options import config_argument, json_option, open_app, workspace_option
+from dispatch.cli.options import (
+    ConfigChoice,
+    config_argument,
+    config_options,
+    json_option,
+    open_app,
+    workspace_option,
+)
 from dispatch.cli.output import iso, note, print_json, print_table
 from dispatch.cli.progress import LineProgress
 from dispatch.dispatcher import StepOutcome, Verdict
@@ -18,6 +25,9 @@ from dispatch.location import HostPath
 from dispatch.plan import RunPlan, Standing
 from dispatch.units import format_duration
 from dispatch.workspace.base import Workspace
+
+# What stands in place of an image's name for the current environment.
+HERE = "here"
 
 
 @click.command("run")
@@ -31,7 +41,11 @@ from dispatch.workspace.base import Workspace
     "-i", "--include-package", "packages", metavar="MODULE", multiple=True, help="Import this module, too."
 )
 @click.option("-j", "--jobs", type=int, help="Steps at a time; -1: as many as fit.")
+@click.option(
+    "--rerun-changed", is_flag=True, help="Run again what other code computed, and all that depends on it."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
+@config_options
 @json_option
 def command(
     config: Path,
@@ -40,16 +54,22 @@ def command(
     steps: tuple[str, ...],
     packages: tuple[str, ...],
     jobs: int | None,
+    rerun_changed: bool,
     dry_run: bool,
+    choice: ConfigChoice,
     as_json: bool,
 ) -> None:
-    """Run the steps of CONFIG, each in its own image; those that have a result are not run again."""
+    """Run the steps of CONFIG, each in its own image, or here where it names none.
+
+    Those that have a result are not run again.
+    """
     if jobs is not None and jobs < 1 and jobs != -1:
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
         raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
-    app = open_app(workspace)
-    running = Running(app, RunRequest(config, name, steps, packages, jobs))
+    app = open_app(workspace, choice.settings)
+    request = RunRequest(config, name, steps, packages, jobs, rerun_changed, choice.overlay)
+    running = Running(app, request)
     try:
         plan = running.prepare(may_build=not dry_run)
         if dry_run:
@@ -70,7 +90,7 @@ def _print_plan(plan: RunPlan, as_json: bool) -> None:
         (
             step.node.name,
             step.standing.value,
-            step.image,
+            step.image or HERE,
             step.record.unique_id if step.record else "-",
             step.reason,
         )
@@ -93,7 +113,9 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
     rows, documents = [], []
     for step in summary.plan.steps:
         assert step.record is not None
-        outcome = summary.outcomes[step.node.name]
+        inside = StepOutcome(step.node.name, Verdict.COMPLETED, step.reason)
+        outcome = summary.outcomes.get(step.node.name, inside)
+        verdict = step.standing.value if outcome is inside else outcome.verdict.value
         info = _info(workspace, step.record.unique_id, outcome)
         location = workspace.locate(step.record.unique_id)
         result = str(location.path) if isinstance(location, HostPath) else None
@@ -101,9 +123,9 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
         rows.append(
             (
                 step.node.name,
-                outcome.verdict.value,
+                verdict,
                 format_duration(seconds) if seconds is not None else "-",
-                step.image,
+                step.image or HERE,
                 outcome.reason if result is None else result,
             )
         )
@@ -111,7 +133,7 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
             {
                 "name": step.node.name,
                 "id": step.record.unique_id,
-                "verdict": outcome.verdict.value,
+                "verdict": verdict,
                 "reason": outcome.reason,
                 "image": step.image,
                 "image_id": info.attempt.image_digest if info is not None and info.attempt else None,

@@ -1,7 +1,8 @@
 """Reads a configuration: the steps of one experiment, and the images they run in.
 
-Owns the keys at the top of the file and which image each step gets. What a step may say is owned by
-``graph``, what an image may say by ``settings.images``, where images are found by ``catalogue``.
+Owns the keys at the top of the file and which image each step gets, if any. What a step may say is owned by
+``graph``, what an image may say by ``settings.images``, where images are found by ``catalogue``, how ``-o``
+is laid over it by ``settings.overrides``.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from dispatch.config.catalogue import Catalogue, collect
 from dispatch.environment import Environment
 from dispatch.errors import ConfigurationError
 from dispatch.graph import StepGraph
-from dispatch.settings import Settings, repository_root
-from dispatch.settings.document import Document, read_document
+from dispatch.settings import Settings, read_modules, repository_root
+from dispatch.settings.document import OVERRIDES, Document, is_jsonnet, read_document
 from dispatch.settings.images import ImageEntry, read_image, read_image_name, read_images
+from dispatch.settings.overrides import overlay
 from dispatch.settings.section import Section
 
 __all__ = ["Config", "find_images", "load"]
 
-KEYS = ("image", "images", "steps")
+KEYS = ("image", "images", "include_package", "steps")
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,35 @@ class Config:
     """A configuration that can be carried out as far as files tell.
 
     ``image`` is the default for steps that name none. ``images`` maps every step to the name of its
-    environment; ``environments`` holds these and their bases, a base before what is built on it. ``path`` and
-    ``directory`` are absolute.
+    environment, None where neither the step nor a default names one; ``environments`` holds these and their
+    bases, a base before what is built on it. ``include_package`` are modules to import besides those of the
+    settings. ``path`` and ``directory`` are absolute.
     """
 
     path: Path
     directory: Path
     graph: StepGraph
     image: str | None
-    images: Mapping[str, str]
+    images: Mapping[str, str | None]
     environments: Mapping[str, Environment]
+    include_package: tuple[str, ...] = ()
 
 
-def load(path: Path, settings: Settings, packaged_images: Path) -> Config:
+def load(
+    path: Path,
+    settings: Settings,
+    packaged_images: Path,
+    *,
+    overrides: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Config:
     """Read the configuration at ``path`` (absolute). ``packaged_images`` is ``assets.images()``.
 
-    Raises ConfigurationError for everything that is wrong in it but its locks, which are not read here.
+    ``overrides`` is JSON or Jsonnet to be merged over the file, ``variables`` what ``std.extVar`` gives in
+    Jsonnet. Raises ConfigurationError for everything that is wrong in it but its locks, which are not read
+    here.
     """
-    document = read_document(path)
+    document = _read(path, overrides, variables or {})
     section = Section.of(document)
     section.only(KEYS)
     image = read_image_name(section, "image") or settings.image
@@ -56,11 +69,10 @@ def load(path: Path, settings: Settings, packaged_images: Path) -> Config:
     folders = _folders(path.parent, packaged_images)
     inline = _inline(document, graph, Catalogue(entries, folders))
     images = {
-        name: inline[name].name if name in inline else _image(document, graph, name, image)
-        for name in graph.order
+        name: inline[name].name if name in inline else _image(graph, name, image) for name in graph.order
     }
     catalogue = Catalogue([{entry.name: entry for entry in inline.values()}, *entries], folders)
-    used = [(images[name], f"{document.where(('steps', name))}: step {name!r}") for name in graph.order]
+    used = [(used, _user(document, graph, name)) for name in graph.order if (used := images[name])]
     return Config(
         path=path,
         directory=path.parent,
@@ -68,6 +80,7 @@ def load(path: Path, settings: Settings, packaged_images: Path) -> Config:
         image=image,
         images=MappingProxyType(images),
         environments=MappingProxyType(collect(catalogue, used)),
+        include_package=read_modules(section, "include_package"),
     )
 
 
@@ -82,6 +95,15 @@ def find_images(
     return collect(catalogue, [(name, f"image {name!r}") for name in names])
 
 
+def _read(path: Path, overrides: str | None, variables: Mapping[str, str]) -> Document:
+    if variables and not is_jsonnet(path) and overrides is None:
+        fact = f"{path}: takes no variables, as it is not Jsonnet: {', '.join(sorted(variables))}"
+        remedy = f'rename it to {path.stem}.jsonnet and write std.extVar("NAME"), or use {OVERRIDES}'
+        raise ConfigurationError(fact, remedy)
+    document = read_document(path, variables)
+    return document if overrides is None else overlay(document, overrides, variables)
+
+
 def _graph(section: Section) -> StepGraph:
     steps = section.section("steps")
     if steps is None or not steps.content:
@@ -89,7 +111,10 @@ def _graph(section: Section) -> StepGraph:
     try:
         return StepGraph.from_params(dict(steps.content))
     except ConfigurationError as error:
-        raise type(error)(f"{section.document.path}: {error.message}", error.remedy) from error
+        changed = {str(keys[1]) for keys in section.document.overridden if keys[0] == "steps" and keys[1:]}
+        by_hand = any(error.message.startswith(f"step {name!r}:") for name in changed)
+        where = f"{section.document.path} with {OVERRIDES}" if by_hand else str(section.document.path)
+        raise type(error)(f"{where}: {error.message}", error.remedy) from error
 
 
 def _folders(directory: Path, packaged: Path) -> list[Path]:
@@ -114,10 +139,15 @@ def _inline(document: Document, graph: StepGraph, catalogue: Catalogue) -> dict[
     return found
 
 
-def _image(document: Document, graph: StepGraph, step: str, default: str | None) -> str:
+def _image(graph: StepGraph, step: str, default: str | None) -> str | None:
     image = graph[step].options.image or default
-    if not isinstance(image, str):
-        fact = f"{document.where(('steps', step))}: step {step!r} says no image"
-        remedy = "name one with `step_image:`, or for all steps with `image:` at the top of the file"
-        raise ConfigurationError(fact, remedy)
+    assert image is None or isinstance(image, str), "declarations in place have been read before"
     return image
+
+
+def _user(document: Document, graph: StepGraph, step: str) -> str:
+    """Where it is said that a step uses its image, for messages."""
+    own = graph[step].options.image is not None
+    if document.is_overridden(("steps", step, "step_image") if own else ("image",)):
+        return f"{OVERRIDES}: step {step!r}"
+    return f"{document.where(('steps', step))}: step {step!r}"

@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dispatch.dispatcher.inbox import Broken, Concluded, Interrupt, Message, Pump, interrupts
+from dispatch.dispatcher.inbox import Broken, Concluded, Interrupt, Message, interrupts
 from dispatch.dispatcher.order import Order
 from dispatch.dispatcher.telling import Telling
 from dispatch.dispatcher.work import Claims, JobFactory, Observer, Pace, StepOutcome, Verdict, Work
 from dispatch.engine.base import Engine, Event, Handle, JobState, Reason
+from dispatch.engine.pump import Pump
 from dispatch.errors import DispatchError, EngineError, ResourceAssignmentError
 from dispatch.info import AttemptFacts, StepState
 from dispatch.workspace.base import StepCompletedError, StepHeldError
@@ -62,7 +63,7 @@ class Dispatcher:
         self._observer = Telling(observer)
         self._pace = pace
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._pump = Pump(engine, self._inbox.put)
+        self._pump = Pump(engine, self._inbox.put, lambda error: self._inbox.put(Broken(error)))
         self._running: dict[str, _Running] = {}
         self._concluding = 0
         # Ready steps wait in one queue for each shape of resources, so a look at what fits costs one question
@@ -232,9 +233,13 @@ class Dispatcher:
         self._observer.starting(work.name, attempt.number)
 
     def _claim(self, work: Work) -> Attempt | None:
-        """Claim a step, or end or hold it where that cannot be."""
+        """Claim a step, or end or hold it where that cannot be.
+
+        One that is to be computed again is so once, whatever other names it has.
+        """
+        replace = work.replaces and work.name not in self._order.twins
         try:
-            return self._workspace.claim(work.record, self._run)
+            return self._workspace.claim(work.record, self._run, replace=replace)
         except StepCompletedError:
             self._end(self._found(work))
         except StepHeldError as error:

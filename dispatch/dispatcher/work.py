@@ -41,12 +41,13 @@ class Work:
     """A step that has to end in this run.
 
     ``needs`` are the names of other works that must be committed first; steps that are cached already are
-    not among them.
+    not among them. One that ``replaces`` is computed although it has a result.
     """
 
     record: StepRecord
     resources: StepResources
     needs: tuple[str, ...] = ()
+    replaces: bool = False
 
     @property
     def name(self) -> str:
@@ -77,8 +78,11 @@ class Claims(Protocol):
     ``commit`` and ``fail`` are called from several threads.
     """
 
-    def claim(self, record: StepRecord, run: str) -> Attempt:
-        """Begin an attempt. StepCompletedError where there is a result, StepHeldError where one is made."""
+    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
+        """Begin an attempt. StepHeldError where somebody works at the step.
+
+        StepCompletedError where there is a result, unless the attempt is to ``replace`` it.
+        """
 
     def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
         """Make what the attempt left the step's result."""

@@ -50,19 +50,20 @@ class Mount:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """One container run, engine-neutral.
+    """One run of a command, engine-neutral: in a container of ``image``, or without one in a process here.
 
     ``key`` is unique for ever (``<unique id>.<attempt>``): submitting it twice attaches to the first.
     ``source`` is an exported tree that is never written; the engine's side shows a private writable copy
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
-    may put that copy and the log. ``command`` replaces the image's entrypoint.
+    may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
+    top of the client's own; mounts it needs none.
     """
 
     key: str
     run: str
     step: str
     attempt: int
-    image: ImageRef
+    image: ImageRef | None
     command: tuple[str, ...]
     attempt_dir: Path
     mounts: tuple[Mount, ...] = ()
@@ -165,4 +166,4 @@ class Engine(Protocol):
         """Forget a job whose end has been recorded; unknown handles are ignored."""
 
     def close(self) -> None:
-        """Stop our own threads and connections; running jobs are left alone."""
+        """Stop our own threads and connections. Running containers are left alone, processes are ended."""

@@ -54,9 +54,11 @@ def _bind(mount: Mount) -> Bind:
     return Bind(str(mount.source.path), mount.target, mount.read_only)
 
 
-def _image(image: ImageRef) -> str:
+def _image(image: ImageRef | None) -> str:
     if isinstance(image, LocalId):
         return image.id
     if isinstance(image, RegistryDigest):
         return image.reference
+    if image is None:
+        raise EngineError("a job without an image: this engine runs containers only")
     raise EngineError(f"image {image.id}: it is an image of Beaker, which this engine cannot run")

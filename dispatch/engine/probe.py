@@ -13,7 +13,7 @@ from typing import Any
 from dispatch._docker import Door
 from dispatch.engine.base import Capabilities
 from dispatch.errors import EngineError
-from dispatch.location import HostPath, SharedPath
+from dispatch.location import HostPath, SharedPath, Spool
 
 NAME = "docker"
 NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
@@ -31,7 +31,7 @@ def probe(door: Door, uid: int, gid: int, nvidia_devices: Path = NVIDIA_DEVICES)
         gpus = tuple(str(index) for index, _ in enumerate(nvidia_devices.iterdir()))
     return Capabilities(
         name=NAME,
-        accepts=(HostPath, SharedPath),
+        accepts=(HostPath, SharedPath, Spool),
         uid=uid,
         gid=gid,
         cpus=int(info["NCPU"]),

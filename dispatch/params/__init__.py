@@ -6,13 +6,13 @@ them together. Every mismatch is an ArgumentError naming the step, the place ins
 types. Refuses to guess: text is never read as a number, and a value never loses a part on its way.
 
 Neither ``inspect`` nor ``typing`` nor ``dataclasses`` is imported: each costs the start of a step's process
-more than all of this. What they would tell is read from the objects themselves. ``Params`` and ``Lazy`` are
-loaded when they are asked for.
+more than all of this. What they would tell is read from the objects themselves. ``Params``, ``Lazy`` and
+what only describing needs are loaded when they are asked for.
 """
 
 from __future__ import annotations
 
-from dispatch.params.convert import Construction, bind_arguments
+from dispatch.params.convert import bind_arguments
 from dispatch.params.references import (
     DESCEND,
     ArgumentError,
@@ -32,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from dispatch.params.describing import Construction
     from dispatch.params.objects import Lazy, Params
 
 __all__ = [
@@ -62,4 +63,8 @@ def __getattr__(name: str) -> Any:
         from dispatch.params import objects
 
         return getattr(objects, name)
+    if name == "Construction":
+        from dispatch.params.describing import Construction
+
+        return Construction
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,28 +1,18 @@
 """Conversion of plain data to what annotations say, and of config to objects.
 
-Works in two ways. While *building*, objects are made and references are values. While *describing*,
-references are placeholders, and a Construction stands for each object: nothing of the user's is made but
-dataclasses.
+Builds: objects are made, and references are values. ``describing`` has the other way, in which nothing is
+made and references are stand-ins.
 """
 
 from __future__ import annotations
 
 import collections.abc as abc
-from types import MethodType
 
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.params import hints
-from dispatch.params.references import (
-    DESCEND,
-    ArgumentError,
-    Dependency,
-    Frozen,
-    as_dependency,
-    join,
-    transform,
-)
+from dispatch.params.references import ArgumentError, as_dependency, join, replace_references
 from dispatch.params.signature import REQUIRED, UNANNOTATED, Parameter, Signature, signature_of
-from dispatch.registrable import FromParams, Registrable
+from dispatch.registrable import FromParams, Registrable, UnknownNameError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,27 +34,17 @@ def bind_arguments(
     gives what stands for a reference, and that is not looked into. ``build`` chooses between building and
     describing. Raises ArgumentError, naming ``step``.
     """
+    converter = Converter(substitute) if build else _describer(substitute)
     try:
-        return Converter(substitute, build).bind(signature_of(run_callable), raw, "")
+        return converter.bind(signature_of(run_callable), raw, "")
     except ArgumentError as error:
         raise error.of(step) from error.__cause__
 
 
-class Construction(Frozen):
-    """An object that is not made yet: by which constructor, from which typed arguments."""
+def _describer(substitute: Callable[[Any], Any]) -> Converter:
+    from dispatch.params.describing import Describer
 
-    __slots__ = ("constructor", "arguments", "lazy")  # noqa: RUF023 - the order of __init__
-    constructor: str
-    arguments: dict[str, Any]
-    lazy: bool
-
-    def __init__(self, constructor: str, arguments: dict[str, Any], lazy: bool = False) -> None:
-        self._set(constructor=constructor, arguments=arguments, lazy=lazy)
-
-    def __dispatch_canonical__(self) -> Any:
-        from dispatch.fingerprint import construction
-
-        return construction(self.constructor, self.arguments, lazy=self.lazy)
+    return Describer(substitute)
 
 
 _SCALARS = (bool, int, str, float, bytes, type(None))
@@ -74,15 +54,16 @@ _DICTS = (dict, abc.Mapping, abc.MutableMapping)
 
 
 class Converter:
-    """One conversion: what stands for references, and whether it builds or describes.
+    """One conversion; ``substitute`` gives what stands for a reference.
 
     A class that knows better may bring ``__dispatch_convert__(converter, value, arguments of the
     annotation, at)`` as a class method, and ``__dispatch_describe__(self, converter, at)``.
     """
 
-    def __init__(self, substitute: Callable[[Any], Any], build: bool) -> None:
+    build = True
+
+    def __init__(self, substitute: Callable[[Any], Any]) -> None:
         self.substitute = substitute
-        self.build = build
         # On the first pass over a union's members, only an exact match counts.
         self._exact = False
 
@@ -125,17 +106,60 @@ class Converter:
             self._exact = exact
 
     def construct(self, raw: Any, cls: type, at: str, lazy: bool = False) -> Any:
-        """Make an object of ``cls`` from config, or say how it would be made."""
+        """Make an object of ``cls`` from config: by the constructor that ``type`` names, or its own.
+
+        A class with a ``from_params`` of its own is given its config as it is.
+        """
         if isinstance(raw, str) and issubclass(cls, Registrable):
             raw = {"type": raw}
         if not isinstance(raw, abc.Mapping):
             raise mismatch(at, cls, raw)
         raw = dict(raw)
-        constructor = _constructor(raw, cls, at) if issubclass(cls, Registrable) else cls
+        constructor = self._constructor(raw, cls, at) if issubclass(cls, Registrable) else cls
+        if _has_own_from_params(constructor):
+            return self.make_own(constructor, raw, lazy, at)
         bound = self.bind(signature_of(constructor), raw, at, partial=lazy)
-        if self.build:
-            return constructor(**bound)
-        return Construction(_constructor_name(constructor), bound, lazy)
+        return self.make(constructor, bound, lazy, at)
+
+    def make(self, constructor: Callable[..., Any], bound: dict[str, Any], lazy: bool, at: str) -> Any:  # noqa: ARG002
+        """Make an object."""
+        return constructor(**bound)
+
+    def make_own(self, cls: Any, raw: dict[str, Any], lazy: bool, at: str) -> Any:  # noqa: ARG002
+        """Make an object by the ``from_params`` of its class."""
+        from dispatch.params.objects import Params
+
+        return cls.from_params(Params(self.plain(raw, at)))
+
+    def make_data(self, cls: type, bound: dict[str, Any], at: str) -> Any:  # noqa: ARG002
+        """Make a dataclass or a named tuple."""
+        return cls(**bound)
+
+    def note(self, cls: type, name: str) -> None:
+        """Take notice of a name that was looked up in the registry of ``cls``."""
+
+    def _constructor(self, raw: dict[str, Any], cls: type[Registrable], at: str) -> Callable[..., Any]:
+        """Take ``type`` out of ``raw`` and return what it names."""
+        place = join(at, "type")
+        name = raw.pop("type", cls.default_implementation)
+        if name is None:
+            if not cls._registry:
+                return cls
+            known = ", ".join(cls.list_available())
+            raise ArgumentError(place, f"is missing; it says which {cls.__name__}", f"one of: {known}")
+        if not isinstance(name, str):
+            raise mismatch(place, str, name)
+        try:
+            found = cls.by_name(name)
+        except ConfigurationError as error:
+            remedy = error.remedy
+            if isinstance(error, UnknownNameError):
+                from dispatch.params.complaints import unregistered
+
+                remedy = unregistered(cls, error)
+            raise ArgumentError(place, error.message, remedy) from error
+        self.note(cls, name)
+        return found
 
     def convert(self, value: Any, annotation: Any, namespace: dict[str, Any], at: str) -> Any:
         """Return ``value`` as ``annotation``, read in ``namespace``, wants it."""
@@ -186,19 +210,26 @@ class Converter:
         raise deepest if len(deepest.argument) > len(at) else mismatch(at, annotation, value)
 
     def _convert_dict(self, value: Any, annotation: Any, inside: tuple[Any, Any], at: str) -> Any:
-        """Convert a mapping. Keys travel as JSON, where all are texts: digits become an integer again."""
+        """Convert a mapping. Keys travel as JSON, where all are texts: those of numbers become numbers."""
         arguments, namespace = inside
         if not isinstance(value, abc.Mapping):
             raise mismatch(at, annotation, value)
         keys, values = arguments if len(arguments) == 2 else (UNANNOTATED, UNANNOTATED)
-        keys = hints.read(keys, namespace, at)
-        converted = {}
-        for key, item in value.items():
-            if keys is int and type(key) is str and key.lstrip("-").isdecimal():
-                key = int(key)
-            key = self.convert(key, keys, namespace, f"{at}[{key!r}]")
+        converted: dict[Any, Any] = {}
+        for name, item in value.items():
+            key = self._convert_key(name, keys, namespace, f"{at}[{name!r}]")
+            if key in converted:
+                raise ArgumentError(f"{at}[{name!r}]", f"is {key!r} once more", "remove one of the two")
             converted[key] = self.convert(item, values, namespace, join(at, key))
         return converted
+
+    def _convert_key(self, key: Any, annotation: Any, namespace: dict[str, Any], at: str) -> Any:
+        try:
+            return self.convert(key, annotation, namespace, at)
+        except ArgumentError:
+            for number in _numbers(key):
+                return self.convert(number, annotation, namespace, at)
+            raise
 
     def _convert_items(self, value: Any, annotation: Any, inside: tuple[Any, Any, Any], at: str) -> Any:
         """Convert a list, set or tuple. Config has only lists; a value of the right kind keeps its type."""
@@ -229,6 +260,8 @@ class Converter:
             if cls is float and type(value) is int and not self._exact and value.bit_length() < 1000:
                 return float(value)
             raise mismatch(at, cls, value)
+        if hasattr(cls, "__total__"):
+            return self._convert_typed_dict(value, cls, at)
         if hints.is_instance(value, cls):
             return self.plain(value, at)
         if not self._exact:
@@ -236,118 +269,33 @@ class Converter:
                 return found
         if issubclass(cls, FromParams):
             return self.construct(value, cls, at)
-        if hasattr(cls, "__dataclass_fields__"):
-            return self._construct_dataclass(value, cls, at)
+        named = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None
+        if named is not None and isinstance(value, (list, tuple)) and len(value) <= len(named):
+            value = dict(zip(named, value))
+        if isinstance(value, abc.Mapping) and (named is not None or hasattr(cls, "__dataclass_fields__")):
+            return self.make_data(cls, self.bind(signature_of(cls), value, at), at)
         raise mismatch(at, cls, value)
 
-    def _construct_dataclass(self, value: Any, cls: type, at: str) -> Any:
-        """Make a dataclass, while describing, too, unless it holds what is not there yet: it is data.
+    def _convert_typed_dict(self, value: Any, cls: type, at: str) -> Any:
+        from dispatch.params.typed_dict import signature_of_typed_dict
 
-        So what its ``__post_init__`` refuses is known before anything runs.
-        """
         if not isinstance(value, abc.Mapping):
             raise mismatch(at, cls, value)
-        bound = self.bind(signature_of(cls), value, at)
-        if self.build:
-            return cls(**bound)
-        if not _holds_placeholders(bound):
-            try:
-                made = cls(**bound)
-            except Exception as error:
-                fact = f"{cls.__qualname__} refuses it: {type(error).__name__}: {error}"
-                raise ArgumentError(at, fact, "correct the value") from error
-            kept = _made_from(made)
-            bound = {name: kept.get(name, given) for name, given in bound.items()}
-        return Construction(_name_of(cls), bound)
+        bound = self.bind(signature_of_typed_dict(cls, at), value, at)
+        return {name: item for name, item in bound.items() if name in value}
 
     def plain(self, value: Any, at: str) -> Any:
-        """Return ``value`` with its references replaced, and otherwise as it is.
-
-        While describing, a Construction stands for each object that tells what it was made from.
-        """
-
-        def visit(part: Any, place: str) -> Any:
-            dependency = as_dependency(part, place)
-            if dependency is not None:
-                return self.substitute(dependency)
-            if self.build:
-                return DESCEND
-            own = getattr(type(part), "__dispatch_describe__", None)
-            if own is not None:
-                return own(part, self, place)
-            if isinstance(part, FromParams):
-                positional, keywords = part._dispatch_arguments
-                given = {**dict(zip(signature_of(type(part)).parameters, positional)), **keywords}
-                return self._describe_object(type(part), given, place)
-            if hasattr(type(part), "__dataclass_fields__"):
-                given = _made_from(part)
-                # With an InitVar, or an __init__ of its own, it does not tell what it was made from.
-                known = given.keys() == signature_of(type(part)).parameters.keys()
-                return self._describe_object(type(part), given, place) if known else part
-            return DESCEND
-
-        return transform(value, visit, at)
-
-    def _describe_object(self, cls: type, given: Mapping[str, Any], at: str) -> Construction:
-        """Describe an object made in Python as if config had made it, as far as its arguments fit."""
-        bound = {}
-        for name, declared in signature_of(cls).parameters.items():
-            value = given.get(name, declared.default)
-            if value is not REQUIRED:
-                parameter = Parameter(name, declared.annotation, value, declared.namespace)
-                bound[name] = self.default(parameter, join(at, name))
-        bound.update((name, self.plain(given[name], join(at, name))) for name in given if name not in bound)
-        return Construction(_name_of(cls), bound)
+        """Return ``value`` with its references replaced, and otherwise as it is."""
+        return replace_references(value, self.substitute, at)
 
 
-def _constructor(raw: dict[str, Any], cls: type[Registrable], at: str) -> Callable[..., Any]:
-    """Take ``type`` out of ``raw`` and return what it names."""
-    place = join(at, "type")
-    name = raw.pop("type", cls.default_implementation)
-    if name is None:
-        if not cls._registry:
-            return cls
-        known = ", ".join(cls.list_available())
-        raise ArgumentError(place, f"is missing; it says which {cls.__name__}", f"one of: {known}")
-    if not isinstance(name, str):
-        raise mismatch(place, str, name)
-    try:
-        return cls.by_name(name)
-    except ConfigurationError as error:
-        raise ArgumentError(place, error.message, error.remedy) from error
-
-
-def _name_of(cls: type) -> str:
-    # Only describing needs it: a step that runs does not pay for importing what identities are made with.
-    from dispatch.fingerprint import qualified_name
-
-    return qualified_name(cls)
-
-
-def _constructor_name(constructor: Any) -> str:
-    if isinstance(constructor, MethodType) and isinstance(constructor.__self__, type):
-        return f"{_name_of(constructor.__self__)}.{constructor.__name__}"
-    return _name_of(constructor)
-
-
-def _holds_placeholders(value: Any) -> bool:
-    found = []
-
-    def visit(part: Any, _: str) -> Any:
-        if isinstance(part, (Dependency, Construction)):
-            found.append(part)
-            return part
-        return DESCEND
-
-    transform(value, visit)
-    return bool(found)
-
-
-def _made_from(value: Any) -> dict[str, Any]:
-    """What the constructor of a dataclass was given, as far as the object tells."""
-    import dataclasses
-
-    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+def _has_own_from_params(constructor: Any) -> bool:
+    """Whether a class brings its own ``from_params``, and does not merely inherit ours."""
+    own = getattr(constructor, "from_params", None)
+    return isinstance(constructor, type) and getattr(own, "__func__", None) not in (
+        None,
+        FromParams.from_params.__func__,  # type: ignore[attr-defined]
+    )
 
 
 def _members(kind: type, arguments: tuple[Any, ...], length: int) -> Iterable[Any] | None:
@@ -356,6 +304,14 @@ def _members(kind: type, arguments: tuple[Any, ...], length: int) -> Iterable[An
         members = () if arguments == ((),) else arguments
         return members if len(members) == length else None
     return (arguments[0] if arguments else UNANNOTATED,) * length
+
+
+def _numbers(key: Any) -> Iterator[float]:
+    """Yield the number that a key of JSON stands for, if it does."""
+    try:
+        yield int(key) if key.lstrip("-").isdecimal() else float(key)
+    except (ValueError, AttributeError):
+        return
 
 
 def _from_scalar(value: Any, cls: type) -> Iterator[Any]:
@@ -373,11 +329,6 @@ def _from_scalar(value: Any, cls: type) -> Iterator[Any]:
 
 def mismatch(at: str, annotation: Any, value: Any) -> ArgumentError:
     """Return the error for a value at ``at`` that is not of the annotated type."""
-    shown = f" {value!r}" if type(value) in (bool, int, float, str) and len(repr(value)) <= 40 else ""
-    fact = f"expected {hints.type_text(annotation)}, got {type(value).__name__}{shown}"
-    remedy = "correct the value"
-    if annotation is str and type(value) in (bool, int, float):
-        remedy = "put it in quotes"
-    elif annotation in (int, float, bool) and type(value) is str:
-        remedy = "write it without quotes (and 1e-3 as 1.0e-3, which YAML takes for a number)"
-    return ArgumentError(at, fact, remedy)
+    from dispatch.params import complaints
+
+    return complaints.mismatch(at, annotation, value)

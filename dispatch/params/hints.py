@@ -19,13 +19,17 @@ def read(annotation: Any, namespace: dict[str, Any], at: str) -> Any:
     while True:
         text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
         if text is not None:
-            annotation = _evaluate(text, namespace, at)
+            # A typed dict inherits texts from other modules than its own.
+            module = sys.modules.get(getattr(annotation, "__forward_module__", None) or "")
+            annotation = _evaluate(text, namespace if module is None else module.__dict__, at)
         elif hasattr(annotation, "__metadata__"):  # Annotated
             annotation = annotation.__origin__
         elif hasattr(annotation, "__supertype__"):  # NewType
             annotation = annotation.__supertype__
         elif type(annotation).__name__ == "TypeAliasType":
             annotation = annotation.__value__
+        elif type(annotation).__name__ == "InitVar":
+            annotation = annotation.type
         else:
             return type(None) if annotation is None else annotation
 
@@ -100,15 +104,3 @@ def is_path(annotation: Any) -> bool:
     """Whether an annotation is one of the classes of paths."""
     pathlib = sys.modules.get("pathlib")
     return pathlib is not None and isinstance(annotation, type) and issubclass(annotation, pathlib.PurePath)
-
-
-def type_text(annotation: Any) -> str:
-    """Return an annotation as its author would write it."""
-    if annotation is type(None):
-        return "None"
-    if is_union(annotation):
-        return " | ".join(type_text(member) for member in annotation.__args__)
-    if isinstance(annotation, type) and not hasattr(annotation, "__origin__"):
-        members = members_of_enum(annotation)
-        return f"{annotation.__name__} (one of {', '.join(members)})" if members else annotation.__name__
-    return str(annotation).replace("typing.", "")

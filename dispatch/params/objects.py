@@ -6,8 +6,9 @@ import collections.abc as abc
 from types import GenericAlias
 
 from dispatch.errors import ConfigurationError
-from dispatch.params.convert import Construction, Converter, mismatch
-from dispatch.params.references import ArgumentError, Dependency, replace_references
+from dispatch.params.convert import Converter, mismatch
+from dispatch.params.references import ArgumentError, Dependency, join
+from dispatch.params.signature import signature_of
 from dispatch.registrable import Registrable
 
 TYPE_CHECKING = False
@@ -35,7 +36,9 @@ class Params:
 
     def construct(self, cls: type[T]) -> T:
         """Make an object of ``cls``, or of the registered subclass that ``type`` names."""
-        made: T = Converter(_refuse, True).construct(self.params, cls, "")
+        converter = _ByInit(_refuse)
+        converter.own = cls
+        made: T = converter.construct(self.params, cls, "")
         return made
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,13 +77,16 @@ class Params:
 
     @classmethod
     def __dispatch_convert__(cls, converter: Converter, value: Any, _: tuple[Any, ...], at: str) -> Any:
-        if isinstance(value, abc.Mapping):
-            value = cls(converter.plain(dict(value), at))
-        if not isinstance(value, cls):
+        if not isinstance(value, (cls, abc.Mapping)):
             raise mismatch(at, cls, value)
-        return value if converter.build else value.__dispatch_describe__(converter, at)
+        params = value if isinstance(value, cls) else cls(value)
+        if not converter.build:
+            return params.__dispatch_describe__(converter, at)
+        return cls(converter.plain(params.params, at))
 
     def __dispatch_describe__(self, converter: Converter, at: str) -> Any:
+        from dispatch.params.describing import Construction
+
         return Construction("dispatch.Params", {"params": converter.plain(self.params, at)})
 
 
@@ -97,8 +103,8 @@ class Lazy(_Subscriptable["T"]):
 
     def construct(self, **extras: Any) -> T:
         """Make the object; ``extras`` are taken as they are and prevail over what config says."""
-        given = {name: _Value(value) for name, value in {**self.extras, **extras}.items()}
-        converter = Converter(lambda dependency: dependency.value, True)
+        given = {name: Finished.of(value) for name, value in {**self.extras, **extras}.items()}
+        converter = Converter(lambda dependency: dependency.value)
         made: T = converter.construct({**self.params, **given}, self.constructor, "")
         return made
 
@@ -110,7 +116,7 @@ class Lazy(_Subscriptable["T"]):
         cls, converter: Converter, value: Any, arguments: tuple[Any, ...], at: str
     ) -> Any:
         if isinstance(value, cls):
-            return value if converter.build else value.__dispatch_describe__(converter, at)
+            return value._resolved(converter, at) if converter.build else value.__dispatch_describe__(converter, at)
         target: Any = getattr(arguments[0], "__origin__", arguments[0]) if arguments else object
         if isinstance(value, str) and issubclass(target, Registrable):
             value = {"type": value}
@@ -118,19 +124,49 @@ class Lazy(_Subscriptable["T"]):
             raise mismatch(at, target, value)
         if not converter.build:
             return converter.construct(value, target, at, lazy=True)
-        return cls(target, replace_references(dict(value), lambda found: _Value(converter.substitute(found))))
+        return cls(target, dict(value))._resolved(converter, at)
+
+    def _resolved(self, converter: Converter, at: str) -> Lazy[T]:
+        """Return the same with values for references, marked so that nothing looks into them."""
+
+        def resolve(found: Any) -> Any:
+            return found if isinstance(found, Finished) else Finished(converter.substitute(found))
+
+        marking = type(converter)(resolve)
+        extras = {
+            name: value if isinstance(value, Finished) else Finished(converter.plain(value, join(at, name)))
+            for name, value in self.extras.items()
+        }
+        return type(self)(self.constructor, marking.plain(self.params, at), **extras)
 
     def __dispatch_describe__(self, converter: Converter, at: str) -> Any:
         return converter.construct({**self.params, **self.extras}, self.constructor, at, lazy=True)
 
 
-class _Value(Dependency):
+class Finished(Dependency):
     """A finished value on its way through the converter, which must not look into it."""
 
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+    @classmethod
+    def of(cls, value: Any) -> Finished:
+        """Mark a value, once."""
+        return value if isinstance(value, cls) else cls(value)
+
+
+class _ByInit(Converter):
+    """Makes an object of ``own`` by its ``__init__``: it is the ``from_params`` of ``own`` that asks."""
+
+    own: type
+
+    def make_own(self, cls: Any, raw: dict[str, Any], lazy: bool, at: str) -> Any:
+        """Make it by ``__init__``, and everything inside it as ever."""
+        if cls is not self.own:
+            return super().make_own(cls, raw, lazy, at)
+        return self.make(cls, Converter(self.substitute).bind(signature_of(cls), raw, at), lazy, at)
 
 
 _REMEDY = "only an argument of a step can refer to a step"

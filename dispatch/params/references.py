@@ -119,14 +119,14 @@ def transform(value: Any, visit: Callable[[Any, str], Any], at: str = "") -> Any
     return value
 
 
-def replace_references(value: Any, substitute: Callable[[Any], Any]) -> Any:
-    """Return ``value`` with ``substitute(reference)`` for every reference inside it."""
+def replace_references(value: Any, substitute: Callable[[Any], Any], at: str = "") -> Any:
+    """Return ``value``, which is at ``at``, with ``substitute(reference)`` for every reference inside it."""
 
-    def visit(part: Any, at: str) -> Any:
-        dependency = as_dependency(part, at)
+    def visit(part: Any, place: str) -> Any:
+        dependency = as_dependency(part, place)
         return DESCEND if dependency is None else substitute(dependency)
 
-    return transform(value, visit)
+    return transform(value, visit, at)
 
 
 def mark_references(value: Any) -> Any:

@@ -86,6 +86,8 @@ def _of_function(called: Any, skip: int) -> Signature:
 
 
 def _of_class(cls: type) -> Signature:
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return _of_named_tuple(cls)
     parameters: dict[str, Parameter] = {}
     is_open = True
     for owner in cls.__mro__:
@@ -99,6 +101,18 @@ def _of_class(cls: type) -> Signature:
         if not is_open:
             break
     return Signature(parameters, is_open, cls.__qualname__)
+
+
+def _of_named_tuple(cls: Any) -> Signature:
+    notes, module = getattr(cls, "__annotations__", {}), sys.modules.get(cls.__module__)
+    namespace = {} if module is None else module.__dict__
+    parameters = {
+        name: Parameter(
+            name, notes.get(name, UNANNOTATED), cls._field_defaults.get(name, REQUIRED), namespace
+        )
+        for name in cls._fields
+    }
+    return Signature(parameters, False, cls.__qualname__)
 
 
 def _of_field(cls: type, parameter: Parameter) -> Parameter:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from dispatch.errors import DispatchError
+from dispatch.errors import DispatchError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +44,13 @@ def message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException, name: str) -> str:
-    """Format the exception without the runtime's frames; of an error of ours, the message alone."""
-    trace = _users_part(error.__traceback__)
-    if trace is None and isinstance(error, DispatchError):
+    """Format the exception without the runtime's frames; of an error of ours, the message alone.
+
+    Unless it tells of another step's: that one's traceback is what its author needs.
+    """
+    trace = users_part(error.__traceback__)
+    inner = error.__cause__ if isinstance(error, StepError) else None
+    if trace is None and inner is None and isinstance(error, DispatchError):
         return f"{name}: {message(error)}\n"
     try:
         import traceback
@@ -57,8 +61,8 @@ def _traceback(error: BaseException, name: str) -> str:
         return f"{name}: {message(error)}\n"
 
 
-def _users_part(trace: TracebackType | None) -> TracebackType | None:
-    """Skip the frames of the runtime that lead to the user's first one."""
+def users_part(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback from the user's first frame on: skip the frames of the runtime that lead to the user's first one."""
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((_RUNTIME, "<frozen importlib")):
         trace = trace.tb_next
     return trace

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 # Everything else is loaded before the user's source joins the path.
 LATE = frozenset(
     (
-        *("__future__", "_colorize", "ast", "codeop", "contextlib", "difflib", "fnmatch", "glob", "grp"),
-        *("heapq", "importlib", "ipaddress", "linecache", "math", "ntpath", "pathlib", "pickle", "struct"),
-        *("textwrap", "token", "tokenize", "traceback", "unicodedata", "urllib", "warnings"),
+        *("__future__", "_colorize", "_compression", "_weakrefset", "ast", "base64", "binascii", "bz2"),
+        *("codeop", "compression", "contextlib", "datetime", "decimal", "difflib", "errno", "fnmatch"),
+        *("fractions", "glob", "grp", "gzip", "hashlib", "heapq", "importlib", "ipaddress", "itertools"),
+        *("linecache", "logging", "lzma", "math", "ntpath", "numbers", "pathlib", "pickle", "pwd", "shutil"),
+        *("string", "struct", "sysconfig", "textwrap", "threading", "token", "tokenize", "traceback"),
+        *("unicodedata", "urllib", "uuid", "warnings", "weakref", "zipfile", "zlib", "zoneinfo"),
     )
 )
 
@@ -57,7 +60,12 @@ class NotHereFinder:
 
 
 def open_source(paths: Sequence[str]) -> None:
-    """Put ``paths`` right behind the runtime, in this process and in the Python processes that it starts."""
+    """Put ``paths`` right behind the runtime, in this process and in the Python processes that it starts.
+
+    Does nothing the second time: a process that forks steps has done it for them.
+    """
+    if any(isinstance(finder, NotHereFinder) for finder in sys.meta_path):
+        return
     runtime = sys.path[0]
     sys.meta_path.insert(0, LateFinder(sys.path))
     sys.meta_path.append(NotHereFinder())

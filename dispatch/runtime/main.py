@@ -16,7 +16,7 @@ if sys.version_info < (3, 9):
     )
     sys.exit(ENVIRONMENT_PHASE)
 
-USAGE = "usage: main.py run JOB | describe REQUEST ANSWER | bytecode DIRECTORY\n"
+USAGE = "usage: main.py run JOB | describe REQUEST ANSWER | bytecode DIRECTORY | zygote\n"
 
 
 def main(arguments):
@@ -32,7 +32,7 @@ def main(arguments):
     if verb == "run" and len(operands) == 1:
         from dispatch.runtime import run
 
-        return run.main(*operands)
+        return run.main(operands[0])
     if verb == "describe" and len(operands) == 2:
         from dispatch.runtime import describe
 
@@ -41,6 +41,10 @@ def main(arguments):
         from dispatch.runtime import bytecode
 
         return bytecode.main(*operands)
+    if verb == "zygote" and not operands:
+        from dispatch.runtime import zygote
+
+        return zygote.main(os.path.abspath(__file__))
     sys.stderr.write(USAGE)
     return ENVIRONMENT_PHASE
 

@@ -16,12 +16,13 @@ import signal
 import sys
 import time
 
-from dispatch.errors import ConfigurationError, StepError
+from dispatch.errors import ConfigurationError, FormatError, StepError
 from dispatch.formats import read_result
 from dispatch.params import bind_arguments
 from dispatch.runtime import failure, outcome
 from dispatch.runtime.imports import open_source
 from dispatch.runtime.outcome import OutcomeState
+from dispatch.runtime.stage import Stage
 from dispatch.step import Step
 
 TYPE_CHECKING = False
@@ -84,14 +85,14 @@ class Verdict:
         self.exception = exception
 
 
-def main(job_file: str) -> NoReturn:
-    """Run the step of ``job_file`` and end the process."""
+def main(job_file: str, imported: Callable[[], None] | None = None) -> NoReturn:
+    """Run the step of ``job_file`` and end the process; ``imported`` is called when its module is loaded."""
     started = time.time()
     stop = Stop()
     stop.install()
     with open(job_file, encoding="utf-8") as file:
         job = json.load(file)
-    verdict = _judge(stop, lambda: _run(job, stop))
+    verdict = _judge(stop, lambda: _run(job, stop, imported))
     _leave(job["output"], started, verdict, stop)
 
 
@@ -127,17 +128,20 @@ def _exited(error: SystemExit) -> Verdict:
     return Verdict(OutcomeState.FAILED, code, recorded)
 
 
-def _run(job: Mapping[str, Any], stop: Stop) -> None:
+def _run(job: Mapping[str, Any], stop: Stop, imported: Callable[[], None] | None) -> None:
     """Make the step, give it its arguments, and write what it returns."""
     if job["contract"] != outcome.CONTRACT:
         raise ConfigurationError(f"job: contract {job['contract']!r} is not known")
     result = os.path.join(job["output"], "result")
     os.makedirs(result, exist_ok=True)
     open_source(job["paths"])
-    step = _step(job)
+    declared = job["step"]
+    step = _step(declared["name"], declared, job["work"])
+    if imported is not None:
+        imported()
     step.format.ensure_available()
     arguments = bind_arguments(
-        step.run, job["arguments"], substitute=Inputs(job["inputs"]), step=job["step"]["name"]
+        step.run, job["arguments"], substitute=Inputs(job), step=declared["name"]
     )
     step.kwargs = arguments
     value = step.run(**arguments)
@@ -146,25 +150,41 @@ def _run(job: Mapping[str, Any], stop: Stop) -> None:
     if stop.asked:
         # The step swallowed the request and came to an end of its own: what it returns may be half a result.
         raise Cancelled
-    step.format.write(value, result)
+    try:
+        step.format.write(value, result)
+    except FormatError as error:
+        raise _quarantined(error, value, os.path.join(job["output"], "quarantine")) from error.__cause__
 
 
-def _step(job: Mapping[str, Any]) -> Step:
-    """Import the module that defines the step, and only that, and make the step without arguments."""
-    declared = job["step"]
+def _quarantined(error: FormatError, value: Any, directory: str) -> FormatError:
+    """Keep what the step returned, as far as it can be kept, and say where."""
+    from dispatch.formats import quarantine
+
+    kept = quarantine(value, directory)
+    if kept is None:
+        return error
+    # In a container the path says little outside: the end of it is the same in the attempt's directory.
+    fact = f"what the step returned is kept as {kept} (output/quarantine of its attempt)"
+    return FormatError(f"{error.message}; {fact}", error.remedy)
+
+
+def _step(name: str, declared: Mapping[str, Any], work: str) -> Step:
+    """Import the module that defines the step, and only that, and make the step without arguments.
+
+    ``modules`` are those that make classes known which its arguments name.
+    """
     cls = _class(declared["module"], declared["qualname"], declared["type"])
     if declared["version"] != cls.VERSION:
         raise ConfigurationError(
-            f"step {declared['name']!r}: VERSION is {cls.VERSION!r} here, but was "
+            f"step {name!r}: VERSION is {cls.VERSION!r} here, but was "
             f"{declared['version']!r} when the step was described",
             "let VERSION not depend on where the module is imported",
         )
-    return cls(
-        step_name=declared["name"],
-        step_format=declared["format"],
-        step_unique_id_override=declared["id"],
-        step_work_dir=job["work"],
-    )
+    for module in declared.get("modules", ()):
+        __import__(module)
+    step = cls(step_name=name, step_format=declared["format"], step_unique_id_override=declared["id"])
+    step._stage = Stage(name, work)
+    return step
 
 
 def _class(module: str, qualname: str, type_name: str) -> type[Step]:
@@ -183,19 +203,22 @@ def _class(module: str, qualname: str, type_name: str) -> type[Step]:
 
 
 class Inputs:
-    """Gives the results of dependencies, each loaded once, when first asked for."""
+    """Gives the results of dependencies, each loaded, or computed inside this step, when first asked for."""
 
-    def __init__(self, places: Mapping[str, str]) -> None:
-        self._places = places
+    def __init__(self, job: Mapping[str, Any]) -> None:
+        self._places: Mapping[str, str] = job["inputs"]
         self._loaded: dict[str, Any] = {}
+        self._inline: Any = None
+        if job.get("inline"):
+            from dispatch.runtime.inline import Inline
+
+            places = os.path.join(job["work"], ".inside")
+            self._inline = Inline(job, lambda name, its: _step(name, its, os.path.join(places, name)), self)
 
     def __call__(self, reference: Any) -> Any:
         """Return the result that ``reference`` means, or the item of it that its key names."""
         name = reference.name
-        if name not in self._loaded:
-            # The client decided what is trusted before it mounted this; in here there is no one to ask.
-            self._loaded[name] = read_result(self._places[name], trust_pickle=True)
-        value = self._loaded[name]
+        value = self._loaded[name] if name in self._loaded else self._result(name)
         if reference.key is None:
             return value
         try:
@@ -206,11 +229,22 @@ class Inputs:
                 "mend `key:` in the reference",
             ) from error
 
+    def _result(self, name: str) -> Any:
+        if self._inline is not None and name in self._inline:
+            value = self._inline(name)
+        else:
+            # The client decided what is trusted before it mounted this; in here there is no one to ask.
+            value = read_result(self._places[name], trust_pickle=True)
+        # An iterator is used up by the first who gets it: the next is given one of its own.
+        if not hasattr(value, "__next__"):
+            self._loaded[name] = value
+        return value
+
 
 def _leave(output: str, started: float, verdict: Verdict, stop: Stop) -> NoReturn:
     """End the process: exit handlers, flush, outcome, in this order."""
     _run_exit_handlers()
-    _flush()
+    flush()
     # From here on the verdict stands, whatever is asked.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if stop.asked:
@@ -238,7 +272,7 @@ def _leave_fork(error: BaseException | None) -> NoReturn:
     elif error is not None:
         code = FAILED
         _tell(failure.record(error)["traceback"])
-    _flush()
+    flush()
     os._exit(code & 0xFF)
 
 
@@ -250,7 +284,8 @@ def _run_exit_handlers() -> None:
         _tell(failure.record(error)["traceback"])
 
 
-def _flush() -> None:
+def flush() -> None:
+    """Flush standard output and error, as far as the step left them usable."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -261,7 +296,7 @@ def _flush() -> None:
 
 def _tell(text: str) -> None:
     """Write to the container's stderr itself, whatever the step did to ``sys.stderr``."""
-    _flush()
+    flush()
     rest = text.encode("utf-8", "backslashreplace")
     try:
         while rest:

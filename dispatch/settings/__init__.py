@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dispatch.settings.document import read_document
 from dispatch.settings.images import ImageEntry, read_image_name, read_images
 from dispatch.settings.section import Section
-from dispatch.settings.surroundings import Surroundings, read_environment
+from dispatch.settings.surroundings import Surroundings, read_environment, read_variables
 from dispatch.settings.values import (
     Base,
     ExecutorSetting,
@@ -40,7 +41,9 @@ __all__ = [
     "find_settings",
     "parse_workspace",
     "read_environment",
+    "read_modules",
     "read_settings",
+    "read_variables",
     "repository_root",
 ]
 
@@ -62,6 +65,14 @@ KEYS = (
     "trusted_workspaces",
 )
 
+# What the ancestor's settings call a thing, and what takes its place here.
+_MOVED = {
+    "multiprocessing_start_method": ("here it is `executor.start_method`", "executor: {start_method: spawn}"),
+    "environment": ("here it is `env`", "env: {NAME: value}"),
+    "log_level": ("there is none to set: all that a step prints is kept", ""),
+    "file_friendly_logging": ("there is nothing to set: progress is plain lines", ""),
+}
+
 # Names under which a file does nothing here, though its owner may believe otherwise.
 _LOOKALIKES = ("tango.yml", "tango.yaml", "dispatch.yaml")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -81,7 +92,8 @@ class Settings:
     """All settings, with defaults; every path is absolute.
 
     ``path`` is the file they came from, None if there is none. ``allow_dirty`` None leaves it to the
-    executor. ``notices`` are lines that the user should be told, once.
+    executor. ``default_format`` is a format's name, or a mapping of its ``type`` and what that takes.
+    ``notices`` are lines that the user should be told, once.
     """
 
     workspace: WorkspaceSetting
@@ -94,7 +106,7 @@ class Settings:
     shared_dirs: tuple[Path, ...] = ()
     allow_dirty: bool | None = None
     source: SourceMode = SourceMode.AUTO
-    default_format: str | None = None
+    default_format: str | Mapping[str, Any] | None = None
     trusted_workspaces: tuple[WorkspaceSetting, ...] = ()
     path: Path | None = None
     notices: tuple[str, ...] = ()
@@ -108,11 +120,16 @@ def repository_root(directory: Path) -> Path | None:
     return next((place for place in (directory, *directory.parents) if (place / ".git").exists()), None)
 
 
-def find_settings(directory: Path, surroundings: Surroundings) -> Settings:
+def find_settings(directory: Path, surroundings: Surroundings, explicit: Path | None = None) -> Settings:
     """Return the settings that hold in ``directory`` (absolute); plain defaults where no file is found.
 
-    Raises ConfigurationError for a file that is found and cannot be understood.
+    ``explicit`` names the one file that counts, relative to ``directory``; none is looked for then. Raises
+    ConfigurationError for a file that is found, or named, and cannot be read and understood.
     """
+    if explicit is not None:
+        path = directory / explicit
+        beside = WorkspaceSetting("local", path.parent / DEFAULT_WORKSPACE)
+        return read_settings(path, surroundings.home, beside)
     root = repository_root(directory)
     default = WorkspaceSetting("local", (root or directory) / DEFAULT_WORKSPACE)
     notices: list[str] = []
@@ -131,12 +148,13 @@ def find_settings(directory: Path, surroundings: Surroundings) -> Settings:
 def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings:
     """Read one settings file (absolute path). ``default`` is the workspace where the file names none."""
     section = Section.of(read_document(path))
+    _refuse_moved(section)
     section.only(KEYS)
     base = Base(path.parent, home)
     return Settings(
         workspace=read_workspace(section, "workspace", base) or default,
         executor=read_executor(section, "executor"),
-        include_package=_modules(section),
+        include_package=read_modules(section, "include_package"),
         image=read_image_name(section, "image"),
         images=read_images(section.section("images")),
         env=section.variables("env"),
@@ -163,19 +181,37 @@ def _hint(path: Path) -> str:
     return f"{path} is not read: settings are in {SETTINGS_FILE}"
 
 
-def _modules(section: Section) -> tuple[str, ...]:
-    if isinstance(section.content.get("include_package"), str):
-        names: tuple[str, ...] = (section.text("include_package") or "",)
+def _refuse_moved(section: Section) -> None:
+    for key, (instead, example) in _MOVED.items():
+        if key in section.content:
+            remedy = f"write `{example}`" if example else "remove it"
+            raise section.refusal(key, f"unknown key {key!r}: {instead}", remedy)
+
+
+def read_modules(section: Section, key: str) -> tuple[str, ...]:
+    """Read the name of a module, or a list of them; each once."""
+    if isinstance(section.content.get(key), str):
+        names: tuple[str, ...] = (section.text(key) or "",)
     else:
-        names = section.texts("include_package")
+        names = section.texts(key)
     for name in names:
         if not _MODULE.fullmatch(name):
-            raise section.wrong("include_package", "names of modules such as digits.steps", name)
+            raise section.wrong(key, "names of modules such as digits.steps", name)
     return tuple(dict.fromkeys(names))
 
 
-def _format(section: Section) -> str | None:
-    name = section.text("default_format")
-    if name is not None and not _FORMAT.fullmatch(name):
-        raise section.wrong("default_format", "the name of a format", name)
+def _format(section: Section) -> str | Mapping[str, Any] | None:
+    value = section.content.get("default_format")
+    if isinstance(value, dict):
+        mapping = section.section("default_format")
+        assert mapping is not None
+        _format_name(mapping, "type")
+        return value
+    return None if value is None else _format_name(section, "default_format")
+
+
+def _format_name(section: Section, key: str) -> str:
+    name = section.text(key)
+    if name is None or not _FORMAT.fullmatch(name):
+        raise section.wrong(key, "the name of a format", name)
     return name

@@ -1,9 +1,10 @@
-"""Reads YAML files into plain data that remembers where it stood.
+"""Reads YAML, JSON and Jsonnet files into plain data that remembers where it stood.
 
-Owns which YAML is spoken: the core schema of YAML 1.2. ``true`` and ``false`` are the only booleans (``yes``,
-``no``, ``on``, ``off`` are text), ``1e-3`` is a number, ``010`` is ten, ``12:30`` and ``2024-01-01`` are
-text. Merge keys (``<<``) and anchors work. Refused: keys given twice, keys that are not text, other tags than
-the schema's, several documents. So what is read is always what JSON can hold too.
+Owns what a file's ending means, and which YAML is spoken: the core schema of YAML 1.2. ``true`` and ``false``
+are the only booleans (``yes``, ``no``, ``on``, ``off`` are text), ``1e-3`` is a number, ``010`` is ten,
+``12:30`` and ``2024-01-01`` are text. Merge keys (``<<``) and anchors work. Refused: keys given twice, keys
+that are not text, other tags than the schema's, several documents. So what is read is always what JSON can
+hold too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ Key = str | int
 Keys = tuple[Key, ...]
 Position = tuple[int, int]
 
-_DEEPEST = 100
+# What messages call the place of values that were given on the command line.
+OVERRIDES = "-o"
+DEEPEST = 100
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = _CORE + "merge"
@@ -91,26 +94,70 @@ class Document:
     """A file's content, and where each part of it stands (line and column, counted from one).
 
     ``content`` is made of dict (keys are text), list, str, int, float, bool and None, and is not to be
-    changed: an anchor's value is one object however often it is named.
+    changed: an anchor's value is one object however often it is named. JSON and what Jsonnet made have no
+    positions. ``overridden`` are the keys whose values do not come from the file but from ``-o``.
     """
 
     path: Path
     content: Any
     positions: Mapping[Keys, Position]
+    overridden: frozenset[Keys] = frozenset()
 
     def where(self, keys: Keys = ()) -> str:
-        """Return ``file:line:column`` of the value at ``keys``, or of the nearest thing around it."""
+        """Return ``file:line:column`` of the value at ``keys``, or of the nearest thing around it.
+
+        Where no line is known it is the file, and ``-o`` for what came from there.
+        """
+        if self.is_overridden(keys):
+            return OVERRIDES
         for length in range(len(keys), -1, -1):
             position = self.positions.get(keys[:length])
             if position is not None:
                 return f"{self.path}:{position[0]}:{position[1]}"
         return str(self.path)
 
+    def say(self, keys: Keys, fact: str) -> str:
+        """Return a message about ``keys``: where they stand, and the keys themselves where no line tells."""
+        where, named = self.where(keys), ".".join(map(str, keys))
+        known = where not in (OVERRIDES, str(self.path)) or not named or fact.startswith(named)
+        return f"{where}: {fact}" if known else f"{where}: {named}: {fact}"
 
-def read_document(path: Path) -> Document:
-    """Read a YAML file. Raises ConfigurationError where it cannot be read or is not the YAML we speak."""
+    def is_overridden(self, keys: Keys) -> bool:
+        """Whether the value at ``keys`` came from ``-o``."""
+        return any(keys[:length] in self.overridden for length in range(1, len(keys) + 1))
+
+
+def read_document(path: Path, variables: Mapping[str, str] | None = None) -> Document:
+    """Read a file: JSON (``.json``), Jsonnet (``.jsonnet``, ``.libsonnet``), and all others as YAML.
+
+    ``variables`` are Jsonnet's external ones. Raises ConfigurationError where the file cannot be read or is
+    not of its kind.
+    """
+    text = _text(path)
+    if path.suffix == ".json":
+        from dispatch.settings.jsontext import parse
+
+        return Document(path, parse(text, str(path)), {})
+    if is_jsonnet(path):
+        from dispatch.settings.jsonnet import evaluate
+
+        return Document(path, evaluate(text, str(path), variables or {}), {})
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        builder = _Builder(path, _Loader(text))
+        content = builder.document()
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, error) from None
+    return Document(path, content, builder.positions)
+
+
+def is_jsonnet(path: Path) -> bool:
+    """Whether a file is taken for Jsonnet."""
+    return path.suffix in (".jsonnet", ".libsonnet")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         fact = f"{path}: not UTF-8 text (byte {error.start})"
         raise ConfigurationError(fact, "save the file as UTF-8") from None
@@ -118,12 +165,6 @@ def read_document(path: Path) -> Document:
         raise ConfigurationError(
             f"{path}: cannot be read: {error.strerror or error}", "name a file that is there and readable"
         ) from None
-    try:
-        builder = _Builder(path, _Loader(text))
-        content = builder.document()
-    except yaml.YAMLError as error:
-        raise _not_yaml(path, error) from None
-    return Document(path, content, builder.positions)
 
 
 def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigurationError:
@@ -165,7 +206,7 @@ class _Builder:
     def _build(self, keys: Keys) -> Any:
         event = self._loader.get_event()
         self.positions.setdefault(keys, _position(event))
-        if len(keys) > _DEEPEST:
+        if len(keys) > DEEPEST:
             raise self._refusal(event, "nested too deeply")
         anchor = event.anchor
         if isinstance(event, AliasEvent):

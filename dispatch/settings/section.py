@@ -151,7 +151,7 @@ class Section:
         return self._at(() if key is None else (key,), fact, remedy)
 
     def _at(self, keys: tuple[Key, ...], fact: str, remedy: str = "") -> ConfigurationError:
-        return ConfigurationError(f"{self.document.where((*self.keys, *keys))}: {fact}", remedy)
+        return ConfigurationError(self.document.say((*self.keys, *keys), fact), remedy)
 
     def _path(self, key: str) -> str:
         return ".".join(str(part) for part in (*self.keys, key))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +52,25 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Surroundings:
 def wants_colour(environ: Mapping[str, str] | None = None) -> bool:
     """Tell whether colour is welcome at all: ``NO_COLOR`` (no-color.org) is not set to anything."""
     return not (os.environ if environ is None else environ).get("NO_COLOR")
+
+
+def read_variables(words: Iterable[str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Read ``NAME=VALUE``, or ``NAME`` to take it from ``environ`` (by default the process's own).
+
+    A value may hold further ``=``; of two values of one name the later counts. Nothing of the environment is
+    taken unasked: what a configuration depends on is written down. Raises ConfigurationError.
+    """
+    values = os.environ if environ is None else environ
+    found: dict[str, str] = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        if not name:
+            raise ConfigurationError(f"variable {word!r}: has no name", "write NAME=VALUE")
+        if not given and name not in values:
+            fact = f"variable {name!r}: has no value, and the environment has none either"
+            raise ConfigurationError(fact, f"write {name}=VALUE, or export {name}")
+        found[name] = value if given else values[name]
+    return found
 
 
 def _base(environ: Mapping[str, str], name: str, default: Path) -> Path:

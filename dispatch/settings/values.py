@@ -16,26 +16,45 @@ from dispatch.settings.section import Section, one_of
 
 WORKSPACES = ("local", "memory", "beaker")
 EXECUTORS = ("docker", "local", "beaker")
+START_METHODS = ("fork", "spawn")
+_FROM_URL = "from_url"
 _TAKEN = ("dispatch", "src", "proc", "sys", "dev")
 
 
 @dataclass(frozen=True)
 class WorkspaceSetting:
-    """Which workspace: its type, an absolute directory for a local one, and what else its type takes."""
+    """Which workspace: its type, an absolute directory for a local one, and what else its type takes.
+
+    ``type`` is never ``from_url``: what a URL names is read here.
+    """
 
     type: str
     dir: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def url(self) -> str:
+        """The URL from which ``Workspace.from_url`` makes it."""
+        from urllib.parse import quote
+
+        if self.dir is not None:
+            return f"local://{quote(bytes(self.dir))}"
+        return f"{self.type}://{quote(next(iter(self.options.values()), ''))}"
+
 
 @dataclass(frozen=True)
 class ExecutorSetting:
     """Which executor (None: by what the steps need), how many steps at once (None: its own default; -1: no
-    limit), and what else its type takes."""
+    limit), and what else its type takes.
+
+    ``start_method`` says how processes for steps of this machine begin: ``fork`` or ``spawn`` (None: the
+    default).
+    """
 
     type: str | None = None
     parallelism: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    start_method: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ def parse_workspace(text: str, base: Base) -> WorkspaceSetting:
         near = did_you_mean(scheme, list(WORKSPACES))
         raise ConfigurationError(f"workspace {text!r}: unknown {scheme!r}{near}", one_of(WORKSPACES))
     if scheme == "memory":
-        return WorkspaceSetting("memory")
+        return WorkspaceSetting("memory", None, MappingProxyType({"name": unquote(rest)} if rest else {}))
     if not rest:
         raise ConfigurationError(f"workspace {text!r}: nothing after '://'", "name a directory or workspace")
     if scheme == "local":
@@ -96,15 +115,28 @@ def read_workspace(section: Section, key: str, base: Base) -> WorkspaceSetting |
         raise section.wrong(key, "a path, a URL or {type: local, dir: …}", value)
     mapping = section.section(key)
     assert mapping is not None
-    kind = mapping.choice("type", WORKSPACES)
+    kinds = (*WORKSPACES, _FROM_URL)
+    kind = mapping.choice("type", kinds)
     if kind is None:
-        raise mapping.refusal(None, f"{key}: says no type", one_of(WORKSPACES))
+        raise mapping.refusal(None, f"{key}: says no type", one_of(kinds))
+    return _workspace(mapping, key, kind, base)
+
+
+def _workspace(mapping: Section, key: str, kind: str, base: Base) -> WorkspaceSetting:
     if kind == "local":
         mapping.only(("type", "dir"))
         directory = mapping.text("dir")
         if directory is None:
             raise mapping.refusal(None, f"{key}: a local workspace needs `dir:`", "name its directory")
         return WorkspaceSetting(kind, base.resolve(directory))
+    if kind == _FROM_URL:
+        mapping.only(("type", "url"))
+        found = read_workspace(mapping, "url", base)
+        if found is None:
+            raise mapping.refusal(None, f"{key}: from_url needs `url:`", "name it, such as local:///data/ws")
+        return found
+    if kind == "memory":
+        mapping.only(("type",))
     return WorkspaceSetting(kind, None, _rest(mapping, "type"))
 
 
@@ -117,7 +149,7 @@ def read_executor(section: Section, key: str) -> ExecutorSetting:
         return ExecutorSetting()
     kind = mapping.choice("type", EXECUTORS)
     if kind != "beaker":
-        mapping.only(("type", "parallelism"))
+        mapping.only(("type", "parallelism", *(() if kind == "docker" else ("start_method",))))
     for taken in ("workspace", "include_package"):
         if taken in mapping:
             fact = f"{key}: {taken!r} does not belong here"
@@ -125,7 +157,8 @@ def read_executor(section: Section, key: str) -> ExecutorSetting:
     parallelism = mapping.integer("parallelism")
     if parallelism is not None and parallelism < 1 and parallelism != -1:
         raise mapping.wrong("parallelism", "a number from 1, or -1 for no limit", parallelism)
-    return ExecutorSetting(kind, parallelism, _rest(mapping, "type", "parallelism"))
+    rest = _rest(mapping, "type", "parallelism", "start_method")
+    return ExecutorSetting(kind, parallelism, rest, mapping.choice("start_method", START_METHODS))
 
 
 def read_mounts(section: Section, key: str, base: Base) -> tuple[MountSetting, ...]:

@@ -8,6 +8,7 @@ and the snapshot says so.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from dispatch.source.store import Store, alternates
 _AUTHOR = "dispatch"
 _EMAIL = "dispatch@localhost"
 _MESSAGE = "dispatch: snapshot of the working tree"
+_OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,20 @@ class Repository:
     def python_digest(self, ref: SourceRef) -> str:
         """Digest of the names and contents of all ``*.py`` files."""
         return trees.digest(trees.matching(self._of(ref), lambda path: path.endswith(".py")))
+
+    def changed_python(self, tree: str, ref: SourceRef) -> tuple[str, ...] | None:
+        """Return the paths of the ``*.py`` files that are there, or are other ones, in only one of two trees.
+
+        ``tree`` is that of an earlier snapshot; None where git does not have it any more.
+        """
+        if not _OBJECT.fullmatch(tree):
+            return None
+        try:
+            entries = {*self._list(tree, ours=True)} ^ {*self._of(ref)}
+        except SourceError:
+            return None
+        found = trees.matching(entries, lambda path: path.endswith(".py"))
+        return tuple(sorted({entry.path for entry in found}))
 
     def export(self, ref: SourceRef) -> Path:
         """Return a directory with exactly the tree's files, made once per tree; it is not to be written to.

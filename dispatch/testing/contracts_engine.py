@@ -20,13 +20,17 @@ class Behaviour(enum.Enum):
     FAILS = "prints GREETING, exits with FAILURE"
     HANGS = "runs until SIGTERM, then exits 143"
     STUBBORN = "runs and ignores SIGTERM"
-    NO_IMAGE = "names an image that does not exist"
+    GHOST = "cannot be started: names an image, or a program, that does not exist"
 
 
 class EngineLab(Protocol):
-    """What a subclass provides: the engine under test, jobs for it, and a later client of the same."""
+    """What a subclass provides: the engine under test, jobs for it, and a later client of the same.
+
+    ``refusal`` is the engine's reason for a job that cannot be started.
+    """
 
     engine: Engine
+    refusal: Reason
 
     def job(self, key: str, behaviour: Behaviour) -> JobSpec:
         """A job of the run ``contract`` with an output mount. Jobs of one key are equal."""
@@ -80,10 +84,10 @@ class EngineContract:
 
     def test_start_that_fails(self, lab: EngineLab) -> None:
         """A job that cannot be started comes back as an end with its reason, and has a log."""
-        job = lab.job("ghost.1", Behaviour.NO_IMAGE)
+        job = lab.job("ghost.1", Behaviour.GHOST)
         lab.engine.submit([job])
         event = end_of(lab.engine, job.key)
-        assert (event.exit_code, event.reason) == (None, Reason.IMAGE)
+        assert (event.exit_code, event.reason) == (None, lab.refusal)
         assert event.message
         assert (job.attempt_dir / "out.log").read_bytes() == b""
 

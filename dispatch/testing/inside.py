@@ -91,6 +91,8 @@ class Inside:
             version=options.pop("version", None),
             format=options.pop("format", None),
             inputs=options.pop("inputs", {}),
+            inline=options.pop("inline", {}),
+            modules=tuple(options.pop("modules", ())),
             arguments=options,
             paths=(here.source,),
         )

@@ -33,18 +33,19 @@ class FakeClaims:
         self.superseded: list[Attempt] = []
         self.renewals = 0
 
-    def claim(self, record: StepRecord, run: str) -> Attempt:  # noqa: ARG002
+    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:  # noqa: ARG002
         """Begin an attempt."""
         unique_id = record.unique_id
         self.hook("claim", unique_id)
         with self._lock:
-            if record.cacheable and unique_id in self.results:
+            if record.cacheable and unique_id in self.results and not replace:
                 raise StepCompletedError(unique_id)
             number = self._numbers.get(unique_id, 0)
             if unique_id in self.holders or (number and f"{unique_id}.{number}" not in self.ended):
                 raise StepHeldError(unique_id, "somebody")
             self._numbers[unique_id] = number + 1
-            attempt = Attempt(unique_id, number + 1, self._directory / f"{unique_id}.{number + 1}")
+            directory = self._directory / f"{unique_id}.{number + 1}"
+            attempt = Attempt(unique_id, number + 1, directory, replace)
             self.claimed.append(attempt.key)
         self.hook("claimed", unique_id)
         return attempt

@@ -2,15 +2,38 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dispatch.workspace.base import Attempt, StepCache, Workspace
+    from dispatch.info import Run, RunInfo, StepInfo, StepState
+    from dispatch.workspace.base import Attempt, RunSort, StepCache, StepInfoSort, Workspace
     from dispatch.workspace.local import LocalWorkspace
+    from dispatch.workspace.memory import MemoryStepCache, MemoryWorkspace
 
-__all__ = ["Attempt", "LocalWorkspace", "StepCache", "Workspace"]
+__all__ = [
+    "Attempt",
+    "LocalWorkspace",
+    "MemoryStepCache",
+    "MemoryWorkspace",
+    "Run",
+    "RunInfo",
+    "RunSort",
+    "StepCache",
+    "StepInfo",
+    "StepInfoSort",
+    "StepState",
+    "Workspace",
+]
 
 _PLACES = {
     "Attempt": "dispatch.workspace.base",
     "LocalWorkspace": "dispatch.workspace.local",
+    "MemoryStepCache": "dispatch.workspace.memory",
+    "MemoryWorkspace": "dispatch.workspace.memory",
+    "Run": "dispatch.info",
+    "RunInfo": "dispatch.info",
+    "RunSort": "dispatch.workspace.search",
     "StepCache": "dispatch.workspace.base",
+    "StepInfo": "dispatch.info",
+    "StepInfoSort": "dispatch.workspace.search",
+    "StepState": "dispatch.info",
     "Workspace": "dispatch.workspace.base",
 }
 

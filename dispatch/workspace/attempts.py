@@ -3,12 +3,16 @@
 A step's state is derived: a manifest in the cache is a result, an ``attempt.json`` of the latest attempt is
 its end, a living holder of the latest lease is at work, and anything else is work to be done. A crash between
 any two changes leaves one of these; nothing has to be repaired.
+
+A holder that was taken for lost may still be alive and go on where it was stopped, at any point. So an
+attempt is barred before the next number is taken: its draft is moved away and a file put in its place, after
+which no rename of its can reach the cache.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import dataclasses
 import json
 import os
 import time
@@ -26,12 +30,13 @@ from dispatch.workspace.host import Host
 from dispatch.workspace.layout import ATTEMPT_FOLDERS, Layout
 from dispatch.workspace.leases import Lease, Leases
 from dispatch.workspace.manifest import Manifest
+from dispatch.workspace.shelf import Shelf
 
 if TYPE_CHECKING:
     from dispatch.info import StepRecord
 
-_END = "attempt.json"
-_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+END = "attempt.json"
+DRAFT = "commit"
 
 
 def _now() -> datetime:
@@ -78,57 +83,50 @@ class Attempts:
         self._layout = layout
         self._disk = ports.disk
         self._now = ports.now
+        self._shelf = Shelf(layout, ports.disk)
         self._leases = Leases(layout.leases, ports.disk, ports.host, ports.monotonic)
 
     def has_result(self, unique_id: str) -> bool:
         """Say whether the cache holds a result of the step."""
-        return os.path.exists(f"{self._layout.results}/{unique_id}/{manifests.NAME}")  # noqa: PTH110
+        return self._shelf.has_result(unique_id)
 
-    def claim(self, record: StepRecord, run: str) -> Attempt:
+    def claim(self, record: StepRecord, run: str, replace: bool = False) -> Attempt:
         """Begin an attempt; see :meth:`dispatch.workspace.base.Workspace.claim`."""
         unique_id = record.unique_id
+        once = record.cacheable and not replace
         while True:
-            if record.cacheable and self.has_result(unique_id):
+            if once and self.has_result(unique_id):
                 raise StepCompletedError(unique_id)
             number = self._leases.highest(unique_id)
-            holder = self._holder(unique_id, number)
-            if holder is not None:
-                raise StepHeldError(unique_id, str(holder.holder or "another process"))
+            if number and not self._ended(unique_id, number):
+                lease = self._leases.read(unique_id, number)
+                if lease is not None and not self._leases.stale(lease):
+                    raise StepHeldError(unique_id, str(lease.holder or "another process"))
+                self._bar(self._layout.attempt(unique_id, number))
             attempt = self._take(unique_id, number + 1, run)
             if attempt is not None:
                 break
         # Whoever held the step before may have committed between our look at the cache and our lease.
-        if record.cacheable and self.has_result(unique_id):
+        if once and self.has_result(unique_id):
             self._end(attempt, {})
             raise StepCompletedError(unique_id)
-        return attempt
+        return dataclasses.replace(attempt, replaces=replace and record.cacheable)
 
     def commit(
         self, attempt: Attempt, record: StepRecord, facts: Mapping[str, Any], format: dict[str, Any] | None
     ) -> None:
         """Make the attempt's result the step's; see :meth:`dispatch.workspace.base.Workspace.commit`."""
-        if record.cacheable and self.has_result(attempt.unique_id):
+        if record.cacheable and self._is_done(attempt):
             self._end(attempt, facts)
             return
-        if self._leases.highest(attempt.unique_id) != attempt.number:
-            raise StepSupersededError(attempt.unique_id, attempt.number)
-        draft = attempt.directory / "commit"
-        moved = draft / "result"
-        source = moved if moved.is_dir() else attempt.result
-        if source.is_symlink() or not source.is_dir():
-            raise StepStateError(
-                f"step {attempt.unique_id}: attempt {attempt.number} left no result",
-                f"look at the files in {attempt.directory}",
-            )
-        content = manifests.survey(source)
-        manifest = Manifest(attempt.unique_id, attempt.number, record.to_json(), dict(facts), content, format)
-        self._disk.make_dir(draft)
-        self._disk.write(draft / manifests.NAME, manifest.to_bytes(), durable=True)
-        if source != moved:
-            self._disk.rename(source, moved)
-        self._disk.sync(draft)
-        if record.cacheable:
-            self._adopt(draft, attempt)
+        try:
+            draft = self._draft(attempt, record, facts, format)
+            if record.cacheable:
+                self._shelf.adopt(draft, attempt)
+        except OSError as error:
+            if self._is_superseded(attempt):
+                raise StepSupersededError(attempt.unique_id, attempt.number) from error
+            raise
         self._end(attempt, facts)
 
     def end(self, attempt: Attempt, facts: Mapping[str, Any]) -> None:
@@ -152,12 +150,31 @@ class Attempts:
         facts = self._facts(unique_id, number)
         if facts is None:
             return Standing(number, lease=self._holder(unique_id, number))
-        draft = self._layout.attempt(unique_id, number) / "commit"
+        draft = self._layout.attempt(unique_id, number) / DRAFT
         manifest = Manifest.read(draft / manifests.NAME)
         # Only a step that is not to be cached keeps its result with its attempt.
         if manifest is None or manifest.record["cacheable"] or facts.get("state") != "completed":
             return Standing(number, facts=facts)
         return Standing(number, manifest, draft, facts)
+
+    def holder(self, unique_id: str, number: int | None = None) -> Lease | None:
+        """Return the lease under which somebody works at a step who is, for all we know, alive.
+
+        Without ``number`` it is the latest lease that counts.
+        """
+        return self._holder(unique_id, self._leases.highest(unique_id) if number is None else number)
+
+    def abandoned(self, unique_id: str) -> int | None:
+        """Return the step's latest attempt if it has no end, and its holder is known to be gone."""
+        number = self._leases.highest(unique_id)
+        lost = number and not self._ended(unique_id, number) and self._holder(unique_id, number) is None
+        return number if lost else None
+
+    def abandon(self, unique_id: str, number: int) -> None:
+        """Write the end of an abandoned attempt, so that nobody elsewhere waits for its holder."""
+        attempt = Attempt(unique_id, number, self._layout.attempt(unique_id, number))
+        self._bar(attempt.directory)
+        self._end(attempt, {})
 
     def log(self, unique_id: str) -> Path | None:
         """Return the log of the attempt with the result, else the latest log there is."""
@@ -171,10 +188,13 @@ class Attempts:
 
     def _holder(self, unique_id: str, number: int) -> Lease | None:
         """Return the lease of this number if its attempt has no end and its holder is not gone."""
-        if number == 0 or (self._layout.attempt(unique_id, number) / _END).exists():
+        if number == 0 or self._ended(unique_id, number):
             return None
         lease = self._leases.read(unique_id, number)
         return None if lease is None or self._leases.stale(lease) else lease
+
+    def _ended(self, unique_id: str, number: int) -> bool:
+        return (self._layout.attempt(unique_id, number) / END).exists()
 
     def _take(self, unique_id: str, number: int, run: str) -> Attempt | None:
         """Take the lowest free number from ``number`` on, or None where somebody else did.
@@ -195,40 +215,60 @@ class Attempts:
             return attempt
         return None
 
-    def _adopt(self, draft: Path, attempt: Attempt) -> None:
-        """Rename a prepared result into the cache, unless there is one.
+    def _bar(self, directory: Path) -> None:
+        """Make sure that this attempt never commits anything, whatever its holder does and at whatever point.
 
-        A directory without a manifest is no result and is moved out of the way; if somebody else put a result
-        there at that very moment, it is put back.
+        Its directory is made where it is missing, so that a holder that has only its lease gets no further.
         """
-        target = self._layout.cache(attempt.unique_id)
-        while not self.has_result(attempt.unique_id):
+        self._disk.make_dir(directory)
+        draft = directory / DRAFT
+        while not draft.is_file():
             try:
-                self._disk.rename(draft, target)
-            except OSError as error:
-                if error.errno not in _OCCUPIED:
-                    raise
-                self._displace(target, attempt)
-            else:
-                self._disk.sync(self._layout.results)
-                return
-        self._disk.remove(draft)
+                self._disk.create(draft, b"")
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    if draft.is_dir():
+                        self._disk.rename(draft, directory / f"superseded.{os.urandom(6).hex()}")
 
-    def _displace(self, target: Path, attempt: Attempt) -> None:
-        aside = attempt.directory / f"displaced.{os.urandom(6).hex()}"
-        if self.has_result(attempt.unique_id):
-            return
-        try:
-            self._disk.rename(target, aside)
-        except FileNotFoundError:
-            return
-        if (aside / manifests.NAME).exists():
-            with contextlib.suppress(OSError):
-                self._disk.rename(aside, target)
+    def _is_superseded(self, attempt: Attempt) -> bool:
+        barred = (attempt.directory / DRAFT).is_file()
+        return barred or self._leases.highest(attempt.unique_id) != attempt.number
+
+    def _is_done(self, attempt: Attempt) -> bool:
+        """Say whether the cache holds what this attempt would commit, or would have to leave there."""
+        if not attempt.replaces:
+            return self.has_result(attempt.unique_id)
+        if self._shelf.number(attempt.unique_id) != attempt.number:
+            return False
+        left = any(path.is_dir() for path in (attempt.directory / DRAFT, attempt.result))
+        return not left or self._ended(attempt.unique_id, attempt.number)
+
+    def _draft(
+        self, attempt: Attempt, record: StepRecord, facts: Mapping[str, Any], format: dict[str, Any] | None
+    ) -> Path:
+        """Bring the result and its manifest to the disk in a directory that only has to be renamed."""
+        if self._is_superseded(attempt):
+            raise StepSupersededError(attempt.unique_id, attempt.number)
+        draft = attempt.directory / DRAFT
+        moved = draft / "result"
+        source = moved if moved.is_dir() else attempt.result
+        if source.is_symlink() or not source.is_dir():
+            raise StepStateError(
+                f"step {attempt.unique_id}: attempt {attempt.number} left no result",
+                f"look at the files in {attempt.directory}",
+            )
+        content = manifests.survey(source, self._disk.flush)
+        manifest = Manifest(attempt.unique_id, attempt.number, record.to_json(), dict(facts), content, format)
+        self._disk.make_dir(draft)
+        self._disk.write(draft / manifests.NAME, manifest.to_bytes(), durable=True)
+        if source != moved:
+            self._disk.rename(source, moved)
+        self._disk.sync(draft)
+        return draft
 
     def _facts(self, unique_id: str, number: int) -> Mapping[str, Any] | None:
         try:
-            data = json.loads((self._layout.attempt(unique_id, number) / _END).read_bytes())
+            data = json.loads((self._layout.attempt(unique_id, number) / END).read_bytes())
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         facts: Mapping[str, Any] = data["facts"]
@@ -236,5 +276,5 @@ class Attempts:
 
     def _end(self, attempt: Attempt, facts: Mapping[str, Any]) -> None:
         data = {"attempt": attempt.number, "facts": dict(facts)}
-        self._disk.write(attempt.directory / _END, json.dumps(data, indent=1).encode() + b"\n")
+        self._disk.write(attempt.directory / END, json.dumps(data, indent=1).encode() + b"\n")
         self._leases.drop(attempt.unique_id, attempt.number)

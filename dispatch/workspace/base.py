@@ -2,7 +2,8 @@
 
 Two callers, two halves. A user's program calls the one (``register_run``, ``step_starting`` …). The
 dispatcher calls the other: it claims a step, has the attempt's directory filled by a job, and commits or
-fails it. Both speak of the same states, so each sees what the other did.
+fails it. Both speak of the same states, so each sees what the other did. Whoever looks after a workspace
+searches it, and removes and verifies what is in it.
 
 Owns no storage; refuses to know engines and images.
 """
@@ -12,20 +13,21 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 
-from dispatch.errors import ConfigurationError, StepStateError
+from dispatch.errors import ConfigurationError
 from dispatch.location import Location
 from dispatch.registrable import Registrable
+from dispatch.workspace.claims import Attempt, StepCompletedError, StepHeldError, StepSupersededError
+from dispatch.workspace.search import RunSort, StepInfoSort
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from urllib.parse import ParseResult
 
     from dispatch.formats import Format
-    from dispatch.info import AttemptFacts, Run, StepInfo, StepRecord
+    from dispatch.info import AttemptFacts, Run, RunInfo, StepInfo, StepRecord, StepState
     from dispatch.step import Step
     from dispatch.workspace.runs import RunRecord
 
@@ -33,74 +35,47 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-
-class StepHeldError(StepStateError):
-    """Somebody who is alive works at the step. ``holder`` says who, in words."""
-
-    def __init__(self, unique_id: str, holder: str) -> None:
-        super().__init__(f"step {unique_id}: {holder} works at it", "wait for it to end, or stop it")
-        self.holder = holder
-
-
-class StepCompletedError(StepStateError):
-    """The step has a result already; there is nothing to claim."""
-
-    def __init__(self, unique_id: str) -> None:
-        super().__init__(f"step {unique_id}: has a result", "read it, or remove it first")
-
-
-class StepSupersededError(StepStateError):
-    """A later attempt at the step was claimed, so this one may commit nothing."""
-
-    def __init__(self, unique_id: str, number: int) -> None:
-        super().__init__(
-            f"step {unique_id}: attempt {number} was taken for lost, and a later one has begun",
-            "wait for the later attempt",
-        )
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A claimed attempt at a step: its number, counted from 1 and never used again, and its own directory.
-
-    The directory holds ``job/``, ``output/``, ``src/`` and ``scratch/``, and may hold ``out.log``. The result
-    is expected in ``output/result/``. With ``replaces`` it takes the place of the result that is there.
-    """
-
-    unique_id: str
-    number: int
-    directory: Path
-    replaces: bool = False
-
-    @property
-    def key(self) -> str:
-        """The attempt's name, unique for ever in its workspace."""
-        return f"{self.unique_id}.{self.number}"
-
-    @property
-    def result(self) -> Path:
-        """Where the job leaves its result."""
-        return self.directory / "output" / "result"
+__all__ = [
+    "Attempt",
+    "RunSort",
+    "StepCache",
+    "StepCompletedError",
+    "StepHeldError",
+    "StepInfoSort",
+    "StepSupersededError",
+    "Workspace",
+]
 
 
 class StepCache(Registrable, ABC):
-    """A mapping from steps to their results. Keys are steps and records, by ``unique_id``."""
+    """A mapping from steps to their results. Keys are steps and records, by ``unique_id``.
+
+    A value comes back as its format holds it: what cannot be written is a FormatError and leaves no result,
+    and of an iterator everything is written first. Each read makes a new object, so that no step can change
+    what another one gets.
+    """
 
     @abstractmethod
     def __contains__(self, step: object) -> bool:
-        """Say whether the step has a result here."""
+        """Say whether the step has a result here that is to be used again."""
 
     @abstractmethod
     def __getitem__(self, step: StepLike) -> Any:
-        """Return the step's result, read anew each time. KeyError where there is none."""
+        """Return the step's result. KeyError where there is none; WorkspaceError where it is damaged.
+
+        FormatError where it cannot be read here: a module is missing, or a pickle is not trusted.
+        """
 
     @abstractmethod
     def __setitem__(self, step: StepLike, value: Any) -> None:
-        """Store a result. ValueError where the step has one; a step that is not to be cached is ignored."""
+        """Store a result. ValueError where the step has one; StepStateError while somebody works at it.
+
+        The result of a step that is not to be cached is not stored, with a warning.
+        """
 
     @abstractmethod
     def __delitem__(self, step: StepLike) -> None:
-        """Remove a step's result. KeyError where there is none."""
+        """Remove a step's result and nothing else of it. KeyError where there is none."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -108,7 +83,24 @@ class StepCache(Registrable, ABC):
 
 
 class Workspace(Registrable, ABC):
-    """A place for the results of steps, runs, and what is recorded of both."""
+    """A place for the results of steps, runs, and what is recorded of both.
+
+    All workspaces behave alike, also where there would be more than one way:
+
+    - Asking leaves no trace. A step is *known* once it was registered with a run, claimed or started, or has
+      a result; of a step object that is not known everything but its state comes from the object.
+    - The name of a step is the one it was last given; a state is derived from what is there at the moment.
+    - A step without a result can be claimed or started again whatever became of earlier attempts; one with a
+      result cannot, unless it is to be replaced. Finishing or failing what was not starting is an error.
+    - A step that is not to be cached leaves no trace when it runs in this process. One that the dispatcher
+      runs has its latest result, which is found by ``locate`` and ``step_cache[…]``, but is neither counted,
+      nor ``completed``, nor in the way of the next attempt.
+    - Run names are unique and never replaced; runs hold their targets, by name. All times are aware, in UTC.
+    - A damaged record is an error with a remedy where it is asked for by name, and left out of lists with a
+      warning.
+    - A workspace can be pickled: the copy is opened anew where it is unpickled. What was starting here is not
+      starting there.
+    """
 
     default_implementation = "local"
 
@@ -132,8 +124,7 @@ class Workspace(Registrable, ABC):
             return _class_of("local").from_path(url)
         from urllib.parse import urlparse
 
-        parsed = urlparse(url)
-        return _class_of(parsed.scheme).from_parsed_url(parsed)
+        return _class_of(url.partition("://")[0].lower()).from_parsed_url(urlparse(url))
 
     @classmethod
     def from_path(cls, path: str) -> Workspace:
@@ -149,11 +140,11 @@ class Workspace(Registrable, ABC):
 
     @abstractmethod
     def step_info(self, step_or_unique_id: str | StepLike) -> StepInfo:
-        """Return what is known of a step. KeyError for a unique id of which nothing is known."""
+        """Return what is known of a step. KeyError for a unique id that is not known; never for a step."""
 
     @abstractmethod
     def step_starting(self, step: StepLike) -> None:
-        """Note that a step starts in this process. StepStateError if it runs elsewhere or has a result.
+        """Note that a step starts in this process. StepStateError if somebody works at it or it has a result.
 
         A step that is not to be cached leaves no trace.
         """
@@ -162,8 +153,9 @@ class Workspace(Registrable, ABC):
     def step_finished(self, step: Step, result: T) -> T:
         """Store the result of a step that was starting here, and return what to use in its place.
 
-        An iterator is used up by storing it, so what was stored is read back. StepStateError if the step
-        was not starting here.
+        An iterator is used up by storing it, and a file may be moved: what was stored is read back. If the
+        result cannot be written the step has failed, what can be kept of the result is in the attempt's
+        ``output/quarantine/``, and a FormatError says so. StepStateError if the step was not starting here.
         """
 
     @abstractmethod
@@ -197,13 +189,64 @@ class Workspace(Registrable, ABC):
     def registered_runs(self) -> dict[str, Run]:
         """Return all runs by name, oldest first."""
 
+    @abstractmethod
+    def search_registered_runs(
+        self,
+        *,
+        sort_by: RunSort | None = None,
+        sort_descending: bool = True,
+        match: str | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> list[RunInfo]:
+        """Return runs whose name contains ``match``: of the sorted list those from ``start`` to ``stop``.
+
+        Sorted by the date of their start unless ``sort_by`` says otherwise, so the newest come first. Bounds
+        count from 0, ValueError for a negative one.
+        """
+
+    @abstractmethod
+    def num_registered_runs(self, *, match: str | None = None) -> int:
+        """Return how many runs have a name that contains ``match``."""
+
+    @abstractmethod
+    def search_step_info(
+        self,
+        *,
+        sort_by: StepInfoSort | None = None,
+        sort_descending: bool = True,
+        match: str | None = None,
+        state: StepState | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> list[StepInfo]:
+        """Return known steps in ``state`` whose unique id contains ``match``, as a page of a sorted list.
+
+        Sorted by unique id unless ``sort_by`` says otherwise; by start time, those that never started come
+        last. Bounds count from 0, ValueError for a negative one.
+        """
+
+    @abstractmethod
+    def num_steps(self, *, match: str | None = None, state: StepState | None = None) -> int:
+        """Return how many known steps are in ``state`` and have a unique id that contains ``match``."""
+
+    def step_result(self, step_name: str) -> Any:
+        """Return the result of a step from the newest run that has the name and a result; else KeyError."""
+        for run in self.search_registered_runs(sort_by=RunSort.START_DATE):
+            with contextlib.suppress(KeyError):
+                return self.step_result_for_run(run.name, step_name)
+        raise KeyError(step_name)
+
     def step_result_for_run(self, run_name: str, step_name: str) -> Any:
         """Return the result of a run's step. KeyError where there is no such run, step or result."""
         return self.step_cache[self.step_of_run(run_name, step_name)]
 
     @abstractmethod
     def step_of_run(self, run_name: str, step_name: str) -> StepRecord:
-        """Return the record of a run's step, target or job. KeyError where there is no such run or step."""
+        """Return the record of a run's step, target or job. KeyError where there is no such run or step.
+
+        Of a step that was removed since, only name and unique id are left.
+        """
 
     @abstractmethod
     def run_record(self, name: str) -> RunRecord:
@@ -211,25 +254,57 @@ class Workspace(Registrable, ABC):
 
     def latest_run(self) -> str | None:
         """Return the name of the run that was registered last, or None if there is none."""
-        return next(reversed(list(self.registered_runs())), None)
+        newest = self.search_registered_runs(sort_by=RunSort.START_DATE, stop=1)
+        return newest[0].name if newest else None
 
-    def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Return a context in which the run's log records are kept; here, nothing is."""
+    def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
+        """Return a context in which the run's log records are kept; here, none are. KeyError for no run."""
+        self.run_record(name)
         return contextlib.nullcontext()
 
     def work_dir(self, step: StepLike) -> Path:
-        """Return a directory in which the step may keep its state between attempts; here, a temporary one."""
+        """Return a directory in which the step may keep its state between attempts.
+
+        Here, a temporary one that is removed when the process ends: an attempt finds nothing of another's.
+        """
+        import atexit
+        import shutil
         import tempfile
 
-        return Path(tempfile.mkdtemp(prefix=f"{step.unique_id}-"))
+        directory = tempfile.mkdtemp(prefix=f"{step.unique_id}-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        return Path(directory)
+
+    # What those call who look after the workspace
+
+    @abstractmethod
+    def remove_step(self, step_unique_id: str) -> None:
+        """Remove a step's result, attempts, work directory and record, damaged or not.
+
+        Numbers of attempts are not used again, so no attempt from before can come back. Runs keep its name
+        and id, and it is INCOMPLETE to them. KeyError for one that is not known, StepStateError while
+        somebody who is alive works at it.
+        """
+
+    @abstractmethod
+    def remove_run(self, name: str) -> None:
+        """Remove a run, but no result. KeyError if there is none, StepStateError while steps run for it."""
+
+    @abstractmethod
+    def verify(self, unique_id: str, *, deep: bool) -> None:
+        """Hold a step's result against what was committed: files and sizes; with ``deep``, every byte.
+
+        WorkspaceError names the file and how it differs. KeyError where there is no result.
+        """
 
     # What the dispatcher calls
 
     @abstractmethod
-    def claim(self, record: StepRecord, run: str) -> Attempt:
-        """Begin an attempt at a step for a run.
+    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
+        """Begin an attempt at a step for a run; with ``replace``, one whose result replaces the one there is.
 
-        StepCompletedError if it has a result, StepHeldError if somebody alive works at it.
+        StepCompletedError if it has a result that is not to be replaced, StepHeldError if somebody alive
+        works at it.
         """
 
     @abstractmethod
@@ -238,9 +313,9 @@ class Workspace(Registrable, ABC):
     ) -> StepInfo:
         """Make what the attempt left in ``output/result/`` the step's result, durably and at once.
 
-        A result that is there already is kept, and this one dropped. Calling it again after a crash in the
-        middle is right. StepSupersededError if a later attempt was claimed; FormatError if the files cannot
-        be a result; StepStateError if there are none.
+        A result that is there already is kept, and this one dropped, unless the attempt replaces it. Calling
+        it again after a crash in the middle is right. StepSupersededError if a later attempt was claimed;
+        FormatError if the files cannot be a result; StepStateError if there are none.
         """
 
     @abstractmethod
@@ -256,7 +331,10 @@ class Workspace(Registrable, ABC):
 
     @abstractmethod
     def locate(self, unique_id: str) -> Location | None:
-        """Return where a step's result is, or None where it has none."""
+        """Return where a step's result is, or None where it has none.
+
+        That of a step that is not to be cached is found while its run is registered.
+        """
 
     @abstractmethod
     def check_trust(self, unique_id: str) -> None:
@@ -277,8 +355,12 @@ class Workspace(Registrable, ABC):
 
 def _class_of(name: str) -> type[Workspace]:
     found: Any = Workspace.by_name(name)
+    if not isinstance(found, type):
+        raise ConfigurationError(f"workspace {name}://: is not a scheme", "write local:///path, or memory://")
     return cast("type[Workspace]", found)
 
 
 Workspace.register("from_url", constructor="from_url")(Workspace)
 Workspace.register_lazy("local", "dispatch.workspace.local:LocalWorkspace")
+Workspace.register_lazy("memory", "dispatch.workspace.memory:MemoryWorkspace")
+StepCache.register_lazy("memory", "dispatch.workspace.memory:MemoryStepCache")

@@ -32,8 +32,8 @@ class Disk:
         exclusively and then written, and a reader may for a moment find it empty.
         """
         temporary = self._beside(path)
-        self._fill(temporary, data)
         try:
+            self._fill(temporary, data)
             os.link(temporary, path)
         except FileExistsError:
             # A drive over the network may have done it, lost the answer, and been asked again.
@@ -42,15 +42,25 @@ class Disk:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            self._fill(path, data)
+            try:
+                self._fill(path, data)
+            except FileExistsError:
+                raise
+            except OSError:
+                self._drop(path)
+                raise
         finally:
-            temporary.unlink()
+            self._drop(temporary)
 
     def write(self, path: Path, data: bytes, durable: bool = False) -> None:
         """Replace a file's content atomically; ``durable`` brings the bytes to the disk first."""
         temporary = self._beside(path)
-        self._fill(temporary, data, durable)
-        temporary.replace(path)
+        try:
+            self._fill(temporary, data, durable)
+            temporary.replace(path)
+        except OSError:
+            self._drop(temporary)
+            raise
 
     def new_link(self, path: Path, target: str) -> None:
         """Make a symbolic link; FileExistsError if there is anything of that name."""
@@ -63,12 +73,17 @@ class Disk:
         try:
             temporary.replace(path)
         except OSError:
-            temporary.unlink()
+            self._drop(temporary)
             raise
 
     def rename(self, source: Path, target: Path) -> None:
         """Rename; a directory replaces nothing but an empty one, else OSError (ENOTEMPTY or EEXIST)."""
         source.rename(target)
+
+    def rename_dir(self, source: Path, target: Path) -> None:
+        """Rename like :meth:`rename`, but NotADirectoryError where the source is anything but a directory."""
+        # The system itself checks this, in the same moment, for the sake of the slash.
+        os.rename(f"{source}/", target)  # noqa: PTH104
 
     def touch(self, path: Path) -> None:
         """Set a file's time to now, by the clock of the drive."""
@@ -78,9 +93,25 @@ class Disk:
         """Bring a file's bytes, or a directory's entries, to the disk."""
         handle = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            self.flush(handle)
         finally:
             os.close(handle)
+
+    def flush(self, handle: int) -> None:
+        """Bring what was written to an open file, or the entries of an open directory, to the disk."""
+        os.fsync(handle)
+
+    def clock(self, directory: Path) -> float:
+        """Return what time it is by the clock that stamps the files of a directory, in seconds of the epoch.
+
+        A drive over the network has a clock of its own.
+        """
+        probe = self._beside(directory / "clock")
+        self._fill(probe, b"")
+        try:
+            return probe.stat().st_ctime
+        finally:
+            probe.unlink()
 
     def remove(self, path: Path) -> None:
         """Remove a file, a link or a whole directory; what is not there is fine."""
@@ -92,6 +123,11 @@ class Disk:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
+    def _drop(self, temporary: Path) -> None:
+        """Remove a temporary file if there is one; the error that led here is the one to be told."""
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
     def _beside(self, path: Path) -> Path:
         return path.parent / f".{path.name[:100]}.{os.urandom(6).hex()}"
 
@@ -102,6 +138,6 @@ class Disk:
             while view:
                 view = view[os.write(handle, view) :]
             if durable:
-                os.fsync(handle)
+                self.flush(handle)
         finally:
             os.close(handle)

@@ -7,8 +7,9 @@
     runs/<name>/{.run.json,.out.log,<step> -> ../../cache/<unique id>}
     steps/<unique id>.json                           what is known of a step
     leases/<unique id>.<n>                           who works, or worked, at it
-    attempts/<unique id>.<n>/{attempt.json,out.log,job/,output/,src/,scratch/,commit/}
+    attempts/<unique id>.<n>/{attempt.json,out.log,job/,output/,src/,scratch/,commit/,replaced/}
     work/<unique id>/                                what a step keeps between attempts
+    damaged/                                         what `repair` set aside
 
 Nothing stored is an absolute path, so the whole can be moved. ``cache`` is the truth; all else explains it.
 """
@@ -22,6 +23,7 @@ from dispatch.errors import WorkspaceError
 from dispatch.workspace.disk import Disk
 
 VERSION = 1
+MARKER = "settings.json"
 _FOLDERS = ("cache", "runs", "steps", "leases", "attempts", "work")
 ATTEMPT_FOLDERS = ("job", "output", "src", "scratch")
 
@@ -35,25 +37,29 @@ class Layout:
         self.runs = root / "runs"
         self.leases = root / "leases"
         self.results = root / "cache"
+        self.steps = root / "steps"
+        self.attempts = root / "attempts"
+        self.works = root / "work"
+        self.damaged = root / "damaged"
         self._disk = disk
         self._checked = False
         self._prepared = False
 
     def cache(self, unique_id: str) -> Path:
         """The directory of a step's committed result and manifest."""
-        return self.root / "cache" / unique_id
+        return self.results / unique_id
 
     def step(self, unique_id: str) -> Path:
         """The file with a step's record."""
-        return self.root / "steps" / f"{unique_id}.json"
+        return self.steps / f"{unique_id}.json"
 
     def attempt(self, unique_id: str, number: int) -> Path:
         """The directory of one attempt."""
-        return self.root / "attempts" / f"{unique_id}.{number}"
+        return self.attempts / f"{unique_id}.{number}"
 
     def work(self, unique_id: str) -> Path:
         """The directory a step keeps between attempts."""
-        return self.root / "work" / unique_id
+        return self.works / unique_id
 
     def run(self, name: str) -> Path:
         """The directory of a run."""
@@ -63,7 +69,7 @@ class Layout:
         """Raise WorkspaceError where the directory is in a layout we do not know. Asks the disk once."""
         if self._checked:
             return
-        settings = self.root / "settings.json"
+        settings = self.root / MARKER
         try:
             data = json.loads(settings.read_bytes())
             version = data["layout"]
@@ -108,7 +114,7 @@ class Layout:
     def _found(self) -> None:
         """Write the marker first: what follows may be cut short, and is made up for at the next time."""
         self._disk.make_dir(self.root)
-        strange = [path.name for path in self.root.iterdir() if not path.name.startswith(".settings.json.")]
+        strange = [path.name for path in self.root.iterdir() if not path.name.startswith(f".{MARKER}.")]
         if strange:
             # Another process may be founding it: the marker is there before anything else of a workspace is.
             self.check()
@@ -118,4 +124,8 @@ class Layout:
                 f"{self.root}: is not a workspace and not empty (there is {sorted(strange)[0]!r})",
                 "choose an empty or a new directory for the workspace",
             )
-        self._disk.write(self.root / "settings.json", json.dumps({"layout": VERSION}).encode() + b"\n")
+        self.mark()
+
+    def mark(self) -> None:
+        """Write down that the directory is a workspace, and in which layout."""
+        self._disk.write(self.root / MARKER, json.dumps({"layout": VERSION}).encode() + b"\n")

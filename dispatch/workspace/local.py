@@ -13,16 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dispatch.errors import ConfigurationError, StepStateError
-from dispatch.info import Run
+from dispatch.errors import ConfigurationError, StepStateError, WorkspaceError
+from dispatch.info import Run, RunInfo, StepRecord, StepState
 from dispatch.location import HostPath
-from dispatch.workspace import records
-from dispatch.workspace.attempts import Attempts, Ports
+from dispatch.workspace import manifest as manifests
+from dispatch.workspace import records, removal, search
+from dispatch.workspace.attempts import Attempts, Ports, Standing
 from dispatch.workspace.base import Attempt, Workspace
-from dispatch.workspace.cache import LocalStepCache
+from dispatch.workspace.cache import LocalStepCache, is_used_up, store
 from dispatch.workspace.layout import Layout
-from dispatch.workspace.names import invent, is_name, is_unique_id
+from dispatch.workspace.names import invent, is_unique_id
 from dispatch.workspace.runs import RunRecord, Runs
+from dispatch.workspace.search import Page, RunSort, StepInfoSort
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from urllib.parse import ParseResult
 
     from dispatch.formats import Format
-    from dispatch.info import AttemptFacts, StepInfo, StepRecord
+    from dispatch.info import AttemptFacts, StepInfo
     from dispatch.step import Step
     from dispatch.workspace.base import StepLike
 
@@ -54,7 +56,13 @@ class LocalWorkspace(Workspace):
         self._attempts = Attempts(self._layout, self._ports)
         self._runs = Runs(self._layout.runs, self._layout.latest, self._ports.disk)
         self._cache = LocalStepCache(self._layout, self._attempts, self._ports, trusted)
-        self._here: dict[str, tuple[Attempt, datetime]] = {}
+        self._trusted = trusted
+        self._steps = os.fspath(self._layout.steps)
+        self._here: dict[str, tuple[Attempt, StepRecord, datetime]] = {}
+
+    def __reduce__(self) -> tuple[type[LocalWorkspace], tuple[str, bool]]:
+        """Be opened anew, with ports of its own, where it is unpickled: leases belong to a process."""
+        return type(self), (os.fspath(self.dir), self._trusted)
 
     @classmethod
     def from_path(cls, path: str) -> LocalWorkspace:
@@ -82,6 +90,11 @@ class LocalWorkspace(Workspace):
         return f"local://{quote(os.fsencode(self.dir))}"
 
     @property
+    def ports(self) -> Ports:
+        """What the workspace uses of the world."""
+        return self._ports
+
+    @property
     def step_cache(self) -> LocalStepCache:
         """The results."""
         return self._cache
@@ -89,51 +102,44 @@ class LocalWorkspace(Workspace):
     # What a user's program calls
 
     def step_info(self, step_or_unique_id: str | StepLike) -> StepInfo:
-        """Return what is known of a step. KeyError for a unique id of which nothing is known."""
+        """Return what is known of a step. KeyError for a unique id that is not known; never for a step."""
         self._layout.check()
-        if not isinstance(step_or_unique_id, str):
-            record = records.record_of(step_or_unique_id)
-            return records.info(record, self._attempts.standing(record.unique_id))
-        if not is_unique_id(step_or_unique_id):
-            raise KeyError(step_or_unique_id)
-        standing = self._attempts.standing(step_or_unique_id)
-        known = records.record_in(standing) or self._stored(step_or_unique_id)
-        if known is None:
-            raise KeyError(step_or_unique_id)
-        return records.info(known, standing)
+        if isinstance(step_or_unique_id, str):
+            return self._known(step_or_unique_id)
+        step = step_or_unique_id
+        record = None if isinstance(step, StepRecord) else self._stored(step.unique_id)
+        record = record or records.record_of(step)
+        return records.info(record, self._attempts.standing(record.unique_id))
 
     def step_starting(self, step: StepLike) -> None:
         """Note that a step starts in this process. StepStateError if it runs elsewhere or has a result."""
         record = records.record_of(step)
         if record.cacheable:
-            self._here[record.unique_id] = (self.claim(record, ""), self._ports.now())
+            self._here[record.unique_id] = (self.claim(record, ""), record, self._ports.now())
 
     def step_finished(self, step: Step, result: T) -> T:
         """Store the result of a step that was starting here, and return what to use in its place."""
-        record = records.record_of(step)
-        if not record.cacheable:
+        if not step.cache_results:
             return result
-        attempt, started = self._started(record.unique_id)
-        format = step.format
+        attempt, record, started = self._started(step.unique_id)
         try:
             self._ports.disk.make_dir(attempt.result)
-            format.write(result, attempt.result)
+            store(result, step.format, attempt, self._layout.work(record.unique_id))
             facts = records.facts_of_process(started, self._ports.now())
-            self.commit(attempt, record, facts, format)
+            self.commit(attempt, record, facts, step.format)
         except BaseException as error:
-            self.step_failed(step, error)
+            self.step_failed(record, error)
             raise
         del self._here[record.unique_id]
-        if hasattr(result, "__next__"):
+        if is_used_up(result):
             stored: T = self._cache[step]
             return stored
         return result
 
     def step_failed(self, step: StepLike, e: BaseException) -> None:
         """Note that a step that was starting here failed. StepStateError if it was not."""
-        record = records.record_of(step)
-        if record.cacheable:
-            attempt, started = self._started(record.unique_id)
+        if step.cacheable if isinstance(step, StepRecord) else step.cache_results:
+            attempt, record, started = self._started(step.unique_id)
             self.fail(attempt, record, records.facts_of_process(started, self._ports.now(), e))
             del self._here[record.unique_id]
 
@@ -146,20 +152,12 @@ class LocalWorkspace(Workspace):
         facts: Mapping[str, Any] | None = None,
     ) -> Run:
         """Store a new run of ``targets`` and return it; see :meth:`Workspace.register_run`."""
-        if name is not None and not is_name(name):
-            raise ValueError(f"run name {name!r}: use up to 100 of A-Z a-z 0-9 _ . -, not led by . or -")
-        wanted = records.by_name(targets)
-        others = {step: record for step, record in records.by_name(jobs).items() if step not in wanted}
-        self._layout.prepare()
-        for record in {**others, **wanted}.values():
-            self._store(record)
-        draft = RunRecord(
-            name=name or invent(self._ports.below),
-            start_date=self._ports.now(),
-            targets={step: record.unique_id for step, record in wanted.items()},
-            jobs={step: record.unique_id for step, record in others.items()},
-            facts=facts or {},
+        draft, steps = records.run_record(
+            invent(self._ports.below) if name is None else name, targets, jobs, facts, self._ports.now()
         )
+        self._layout.prepare()
+        for record in steps:
+            self._store(record)
         while not self._runs.add(draft):
             if name is not None:
                 raise ValueError(f"run {name!r}: there is one of that name in {self.dir}")
@@ -182,6 +180,58 @@ class LocalWorkspace(Workspace):
         self._layout.check()
         return {record.name: self._run(record) for record in self._runs.all()}
 
+    def search_registered_runs(
+        self,
+        *,
+        sort_by: RunSort | None = None,
+        sort_descending: bool = True,
+        match: str | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> list[RunInfo]:
+        """Return a page of the runs; see :meth:`Workspace.search_registered_runs`.
+
+        Only the runs of the page are read in full.
+        """
+        self._layout.check()
+        page = Page(sort_descending, start, stop)
+        names = search.matching(self._runs.names(), match)
+        if sort_by is RunSort.NAME:
+            wanted = page.names(names)
+        else:
+            wanted = page.by_time(self._runs.started(names))
+        found = [self._runs.unless_damaged(name) for name in wanted]
+        runs = [self._run(record) for record in found if record is not None]
+        return [RunInfo(run.name, run.start_date, run.steps) for run in runs]
+
+    def num_registered_runs(self, *, match: str | None = None) -> int:
+        """Return how many runs have a name that contains ``match``. Reads none."""
+        self._layout.check()
+        return len(search.matching(self._runs.names(), match))
+
+    def search_step_info(
+        self,
+        *,
+        sort_by: StepInfoSort | None = None,
+        sort_descending: bool = True,
+        match: str | None = None,
+        state: StepState | None = None,
+        start: int = 0,
+        stop: int | None = None,
+    ) -> list[StepInfo]:
+        """Return a page of the known steps in ``state``; see :meth:`Workspace.search_step_info`."""
+        self._layout.check()
+        page = Page(sort_descending, start, stop)
+        return search.find_steps(self._candidates(match, state), self._known, sort_by, state, page)
+
+    def num_steps(self, *, match: str | None = None, state: StepState | None = None) -> int:
+        """Return how many known steps are in ``state``. No result is read for it."""
+        self._layout.check()
+        candidates = self._candidates(match, state)
+        if state in (None, StepState.COMPLETED):
+            return len(candidates)
+        return sum(1 for _ in search.in_state(candidates, self._known, state))
+
     def latest_run(self) -> str | None:
         """Return the run that ``latest`` leads to; where somebody removed the link, the youngest."""
         self._layout.check()
@@ -196,10 +246,8 @@ class LocalWorkspace(Workspace):
         """Return the record of a run's step, target or job. KeyError where there is no such run or step."""
         run = self.run_record(run_name)
         unique_id = {**run.jobs, **run.targets}[step_name]
-        record = self._stored(unique_id)
-        if record is None:
-            raise KeyError(step_name)
-        return record
+        record = self._stored(unique_id) if is_unique_id(unique_id) else None
+        return record or records.forgotten(step_name, unique_id)
 
     def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which log records are appended to the run's ``.out.log``."""
@@ -209,13 +257,45 @@ class LocalWorkspace(Workspace):
         """Return the directory that the step keeps between attempts."""
         return self.work_location(records.record_of(step)).path
 
+    # What those call who look after the workspace
+
+    def remove_step(self, step_unique_id: str) -> None:
+        """Remove a step's result, attempts, work directory and record, damaged or not."""
+        self._layout.check()
+        places = (self._layout.step(step_unique_id), self._layout.cache(step_unique_id))
+        if not is_unique_id(step_unique_id) or not any(os.path.lexists(place) for place in places):
+            raise KeyError(step_unique_id)
+        removal.remove_step(self._layout, self._attempts, self._ports.disk, step_unique_id)
+
+    def remove_run(self, name: str) -> None:
+        """Remove a run, but no result. KeyError if there is none, StepStateError while steps run for it."""
+        self._layout.check()
+        record = self._runs.unless_damaged(name)
+        unique_ids = {**record.jobs, **record.targets}.values() if record else ()
+        for unique_id in unique_ids:
+            lease = self._attempts.holder(unique_id) if is_unique_id(unique_id) else None
+            holder = lease.holder if lease else None
+            if holder is not None and holder.run == name:
+                raise StepStateError(
+                    f"run {name!r}: {holder} works at its step {unique_id}", "wait for it to end, or stop it"
+                )
+        self._runs.remove(name)
+
+    def verify(self, unique_id: str, *, deep: bool) -> None:
+        """Hold a step's result against what was committed; see :meth:`Workspace.verify`."""
+        self._layout.check()
+        standing = self._attempts.standing(unique_id) if is_unique_id(unique_id) else Standing()
+        if standing.manifest is None or standing.directory is None:
+            raise KeyError(unique_id)
+        manifests.verify(standing.directory / "result", standing.manifest, deep=deep)
+
     # What the dispatcher calls
 
-    def claim(self, record: StepRecord, run: str) -> Attempt:
+    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
         """Begin an attempt at a step for a run; see :meth:`Workspace.claim`."""
         self._layout.prepare()
         self._store(record)
-        return self._attempts.claim(record, run)
+        return self._attempts.claim(record, run, replace)
 
     def commit(
         self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
@@ -236,6 +316,8 @@ class LocalWorkspace(Workspace):
     def locate(self, unique_id: str) -> HostPath | None:
         """Return the directory with a step's result files, or None where it has none."""
         self._layout.check()
+        if not is_unique_id(unique_id):
+            return None
         if self._attempts.has_result(unique_id):
             return HostPath(self._layout.cache(unique_id) / "result")
         directory = self._attempts.standing(unique_id).directory
@@ -248,10 +330,12 @@ class LocalWorkspace(Workspace):
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again: a look at one file each."""
         self._layout.check()
-        return {unique_id for unique_id in unique_ids if self._attempts.has_result(unique_id)}
+        has_result = self._attempts.has_result
+        return {unique_id for unique_id in unique_ids if is_unique_id(unique_id) and has_result(unique_id)}
 
     def work_location(self, record: StepRecord) -> HostPath:
         """Return the directory that the step keeps between attempts, made where missing."""
+        records.check_id(record)
         self._layout.prepare()
         directory = self._layout.work(record.unique_id)
         self._ports.disk.make_dir(directory)
@@ -260,9 +344,9 @@ class LocalWorkspace(Workspace):
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
         self._layout.check()
-        return self._attempts.log(unique_id)
+        return self._attempts.log(unique_id) if is_unique_id(unique_id) else None
 
-    def _started(self, unique_id: str) -> tuple[Attempt, datetime]:
+    def _started(self, unique_id: str) -> tuple[Attempt, StepRecord, datetime]:
         if unique_id not in self._here:
             raise StepStateError(
                 f"step {unique_id}: was not starting in this process", "call step_starting first"
@@ -272,24 +356,64 @@ class LocalWorkspace(Workspace):
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
 
+    def _known(self, unique_id: str) -> StepInfo:
+        if not is_unique_id(unique_id):
+            raise KeyError(unique_id)
+        standing = self._attempts.standing(unique_id)
+        try:
+            record = self._stored(unique_id)
+        except WorkspaceError:
+            # A result brings its record along.
+            if standing.manifest is None:
+                raise
+            record = None
+        record = record or records.record_in(standing)
+        if record is None:
+            raise KeyError(unique_id)
+        return records.info(record, standing)
+
+    def _candidates(self, match: str | None, state: StepState | None) -> list[str]:
+        """The known steps that can be in a state: what is in the cache is COMPLETED, and nothing else is."""
+        unique_ids = search.matching(self._ids(), match)
+        if state is None:
+            return unique_ids
+        done = self.completed(unique_ids)
+        return [
+            unique_id for unique_id in unique_ids if (unique_id in done) is (state is StepState.COMPLETED)
+        ]
+
+    def _ids(self) -> set[str]:
+        """The unique ids of all known steps: those with a record, and results that lost theirs."""
+        known = {name[:-5] for name in _names_in(self._layout.steps) if name.endswith(".json")}
+        results = [name for name in _names_in(self._layout.results) if name not in known]
+        known = {unique_id for unique_id in known if is_unique_id(unique_id)}
+        return known | self.completed(results)
+
     def _store(self, record: StepRecord) -> None:
         """Keep a step's record, so that its unique id alone tells what it is; the latest name wins."""
-        if not is_unique_id(record.unique_id):
-            raise ConfigurationError(f"step {record.unique_id!r}: cannot be a unique id")
-        path = self._layout.step(record.unique_id)
+        records.check_id(record)
         data = records.to_bytes(record)
-        try:
-            same = path.read_bytes() == data
-        except FileNotFoundError:
-            same = False
-        if not same:
-            self._ports.disk.write(path, data)
+        if self._bytes_of(record.unique_id) != data:
+            self._ports.disk.write(self._layout.step(record.unique_id), data)
 
     def _stored(self, unique_id: str) -> StepRecord | None:
+        data = self._bytes_of(unique_id)
+        return None if data is None else records.from_bytes(data)
+
+    def _bytes_of(self, unique_id: str) -> bytes | None:
+        # A run reads one of these for each of its steps, hence no Path.
         try:
-            return records.from_bytes(self._layout.step(unique_id).read_bytes())
+            with open(f"{self._steps}/{unique_id}.json", "rb", buffering=0) as file:  # noqa: PTH123
+                return file.read()
         except FileNotFoundError:
             return None
+
+
+def _names_in(directory: Path) -> list[str]:
+    try:
+        return os.listdir(directory)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """The manifest of a result: every file's size and SHA-256, and where the result came from.
 
 ``manifest.json`` lies beside ``result/`` and is what makes a directory of the cache a result. It is written
-by the committer, last. Refused in a result: links that lead out of it (it will be moved, mounted and copied)
-and what is neither file, directory nor link.
+by the committer, last, and what lies there later is held against it. Refused in a result: links that lead out
+of it (it will be moved, mounted and copied) and what is neither file, directory nor link.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,16 @@ from dispatch.errors import FormatError, WorkspaceError
 NAME = "manifest.json"
 VERSION = 1
 _BLOCK = 1 << 20
+REMEDY = "`dispatch repair` sets the damaged result aside; the step is computed again"
+
+
+class DamagedError(WorkspaceError):
+    """A result or its manifest is not what was committed: at ``path`` there is ``fact``."""
+
+    def __init__(self, path: str, fact: str, remedy: str = REMEDY) -> None:
+        super().__init__(f"{path}: {fact}", remedy)
+        self.path = path
+        self.fact = fact
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,11 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
-        """Read a manifest; None where there is no file, WorkspaceError where it cannot be understood."""
+        """Read a manifest; None where there is no file.
+
+        DamagedError where it cannot be understood, WorkspaceError where only a newer version could, or where
+        it cannot be read.
+        """
         try:
             data = json.loads(path.read_bytes())
             if data["manifest"] > VERSION:
@@ -81,16 +95,27 @@ class Manifest:
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise WorkspaceError(
-                f"{path}: is damaged ({error})", f"remove {path.parent}; the step is computed again"
+        except (KeyError, TypeError, ValueError, AttributeError, IsADirectoryError) as error:
+            raise DamagedError(
+                str(path),
+                f"is damaged ({error})",
+                f"run `dispatch repair`, or remove {path.parent}; the step is computed again",
             ) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
-def survey(result: Path) -> Content:
+def _unreadable(path: object, error: OSError) -> WorkspaceError:
+    return WorkspaceError(
+        f"{path}: cannot be read ({error.strerror})", "see who may read it, and to the disk"
+    )
+
+
+def survey(result: Path, flush: Callable[[int], None] = os.fsync) -> Content:
     """Hash everything below ``result`` in one pass, and bring it to the disk on the way.
 
-    FormatError names a file that cannot be part of a result.
+    ``flush`` brings an open file or directory to the disk. FormatError names a file that cannot be part of a
+    result.
     """
     files: dict[str, tuple[int, str]] = {}
     links: dict[str, str] = {}
@@ -102,16 +127,61 @@ def survey(result: Path) -> Content:
             links[path] = _inner_link(root, path)
         elif stat.S_ISDIR(mode):
             directories.append(path)
-            _sync(entry.path)
+            _sync(entry.path, flush)
         elif stat.S_ISREG(mode):
-            files[path] = _hash(entry.path)
+            files[path] = _hash(entry.path, flush)
         else:
             raise FormatError(
                 f"result file {path!r}: is a socket, pipe or device",
                 "leave regular files in the result directory",
             )
-    _sync(root)
+    _sync(root, flush)
     return Content(files, links, tuple(sorted(directories)))
+
+
+def verify(result: Path, manifest: Manifest, *, deep: bool) -> None:
+    """Hold a result directory against its manifest. DamagedError names the first file that differs, and how.
+
+    Always compared: which files, links and directories there are, what kind each is, sizes, links' targets.
+    With ``deep`` every byte is read and hashed, too. Links are never followed. WorkspaceError where something
+    cannot be read.
+    """
+    content = manifest.content
+    missing = {*content.files, *content.links, *content.directories}
+    try:
+        if not stat.S_ISDIR(result.lstat().st_mode):
+            raise DamagedError(str(result), "is not a directory")
+        for path, entry in _walk(str(result), ""):
+            _hold(entry, path, content, deep)
+            missing.discard(path)
+    except FileNotFoundError as error:
+        raise DamagedError(str(error.filename or result), "is missing") from error
+    except OSError as error:
+        raise _unreadable(error.filename or result, error) from error
+    if missing:
+        raise DamagedError(f"{result}/{min(missing)}", "is missing")
+
+
+def _hold(entry: os.DirEntry[str], path: str, content: Content, deep: bool) -> None:
+    facts = entry.stat(follow_symlinks=False)
+    if path in content.files:
+        size, sha = content.files[path]
+        if not stat.S_ISREG(facts.st_mode):
+            raise DamagedError(entry.path, "is not a regular file")
+        if facts.st_size != size:
+            raise DamagedError(entry.path, f"has {facts.st_size} bytes instead of {size}")
+        if deep and _hash(entry.path) != (size, sha):
+            raise DamagedError(entry.path, "has other bytes than were committed")
+    elif path in content.links:
+        if not stat.S_ISLNK(facts.st_mode):
+            raise DamagedError(entry.path, "is not a link")
+        target = os.readlink(entry.path)  # noqa: PTH115
+        if target != content.links[path]:
+            raise DamagedError(entry.path, f"is a link to {target!r} instead of {content.links[path]!r}")
+    elif path not in content.directories:
+        raise DamagedError(entry.path, "is not part of the result that was committed")
+    elif not stat.S_ISDIR(facts.st_mode):
+        raise DamagedError(entry.path, "is not a directory")
 
 
 def _walk(directory: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -136,7 +206,7 @@ def _inner_link(root: str, path: str) -> str:
     return target
 
 
-def _hash(path: str) -> tuple[int, str]:
+def _hash(path: str, flush: Callable[[int], None] | None = None) -> tuple[int, str]:
     sha, size = hashlib.sha256(), 0
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
@@ -146,15 +216,16 @@ def _hash(path: str) -> tuple[int, str]:
                 break
             sha.update(block)
             size += len(block)
-        os.fsync(handle)
+        if flush is not None:
+            flush(handle)
     finally:
         os.close(handle)
     return size, sha.hexdigest()
 
 
-def _sync(directory: str) -> None:
+def _sync(directory: str, flush: Callable[[int], None]) -> None:
     handle = os.open(directory, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        flush(handle)
     finally:
         os.close(handle)

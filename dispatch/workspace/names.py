@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _ID = re.compile(r"[^\W.][\w.-]{0,199}")
+_ID_BYTES = 200
 
 _FIRST = (
     "amber bold brave bright brisk calm clear clever cosy crisp eager early fair fleet fond frank "
@@ -26,8 +28,11 @@ def is_name(name: str) -> bool:
 
 
 def is_unique_id(unique_id: str) -> bool:
-    """Say whether this can be a unique id: one path component that is neither hidden nor an option."""
-    return _ID.fullmatch(unique_id) is not None
+    """Say whether this can be a unique id: one path component that is neither hidden nor an option.
+
+    Up to 200 bytes, since names of files, which have 255, are made of it.
+    """
+    return _ID.fullmatch(unique_id) is not None and len(os.fsencode(unique_id)) <= _ID_BYTES
 
 
 def invent(below: Callable[[int], int]) -> str:

@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from dispatch.errors import WorkspaceError
+from dispatch.errors import ConfigurationError, WorkspaceError
 from dispatch.info import AttemptFacts, StepInfo, StepRecord, StepState
-from dispatch.workspace.names import is_name
+from dispatch.workspace import surroundings
+from dispatch.workspace.names import is_name, is_unique_id
+from dispatch.workspace.runs import RunRecord
 
 if TYPE_CHECKING:
     from dispatch.formats import Format
+    from dispatch.step import Step
     from dispatch.workspace.attempts import Standing
     from dispatch.workspace.base import StepLike
 
 
 class LazySteps(Mapping[str, StepInfo]):
-    """The steps of a run by name; each is looked up when it is asked for, as it stands then."""
+    """The steps of a run by name; each is looked up when it is asked for, as it stands then.
+
+    Of one that was removed since, name and unique id are left.
+    """
 
     def __init__(self, unique_ids: Mapping[str, str], look_up: Callable[[str], StepInfo]) -> None:
         self._unique_ids = unique_ids
         self._look_up = look_up
 
     def __getitem__(self, name: str) -> StepInfo:
-        return self._look_up(self._unique_ids[name])
+        unique_id = self._unique_ids[name]
+        try:
+            return self._look_up(unique_id)
+        except KeyError:
+            return StepInfo(forgotten(name, unique_id), StepState.INCOMPLETE)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._unique_ids)
@@ -35,6 +46,11 @@ class LazySteps(Mapping[str, StepInfo]):
 
     def __repr__(self) -> str:
         return f"LazySteps({dict(self._unique_ids)!r})"
+
+
+def forgotten(name: str, unique_id: str) -> StepRecord:
+    """Return the record of a step of which nothing but its name and id is known."""
+    return StepRecord(name, unique_id, "", "", None, True, True, (), {})
 
 
 def record_of(step: StepLike) -> StepRecord:
@@ -50,8 +66,38 @@ def record_of(step: StepLike) -> StepRecord:
         cacheable=step.cache_results,
         deterministic=step.DETERMINISTIC,
         dependencies=tuple(dependency.unique_id for dependency in step.dependencies),
-        config={},
+        config=_plain(step, "config", step.config),
+        identity=_identity_of(step),
+        metadata=_plain(step, "metadata", step.metadata),
     )
+
+
+def _plain(step: Step, what: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(value), allow_nan=False))
+        return plain
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigurationError(
+            f"step {step.name!r}: its {what} cannot be kept: {error}", "let it hold only what JSON can hold"
+        ) from error
+
+
+def _identity_of(step: Step) -> dict[str, Any]:
+    """Return what the unique id of a step object is the digest of; nothing where it was given an id."""
+    from dispatch.fingerprint import canonical, resolve
+    from dispatch.step import describe_step
+
+    try:
+        found = describe_step(type(step), "", step.kwargs, step.format, name=step.name)
+        return {
+            "type": found["type"],
+            "version": found["version"],
+            "format": canonical(found["format"]),
+            "arguments": resolve(found["arguments"], {}),
+        }
+    except ConfigurationError:
+        # Its id was given because none can be computed.
+        return {}
 
 
 def by_name(steps: Iterable[StepLike]) -> dict[str, StepRecord]:
@@ -69,27 +115,65 @@ def by_name(steps: Iterable[StepLike]) -> dict[str, StepRecord]:
     return found
 
 
+def run_record(
+    name: str,
+    targets: Iterable[StepLike],
+    jobs: Iterable[StepLike],
+    facts: Mapping[str, Any] | None,
+    start_date: datetime,
+) -> tuple[RunRecord, list[StepRecord]]:
+    """Return a run as it is stored, and the records of all its steps. ValueError for a bad name."""
+    if not is_name(name):
+        raise ValueError(f"run name {name!r}: use up to 100 of A-Z a-z 0-9 _ . -, not led by . or -")
+    wanted = by_name(targets)
+    others = {step: record for step, record in by_name(jobs).items() if step not in wanted}
+    run = RunRecord(
+        name,
+        start_date,
+        targets={step: record.unique_id for step, record in wanted.items()},
+        jobs={step: record.unique_id for step, record in others.items()},
+        facts=dict(facts or {}),
+    )
+    return run, [*others.values(), *wanted.values()]
+
+
+def check_id(record: StepRecord) -> None:
+    """Raise ConfigurationError where a record's unique id could not be the name of a file."""
+    if not is_unique_id(record.unique_id):
+        raise ConfigurationError(f"step {record.unique_id!r}: cannot be a unique id")
+
+
 def info(record: StepRecord, standing: Standing) -> StepInfo:
     """Say what is known of a step, from where it stands."""
     attempt = _attempt(standing)
     location = str(standing.directory / "result") if standing.directory else None
-    if standing.manifest is not None:
-        state = StepState.COMPLETED if record.cacheable else StepState.UNCACHEABLE
-    elif standing.lease is not None:
-        state = StepState.RUNNING
-    elif attempt is not None and attempt.state is not StepState.COMPLETED:
-        state = attempt.state
-    else:
-        # Never tried, cut off without an end, or completed once and its result removed since.
-        state = StepState.INCOMPLETE if record.cacheable else StepState.UNCACHEABLE
+    state = state_of(record, standing.manifest is not None, standing.lease is not None, attempt)
     return StepInfo(record, state, attempt, location)
+
+
+def state_of(record: StepRecord, has_result: bool, running: bool, attempt: AttemptFacts | None) -> StepState:
+    """Say in which state a step is: a result outweighs who works at it, and that the end of an attempt."""
+    if has_result:
+        return StepState.COMPLETED if record.cacheable else StepState.UNCACHEABLE
+    if running:
+        return StepState.RUNNING
+    if attempt is not None and attempt.state is not StepState.COMPLETED:
+        return attempt.state
+    # Never tried, cut off without an end, or completed once and its result removed since.
+    return StepState.INCOMPLETE if record.cacheable else StepState.UNCACHEABLE
 
 
 def _attempt(standing: Standing) -> AttemptFacts | None:
     if standing.facts:
         return AttemptFacts.from_json(standing.facts)
     if standing.lease is not None and standing.lease.since:
-        return AttemptFacts(StepState.RUNNING, started=datetime.fromisoformat(standing.lease.since))
+        holder = standing.lease.holder
+        return AttemptFacts(
+            StepState.RUNNING,
+            started=datetime.fromisoformat(standing.lease.since),
+            platform={} if holder is None else {"host": holder.host},
+            environment={} if holder is None else {"pid": holder.pid, "run": holder.run},
+        )
     return None
 
 
@@ -100,7 +184,8 @@ def record_in(standing: Standing) -> StepRecord | None:
 
 def to_bytes(record: StepRecord) -> bytes:
     """Return a record's bytes, equal for equal records."""
-    return (json.dumps(record.to_json(), indent=1, sort_keys=True) + "\n").encode("ascii")
+    # On one line: only so does Python's encoder run in C, and there is one for each step of a run.
+    return (json.dumps(record.to_json(), sort_keys=True) + "\n").encode("ascii")
 
 
 def from_bytes(data: bytes) -> StepRecord:
@@ -121,8 +206,12 @@ def format_facts(format: Format[Any] | None) -> dict[str, Any] | None:
 
 def facts_of_process(started: datetime, ended: datetime, error: BaseException | None = None) -> AttemptFacts:
     """Return the facts of an attempt made in this process."""
+    machine, process = surroundings.machine(), surroundings.process()
+    facts = AttemptFacts(
+        StepState.COMPLETED, started, ended, phase="run", platform=machine, environment=process
+    )
     if error is None:
-        return AttemptFacts(StepState.COMPLETED, started, ended, phase="run")
+        return facts
     import traceback
 
     exception = {
@@ -131,4 +220,4 @@ def facts_of_process(started: datetime, ended: datetime, error: BaseException | 
         "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
     }
     line = f"{type(error).__name__}: {error}".split("\n")[0]
-    return AttemptFacts(StepState.FAILED, started, ended, phase="run", error=line, exception=exception)
+    return replace(facts, state=StepState.FAILED, error=line, exception=exception)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +21,10 @@ from dispatch.workspace.names import is_name
 RECORD = ".run.json"
 LOG = ".out.log"
 VERSION = 1
+
+# A record begins with these two, so that runs can be sorted without parsing what may be long.
+_HEAD = re.compile(rb'\{\s*"run": \d+,\s*"start_date": "([0-9T:.+-]{10,40})"')
+_HEAD_BYTES = 128
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class RunRecord:
         path = directory / RECORD
         try:
             data = json.loads(path.read_bytes())
+            _expect_texts(data["targets"], data["jobs"])
             return cls(
                 name=directory.name,
                 start_date=datetime.fromisoformat(data["start_date"]),
@@ -66,8 +74,16 @@ class RunRecord:
             )
         except (FileNotFoundError, NotADirectoryError):
             raise KeyError(directory.name) from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise WorkspaceError(f"{path}: is damaged ({error})", f"remove {directory}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WorkspaceError(
+                f"{path}: is damaged ({error})", f"run `dispatch repair`, or remove {directory}"
+            ) from error
+
+
+def _expect_texts(*mappings: Mapping[str, Any]) -> None:
+    for mapping in mappings:
+        if not all(type(value) is str for value in mapping.values()):
+            raise TypeError("a unique id is not a text")
 
 
 class Runs:
@@ -87,7 +103,7 @@ class Runs:
         self._disk.make_new_dir(draft)
         for step, unique_id in {**record.jobs, **record.targets}.items():
             self._disk.new_link(draft / step, f"../../cache/{unique_id}")
-        self._disk.write(draft / RECORD, record.to_bytes())
+        self._disk.write(draft / RECORD, record.to_bytes(), durable=True)
         try:
             self._disk.rename(draft, target)
         except OSError as error:
@@ -106,7 +122,29 @@ class Runs:
 
     def put(self, record: RunRecord) -> None:
         """Replace the record of a run that exists; its links stay as they are."""
-        self._disk.write(self._directory / record.name / RECORD, record.to_bytes())
+        self._disk.write(self._directory / record.name / RECORD, record.to_bytes(), durable=True)
+
+    def remove(self, name: str) -> None:
+        """Remove a run, its links and its log in one rename; ``latest`` leads to the youngest of the rest.
+
+        KeyError where there is no such run; one whose record is damaged goes, too.
+        """
+        directory = self._directory / name
+        if not is_name(name) or not os.path.lexists(directory):
+            raise KeyError(name)
+        aside = self._directory / f".{name}.{os.urandom(6).hex()}"
+        try:
+            self._disk.rename(directory, aside)
+        except FileNotFoundError:
+            raise KeyError(name) from None
+        self._disk.remove(aside)
+        if self._latest.is_symlink() and self._latest.readlink().name == name:
+            started = self.started(self.names())
+            if started:
+                youngest = max(started, key=lambda other: (started[other], other))
+                self._disk.link(self._latest, f"{self._directory.name}/{youngest}")
+            else:
+                self._disk.remove(self._latest)
 
     def log(self, name: str) -> Path:
         """Return the file for a run's own log; KeyError where there is no such run."""
@@ -120,16 +158,55 @@ class Runs:
         except (OSError, KeyError):
             return None
 
-    def all(self) -> list[RunRecord]:
-        """Read all runs, oldest first. One that disappears meanwhile is left out."""
+    def names(self) -> list[str]:
+        """Return the names of all runs, in no order, without reading any."""
         try:
-            names = [name for name in os.listdir(self._directory) if is_name(name)]  # noqa: PTH208
+            found = os.listdir(self._directory)  # noqa: PTH208
         except FileNotFoundError:
             return []
-        records = []
+        root = os.fspath(self._directory)
+        return [name for name in found if is_name(name) and os.path.exists(f"{root}/{name}/{RECORD}")]  # noqa: PTH110
+
+    def started(self, names: Iterable[str]) -> dict[str, datetime]:
+        """Return when these runs were registered, reading no more than the beginning of each.
+
+        One that disappears meanwhile is left out; so is, with a warning, one that is damaged.
+        """
+        found = {}
         for name in names:
-            try:
-                records.append(RunRecord.read(self._directory / name))
-            except KeyError:
-                continue
+            with contextlib.suppress(KeyError):
+                date = self._head(name)
+                if date is not None:
+                    found[name] = date
+        return found
+
+    def _head(self, name: str) -> datetime | None:
+        try:
+            handle = os.open(f"{os.fspath(self._directory)}/{name}/{RECORD}", os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeyError(name) from None
+        try:
+            head = _HEAD.match(os.read(handle, _HEAD_BYTES))
+        finally:
+            os.close(handle)
+        with contextlib.suppress(ValueError):
+            if head:
+                return datetime.fromisoformat(head[1].decode("ascii"))
+        record = self.unless_damaged(name)
+        return None if record is None else record.start_date
+
+    def unless_damaged(self, name: str) -> RunRecord | None:
+        """Read a run for a list: None where it is gone, and with a warning where it is damaged."""
+        try:
+            return self.get(name)
+        except KeyError:
+            return None
+        except WorkspaceError as error:
+            warnings.warn(f"run left out of the list: {error.message}; {error.remedy}", stacklevel=2)
+            return None
+
+    def all(self) -> list[RunRecord]:
+        """Read all runs, oldest first. One that disappears meanwhile, or is damaged, is left out."""
+        found = [self.unless_damaged(name) for name in self.names()]
+        records = [record for record in found if record is not None]
         return sorted(records, key=lambda record: (record.start_date, record.name))

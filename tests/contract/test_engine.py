@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dispatch import payload
 from dispatch._docker import Door, ImageRecord
 from dispatch.engine.base import Engine, JobSpec, Mount, Network, Reason
 from dispatch.engine.docker import DockerEngine
+from dispatch.engine.process import ProcessEngine, StartMethod
 from dispatch.environment import LocalId
 from dispatch.location import HostPath
 from dispatch.testing.contracts_engine import FAILURE, GREETING, Behaviour, EngineContract, EngineLab
@@ -21,18 +24,20 @@ COMMANDS = {
     Behaviour.FAILS: f"echo hello; exit {FAILURE}",
     Behaviour.HANGS: "trap 'exit 143' TERM; sleep 3600 & wait",
     Behaviour.STUBBORN: "trap '' TERM; sleep 3600",
-    Behaviour.NO_IMAGE: "true",
+    Behaviour.GHOST: "true",
 }
+NO_IMAGE = f"sha256:{'0' * 64}"
 OUTCOMES = {
     Behaviour.GREETS: Outcome(log=GREETING),
     Behaviour.FAILS: Outcome(exit_code=FAILURE, log=GREETING),
     Behaviour.HANGS: Outcome(holds=True),
     Behaviour.STUBBORN: Outcome(holds=True, stubborn=True),
-    Behaviour.NO_IMAGE: Outcome(exit_code=None, reason=Reason.IMAGE, message="no such image"),
+    Behaviour.GHOST: Outcome(exit_code=None, reason=Reason.IMAGE, message="no such image"),
 }
 
 
-def _job(directory: Path, key: str, behaviour: Behaviour, image: str) -> JobSpec:
+def _job(directory: Path, key: str, behaviour: Behaviour, image: str | None) -> JobSpec:
+    ghost = behaviour is Behaviour.GHOST
     attempt = directory / key
     output = attempt / "output"
     output.mkdir(parents=True, exist_ok=True)
@@ -41,8 +46,8 @@ def _job(directory: Path, key: str, behaviour: Behaviour, image: str) -> JobSpec
         run="contract",
         step=behaviour.name.lower(),
         attempt=1,
-        image=LocalId(image if behaviour is not Behaviour.NO_IMAGE else f"sha256:{'0' * 64}"),
-        command=("/bin/sh", "-c", COMMANDS[behaviour]),
+        image=None if image is None else LocalId(NO_IMAGE if ghost else image),
+        command=("/bin/sh" if image or not ghost else "/bin/ghost", "-c", COMMANDS[behaviour]),
         attempt_dir=attempt,
         mounts=(Mount(HostPath(output), "/dispatch/output", read_only=False),),
         working_dir="/",
@@ -51,6 +56,8 @@ def _job(directory: Path, key: str, behaviour: Behaviour, image: str) -> JobSpec
 
 
 class _FakeLab:
+    refusal = Reason.IMAGE
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.engine: Engine = FakeEngine(lambda job: OUTCOMES[Behaviour[job.step.upper()]])
@@ -64,6 +71,8 @@ class _FakeLab:
 
 class _DockerLab:
     """Runs of the contract are told apart by the test's directory: tests may share an engine."""
+
+    refusal = Reason.IMAGE
 
     def __init__(self, directory: Path, door: Door, image: ImageRecord) -> None:
         self._directory = directory
@@ -87,6 +96,23 @@ class _DockerLab:
             self._door.containers.remove(handle.engine_id)
 
 
+class _ProcessLab:
+    """There can be no other client of an engine whose jobs end with it."""
+
+    refusal = Reason.INFRA
+
+    def __init__(self, directory: Path, start_method: StartMethod) -> None:
+        self._directory = directory
+        runtime = payload.provide(directory / "cache").directory
+        self.engine: Engine = ProcessEngine(sys.executable, runtime, {"PATH": os.defpath}, start_method)
+
+    def job(self, key: str, behaviour: Behaviour) -> JobSpec:
+        return _job(self._directory, key, behaviour, None)
+
+    def again(self) -> Engine:
+        return self.engine
+
+
 class TestFakeEngine(EngineContract):
     """The fake keeps to the contract, so what is tested with it holds for the others."""
 
@@ -94,6 +120,17 @@ class TestFakeEngine(EngineContract):
     def lab(self, tmp_path: Path) -> EngineLab:
         """A fake engine whose script knows the contract's behaviours."""
         return _FakeLab(tmp_path)
+
+
+class TestProcessEngine(EngineContract):
+    """Processes of this machine keep to the contract, however they are started."""
+
+    @pytest.fixture(params=StartMethod)
+    def lab(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[EngineLab]:
+        """An engine of this interpreter."""
+        lab = _ProcessLab(tmp_path, request.param)
+        yield lab
+        lab.engine.close()
 
 
 @pytest.mark.engine

@@ -113,7 +113,13 @@ CASES = {
         ["images:"],
         head="image: debian-pyhton\n",
     ),
-    "no image": Case("steps: {a: {type: double, number: 1}}", ["step 'a'"], ["image:"], head=""),
+    "no image": Case(
+        "steps: {a: {type: double, number: 1}}",
+        ["step 'a'", "no image", "executor: {type: docker}"],
+        ["step_image:", "image:"],
+        head="",
+        files={"dispatch.yml": f"{SETTINGS}executor: {{type: docker}}\n"},
+    ),
     "missing lock": Case(
         "steps: {a: {type: double, number: 1}}",
         ["'e'", "requirements.lock"],

@@ -86,6 +86,97 @@ def test_every_step_has_its_image(project: Project) -> None:
     assert config.graph.order == ("one", "two")
 
 
+def test_a_step_without_an_image_has_none(project: Project) -> None:
+    """Where nobody names an image there is none, and no environment for it; one step may differ."""
+    config = project.load(
+        "images: {a: {docker: 'a:1'}}\n"
+        "steps: {one: {type: shell, command: x}, two: {type: shell, command: y, step_image: a}}"
+    )
+    assert config.images == {"one": None, "two": "a"}
+    assert references(config.environments) == {"a": "a:1"}
+
+
+def test_a_local_step_keeps_its_image(project: Project) -> None:
+    """That a step runs on the client's machine is the plan's affair; the image it names is still said."""
+    text = (
+        "image: a\nimages: {a: {docker: 'a:1'}}\n"
+        "steps: {one: {type: shell, command: x, step_resources: {machine: local}}}"
+    )
+    assert project.load(text).images == {"one": "a"}
+
+
+def test_a_configuration_may_name_modules(project: Project) -> None:
+    """`include_package` stands in a configuration, too, as one name or as several."""
+    assert project.load("include_package: a.b\n" + STEP).include_package == ("a.b",)
+    assert project.load("include_package: [a, b, a]\n" + STEP).include_package == ("a", "b")
+    assert project.load(STEP).include_package == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.yml", "image: a\nimages: {a: {docker: 'a:1'}}\nsteps: {one: {type: shell, command: x}}"),
+        ("x.yaml", "image: a\nimages: {a: {docker: 'a:1'}}\nsteps: {one: {type: shell, command: x}}"),
+        (
+            "x.json",
+            '{"image": "a", "images": {"a": {"docker": "a:1"}},\n\t"steps": {"one": '
+            '{"type": "shell", "command": "x"}}}',
+        ),
+        (
+            "x.jsonnet",
+            "local image = 'a';\n{ image: image, images: { [image]: { docker: image + ':1' } },"
+            " steps: { one: { type: 'shell', command: 'x' } } }",
+        ),
+    ],
+)
+def test_the_ending_says_what_a_configuration_is_written_in(project: Project, name: str, text: str) -> None:
+    """YAML, JSON and Jsonnet say the same."""
+    config = project.load(text, name)
+    assert (config.images, references(config.environments)) == ({"one": "a"}, {"a": "a:1"})
+    assert config.graph["one"].arguments == {"command": "x"}
+    assert config.path == project.root / name
+
+
+def test_steps_of_jsonnet_keep_their_order(project: Project) -> None:
+    """Steps are listed as they are written, not in the alphabet's order."""
+    text = (
+        "{ steps: { z: { type: 'a', b: 1 }, a: self.z } + { ['m' + x]: { type: 'b' } for x in ['2', '1'] } }"
+    )
+    assert project.load(text, "x.jsonnet").graph.order == ("z", "a", "m2", "m1")
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonnet"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"stpes": {}}', "stpes: unknown key 'stpes', did you mean 'steps'?"),
+        ('{"steps": {}}', "steps: there are no steps"),
+        ('{"steps": []}', "steps: expected keys with values, got a list"),
+        ("[]", "expected keys with values, got a list"),
+        (
+            '{"images": {"a": {"pip": "b", "lok": "c"}}, "steps": {"one": {"type": "b"}}}',
+            "images.a.lok: unknown key of a 'pip' image 'lok', did you mean 'lock'?",
+        ),
+        (
+            '{"images": {"a": {"pip": "b", "lock": 1}}, "steps": {"one": {"type": "b"}}}',
+            "images.a.lock: expected text, got the number 1",
+        ),
+        (
+            '{"image": "a", "steps": {"one": {"type": "b"}}}',
+            "step 'one': no image is named 'a'",
+        ),
+        ('{"steps": {"one": {"tpye": "b"}}}', "step 'one': has no 'type', but 'tpye': did you mean 'type'?"),
+    ],
+)
+def test_where_no_line_is_known_the_key_is_named(
+    project: Project, name: str, text: str, message: str
+) -> None:
+    """JSON and Jsonnet have no positions: an error says file and key, the key once."""
+    with pytest.raises(ConfigurationError) as caught:
+        project.load(text, name)
+    assert caught.value.message.startswith(f"{project.root / name}: {message}")
+
+
 def test_the_default_image_of_the_settings_comes_second(project: Project) -> None:
     """``image:`` of the settings holds where the configuration has none."""
     project.set("{image: a, images: {a: {docker: 'a:1'}, b: {docker: 'b:1'}}}")
@@ -181,14 +272,14 @@ TWO = "steps: {one: {type: shell, command: x, step_image: a}, two: {type: shell,
             "experiment.yml:1:1: unknown key 'stpes', did you mean 'steps'?",
             "use one of: image, imag",
         ),
-        ("", "experiment.yml: there are no steps", "declare them"),
+        ("", "experiment.yml: steps: there are no steps", "declare them"),
         ("steps: {}", "experiment.yml:1:1: there are no steps", "declare them"),
         ("steps: [a]", "experiment.yml:1:1: steps: expected keys with values, got a list", ""),
         ("a: b: c", "experiment.yml:1:5: not YAML: mapping values are not allowed", "mend the file"),
         (
-            STEP,
-            "experiment.yml:1:9: step 'one' says no image",
-            "name one with `step_image:`, or for all steps",
+            f"include_package: [a/b]\n{STEP}",
+            "experiment.yml:1:1: include_package: expected names of modules",
+            "",
         ),
         (
             f"images: {{sklearn: {{docker: x}}}}\nimage: sklern\n{STEP}",

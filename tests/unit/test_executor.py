@@ -23,7 +23,7 @@ from dispatch.graph import StepGraph
 from dispatch.info import AttemptFacts, StepInfo, StepRecord, StepState
 from dispatch.location import HostPath
 from dispatch.params import mark_references
-from dispatch.plan import Identities, RunPlan, Standing, plan_run
+from dispatch.plan import Identities, RunPlan, Standing, Wanted, plan_run
 from dispatch.schedule import LocalScheduler, ResourceAssignment
 from dispatch.testing.engine import FakeEngine, Outcome
 from dispatch.testing.observer import RecordingObserver
@@ -106,7 +106,7 @@ class Lab:
         }
         identities = Identities(lambda _: "image", lambda _: "tree", "code")
         images = dict.fromkeys(graph, "base")
-        return plan_run(graph, images, descriptions, identities, self._completed, tuple(graph.order))
+        return plan_run(graph, images, descriptions, identities, self._completed, Wanted())
 
     def _completed(self, unique_ids: Any) -> Mapping[str, StepInfo | None]:
         return {found: self.workspace.step_info(found) for found in self.workspace.completed(unique_ids)}

@@ -62,6 +62,60 @@ def test_a_node_is_what_config_says() -> None:
     assert (len(found), list(found), "a" in found, "x" in found) == (3, ["a", "b", "c"], True, False)
 
 
+def test_how_a_step_is_kept_is_no_argument() -> None:
+    """The reserved keys that identity and records know are options, and what is left are the arguments."""
+    found = StepGraph.from_params(
+        {
+            "s": {
+                "type": "t",
+                "x": 1,
+                "step_name": "s",
+                "step_metadata": {"owner": ("me", 1)},
+                "step_format": {"type": "json", "indent": 1},
+                "step_unique_id_override": "S-1",
+                "cache_results": False,
+            }
+        }
+    )["s"]
+    assert found.arguments == {"x": 1}
+    assert found.options == StepOptions(
+        metadata={"owner": ["me", 1]},
+        format={"type": "json", "indent": 1},
+        unique_id="S-1",
+        cache_results=False,
+    )
+
+
+def test_extra_dependencies_order_steps_like_others() -> None:
+    """They may be written as names or references, count once, and not where an argument refers, too."""
+    found = StepGraph.from_params(
+        {
+            "s": {
+                "type": "t",
+                "x": {"ref": "a"},
+                "step_extra_dependencies": ["b", {"type": "ref", "ref": "c"}, {"ref": "b"}, "a"],
+            },
+            "c": {"type": "shell", "command": "ls", "step_extra_dependencies": ["d"]},
+            "b": {"type": "t"},
+            "a": {"type": "t"},
+            "d": {"type": "t"},
+            "e": {"type": "t"},
+        }
+    )
+    assert (found["s"].dependencies, found["s"].extra) == (("a",), ("b", "c"))
+    assert found["s"].needs == ("a", "b", "c")
+    assert found.order == ("a", "b", "d", "c", "s", "e")
+    assert found.dependents("b") == ("s",)
+    assert list(found.sub_graph(["s"])) == ["s", "c", "b", "a", "d"]
+    with pytest.raises(ConfigurationError, match="circle: s → c → s"):
+        StepGraph.from_params(
+            {
+                "s": {"type": "t", "step_extra_dependencies": ["c"]},
+                "c": {"type": "t", "x": {"ref": "s"}},
+            }
+        )
+
+
 @pytest.mark.parametrize(
     ("steps", "order"),
     [
@@ -142,7 +196,28 @@ def test_dependents_are_the_steps_that_refer() -> None:
         ({"type": "t", "step_retries": 1}, "step 's': 'step_retries' is not supported yet"),
         ({"type": "t", "step_timeout": "1h"}, "step 's': 'step_timeout' is not supported yet"),
         ({"type": "t", "step_identity": 1}, "step 's': 'step_identity' is not supported yet"),
-        ({"type": "t", "step_extra_dependencies": []}, "'step_extra_dependencies' is not supported yet"),
+        ({"type": "t", "step_config": {}}, "step 's': 'step_config' cannot be given"),
+        ({"type": "t", "step_name": "other"}, "step 's': step_name is 'other', but under `steps:` it is 's'"),
+        ({"type": "t", "step_extra_dependencies": "a"}, "step_extra_dependencies: expected a list of names"),
+        ({"type": "t", "step_extra_dependencies": [3]}, "step_extra_dependencies[0]: expected the name"),
+        (
+            {"type": "t", "step_extra_dependencies": [{"ref": "a", "key": 0}]},
+            "step_extra_dependencies[0]: expected the name of a step",
+        ),
+        (
+            {"type": "t", "step_extra_dependencies": [{"type": "ref"}]},
+            "step_extra_dependencies[0]: holds a malformed reference",
+        ),
+        ({"type": "t", "step_extra_dependencies": ["a"]}, "step 's': refers to 'a', which is no step"),
+        ({"type": "t", "step_extra_dependencies": ["s"]}, "in a circle: s → s"),
+        ({"type": "t", "cache_results": 1}, "step 's': cache_results: expected true or false, got int 1"),
+        ({"type": "t", "step_metadata": ["x"]}, "step 's': step_metadata: expected a mapping, got list"),
+        ({"type": "t", "step_metadata": {"d": date(2024, 1, 1)}}, "step 's': step_metadata.d: is a date"),
+        ({"type": "t", "step_metadata": {"d": {"ref": "a"}}}, "step 's': step_metadata: refers to a step"),
+        ({"type": "t", "step_format": {"type": "json", "x": {1}}}, "step 's': step_format.x: is a set"),
+        ({"type": "t", "step_format": ["json"]}, "step 's': step_format: expected the name of a format, or"),
+        ({"type": "t", "step_unique_id_override": "../x"}, "step_unique_id_override: '../x' cannot be"),
+        ({"type": "t", "step_unique_id_override": "a" * 151}, "cannot be a unique id"),
         ({"type": "t", 3: "x"}, "step 's': the key 3 is not a text"),
         ({"type": "t", "step_image": 3}, "step 's': step_image: expected a name or a declaration, got int 3"),
         ({"type": "t", "step_image": ""}, "step 's': step_image: expected a name or a declaration"),

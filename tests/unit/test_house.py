@@ -41,7 +41,7 @@ print(*failed)
 """
 
 # Functions that may take more than six arguments: the names of the ancestor's, and one for each option.
-WIDE = {("step.py", "step"), ("cli/run.py", "command")}
+WIDE = {("step.py", "step"), ("step.py", "__init__"), ("cli/run.py", "command")}
 LONGEST = 60
 WIDEST = 6
 

@@ -168,8 +168,8 @@ def test_a_cache_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None
 def test_a_missing_module_is_a_clear_error(tmp_path: Path) -> None:
     """An installation without one of the travelling modules says which."""
     made = package(tmp_path)
-    (made / "formats.py").unlink()
-    with pytest.raises(DispatchError, match=r"formats\.py is missing"):
+    (made / "graph.py").unlink()
+    with pytest.raises(DispatchError, match=r"graph\.py is missing"):
         payload.sources(made)
 
 

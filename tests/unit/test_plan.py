@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatch.describe import Description
 from dispatch.environment import DebianImage, DockerImage, Environment, ImageDeclaration, PipImage
 from dispatch.errors import ConfigurationError, SourceError
-from dispatch.fingerprint import canonical
-from dispatch.graph import StepGraph
 from dispatch.info import AttemptFacts, StepInfo, StepState
 from dispatch.lock.model import DebianLock, DebianPackage, Lock, PipLock, PipPin, Target
-from dispatch.params import mark_references
-from dispatch.plan import Identities, PlannedStep, RunPlan, Standing, image_identity, plan_run
-from dispatch.step import StepResources
+from dispatch.plan import Identities, Standing, image_identity
+from dispatch.resources import StepResources
+from dispatch.testing.plans import IDENTITIES, KnownResults
+from dispatch.testing.plans import plan_steps as plan
+from dispatch.testing.plans import unique_id_of as identity
 
 SHELL: dict[str, Any] = {"type": "shell", "command": "make", "inputs": {"n": 3}, "paths": ["src"]}
-
-
-def description(type: str, arguments: Mapping[str, Any]) -> Description:
-    """What a class says that takes its arguments as they are."""
-    return Description(
-        class_name=type.title(),
-        module="steps",
-        qualname=type.title(),
-        type=type,
-        version=None,
-        deterministic=True,
-        cacheable=None,
-        format={"name": "auto", "version": "001"},
-        arguments=canonical(mark_references(dict(arguments))),
-        resources=None,
-    )
-
-
-class Store:
-    """Results by unique id, and what was asked for."""
-
-    def __init__(self, results: Mapping[str, StepInfo | None] | None = None) -> None:
-        self.results = results or {}
-        self.asked: list[str] = []
-
-    def completed(self, unique_ids: Iterable[str]) -> Mapping[str, StepInfo | None]:
-        """Return those that have a result."""
-        self.asked = list(unique_ids)
-        return {found: self.results[found] for found in self.asked if found in self.results}
-
-
-IDENTITIES = Identities(image=lambda name: f"image {name}", tree=lambda paths: f"tree {' '.join(paths)}")
-
-
-def plan(
-    steps: Mapping[str, Any],
-    changes: Mapping[str, Mapping[str, Any] | None] | None = None,
-    identities: Identities = IDENTITIES,
-    store: Store | None = None,
-) -> RunPlan:
-    """Plan steps of config. ``changes`` alter descriptions; None stands for a step that nobody described."""
-    graph = StepGraph.from_params(steps)
-    altered: dict[str, Mapping[str, Any] | None] = {name: {} for name in graph} | dict(changes or {})
-    descriptions = {
-        name: replace(description(node.type, node.arguments), **found)
-        for name, node in graph.items()
-        if node.type != "shell" and (found := altered[name]) is not None
-    }
-    images = {name: str(node.options.image or "base") for name, node in graph.items()}
-    return plan_run(graph, images, descriptions, identities, (store or Store()).completed, tuple(graph.order))
-
-
-def identity(step: PlannedStep) -> str:
-    """The unique id of a planned step."""
-    assert step.record is not None
-    return step.record.unique_id
 
 
 SAME, OTHER = True, False
@@ -183,7 +125,7 @@ def test_whose_results_are_used_again(deterministic: bool, cacheable: bool | Non
     change = {"a": {"deterministic": deterministic, "cacheable": cacheable}}
     steps = {"a": {"type": "load"}}
     unique_id = identity(plan(steps, change)["a"])
-    found = plan(steps, change, store=Store({unique_id: None}))["a"]
+    found = plan(steps, change, known=KnownResults({unique_id: None}))["a"]
     assert found.record is not None and found.record.cacheable is kept
     assert (found.standing, found.reason) == (
         (Standing.CACHED, "") if kept else (Standing.RUN, "its result is not kept")
@@ -224,16 +166,16 @@ def test_a_cached_step_of_other_code_says_so(type: str, recorded: str | None, co
     record = plan(steps)["a"].record
     assert record is not None
     facts = None if recorded is None else AttemptFacts(StepState.COMPLETED, code=recorded)
-    store = Store({record.unique_id: StepInfo(record, StepState.COMPLETED, facts)})
+    store = KnownResults({record.unique_id: StepInfo(record, StepState.COMPLETED, facts)})
     found = plan(steps, None, identities, store)["a"]
     assert (found.standing, found.reason) == (Standing.CACHED, reason)
 
 
 def test_the_store_is_asked_once() -> None:
     """All steps whose results are kept are looked up together."""
-    store = Store()
+    store = KnownResults()
     found = plan(
-        {"a": SHELL, "b": {"type": "x"}, "c": {"type": "y"}}, {"c": {"cacheable": False}}, store=store
+        {"a": SHELL, "b": {"type": "x"}, "c": {"type": "y"}}, {"c": {"cacheable": False}}, known=store
     )
     assert store.asked == [identity(found["a"]), identity(found["b"])]
 

@@ -67,7 +67,10 @@ def test_describe_answers_for_each_step(project: Inside, python: str) -> None:
         "deterministic": True,
         "cacheable": True,
         "format": {"name": "auto", "version": "001"},
+        "requires": [],
         "arguments": ["d", [[["s", "n"], ["i", "2"]], [["s", "name"], ["s", "you"]]]],
+        "modules": [],
+        "metadata": {},
         "resources": None,
     }
     trained = answer["steps"]["b"]["ok"]

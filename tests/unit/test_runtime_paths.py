@@ -56,7 +56,15 @@ PLAIN = """
     def text(): return "x"
 
     @step()
+    def tagged(): return {1, 2}
+
+    @step(format="pickle")
     def pickled(): return {1, 2}
+
+    @step(bind=True)
+    def logs(self):
+        self.logger.info("heard")
+        return str(self.work_dir)
 
     @step()
     def fails():
@@ -90,7 +98,11 @@ def test_no_file_of_the_user_stands_in_for_the_library(project: Inside, python: 
     (place / "data.pickle").write_bytes(b"\x80\x05K\x01.")
     assert project.run("data").exit_code == 0
     assert project.run("text").exit_code == 0
-    assert project.run("pickled").exit_code == 0
+    for name in ("tagged", "pickled"):
+        ended = project.run(name)
+        assert ended.exit_code == 0, ended.stderr
+    logged = project.run("logs")
+    assert (logged.exit_code, logged.stderr) == (0, "INFO steps.logs: heard\n")
     typed = project.run("Typed", a={"x": [1]}, b={"ref": "i"}, inputs={"i": str(place)})
     assert typed.exit_code == 0, typed.stderr
     for name, line in (("fails", "return é + (2 / 0)"), ("misspelt", "return prnt(1)")):

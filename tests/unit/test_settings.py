@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.settings import (
+    Base,
     ExecutorSetting,
     MountSetting,
     Settings,
@@ -21,12 +23,14 @@ from dispatch.settings import (
     Surroundings,
     WorkspaceSetting,
     find_settings,
+    parse_workspace,
     read_environment,
     read_settings,
 )
 from dispatch.settings.document import read_document
 from dispatch.settings.images import UnsupportedImage, read_image
 from dispatch.settings.section import Section
+from dispatch.workspace import Workspace
 
 HOME = Path("/home/someone")
 
@@ -233,13 +237,34 @@ def test_every_key(tmp_path: Path) -> None:
             WorkspaceSetting("beaker", None, {"beaker_workspace": "ai2/mine"}),
         ),
         ("{type: memory}", WorkspaceSetting("memory")),
+        ("memory://mine", WorkspaceSetting("memory", None, {"name": "mine"})),
+        ("local://ws", WorkspaceSetting("local", Path("ws"))),
+        ("{type: from_url, url: 'local:///a%20b'}", WorkspaceSetting("local", Path("/a b"))),
+        ("{type: from_url, url: 'local://ws'}", WorkspaceSetting("local", Path("ws"))),
+        ("{type: from_url, url: ws}", WorkspaceSetting("local", Path("ws"))),
+        ("{type: from_url, url: 'memory://'}", WorkspaceSetting("memory")),
+        (
+            "{type: from_url, url: 'beaker://ai2/mine'}",
+            WorkspaceSetting("beaker", None, {"beaker_workspace": "ai2/mine"}),
+        ),
     ],
 )
 def test_a_workspace_is_a_path_a_url_or_a_mapping(
     tmp_path: Path, text: str, expected: WorkspaceSetting
 ) -> None:
     """All spellings of a workspace become one value; whether it works yet is not asked here."""
+    if expected.dir is not None:
+        expected = replace(expected, dir=tmp_path / expected.dir)
     assert settings(tmp_path, f"workspace: {text}").workspace == expected
+
+
+@pytest.mark.parametrize("text", ["/data/a b?#é", "memory://", "memory://mine", "beaker://ai2/mine"])
+def test_a_workspace_has_a_url_that_means_it(text: str) -> None:
+    """Whoever makes a workspace can make it from the URL of its setting."""
+    setting = parse_workspace(text, Base(Path("/"), HOME))
+    assert parse_workspace(setting.url, Base(Path("/elsewhere"), HOME)) == setting
+    if setting.type in Workspace.list_available():
+        assert Workspace.from_url(setting.url).url.startswith(setting.url)
 
 
 def test_an_executor_keeps_what_its_type_takes(tmp_path: Path) -> None:
@@ -255,6 +280,20 @@ def test_an_executor_keeps_what_its_type_takes(tmp_path: Path) -> None:
     options = {"beaker_workspace": "ai2/my-workspace", "clusters": ["ai2/general-cirrascale"]}
     assert settings(tmp_path, text).executor == ExecutorSetting("beaker", -1, options)
     assert settings(tmp_path, "executor: local").executor == ExecutorSetting("local")
+
+
+def test_how_local_steps_are_started(tmp_path: Path) -> None:
+    """The executor of this machine takes a method of starting processes, with or without a type."""
+    text = "executor: {type: local, parallelism: 3, start_method: spawn}"
+    assert settings(tmp_path, text).executor == ExecutorSetting("local", 3, start_method="spawn")
+    assert settings(tmp_path, "executor: {start_method: fork}").executor.start_method == "fork"
+
+
+def test_a_default_format_may_take_arguments(tmp_path: Path) -> None:
+    """A format is a name, or a mapping with its type."""
+    assert settings(tmp_path, "default_format: a.b:C").default_format == "a.b:C"
+    read = settings(tmp_path, "default_format: {type: json, compress: gz}").default_format
+    assert json.loads(json.dumps(read)) == {"type": "json", "compress": "gz"}
 
 
 @pytest.mark.parametrize(
@@ -278,6 +317,30 @@ def test_an_executor_keeps_what_its_type_takes(tmp_path: Path) -> None:
         ("include_package: [a/b]", "dispatch.yml:1:1: include_package: expected names of modules"),
         ("include_package: {a: b}", "dispatch.yml:1:1: include_package: expected a list of texts"),
         ("default_format: a b", "dispatch.yml:1:1: default_format: expected the name of a format"),
+        ("default_format: [json]", "dispatch.yml:1:1: default_format: expected text, got a list"),
+        (
+            "default_format: {compress: gz}",
+            "dispatch.yml:1:1: default_format.type: expected the na",
+        ),
+        ("workspace: {type: memory, dir: x}", "dispatch.yml:1:27: unknown key 'dir'"),
+        ("workspace: {type: from_url}", "dispatch.yml:1:1: workspace: from_url needs `url:`"),
+        ("workspace: {type: from_url, url: 's3://x'}", "dispatch.yml:1:29: workspace 's3://x': unknown 's3'"),
+        (
+            "executor: {type: local, start_method: forkserver}",
+            "dispatch.yml:1:25: executor.start_method: ",
+        ),
+        ("executor: {type: docker, start_method: fork}", "dispatch.yml:1:26: unknown key 'start_method'"),
+        ("executor: {type: multicore}", "dispatch.yml:1:12: executor.type: unknown 'multicore'"),
+        (
+            "multiprocessing_start_method: spawn",
+            "dispatch.yml:1:1: unknown key 'multiprocessing_start_method': here it is `executor.st",
+        ),
+        ("environment: {A: b}", "dispatch.yml:1:1: unknown key 'environment': here it is `env`"),
+        ("log_level: debug", "dispatch.yml:1:1: unknown key 'log_level': there is none to set"),
+        (
+            "file_friendly_logging: true",
+            "dispatch.yml:1:1: unknown key 'file_friendly_logging': there",
+        ),
         ("workspace: 3", "dispatch.yml:1:1: workspace: expected a path, a URL or {type: local"),
         ("workspace: ''", "dispatch.yml:1:1: workspace: the text is empty or holds a NUL"),
         ("workspace: s3://x", "dispatch.yml:1:1: workspace 's3://x': unknown 's3'"),
@@ -425,6 +488,20 @@ def test_settings_are_found_upward_to_the_root_of_the_repository(tmp_path: Path)
     (root / "a" / "dispatch.yml").write_text("image: nearer")
     found = find_settings(below, surroundings())
     assert (found.image, found.workspace.dir) == ("nearer", root / "a" / "workspace")
+
+
+def test_settings_that_are_named_count_alone(tmp_path: Path) -> None:
+    """The file that is named is read instead of all others, with its own directory as its base."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "dispatch.yml").write_text("{image: here, source: clone}")
+    (tmp_path / "elsewhere" / "mine.yml").write_text("{image: named, shared_dirs: [x]}")
+    found = find_settings(tmp_path, surroundings(), Path("elsewhere/mine.yml"))
+    assert (found.image, found.source) == ("named", SourceMode.AUTO)
+    assert found.path == tmp_path / "elsewhere" / "mine.yml"
+    assert found.shared_dirs == (tmp_path / "elsewhere" / "x",)
+    assert found.workspace == WorkspaceSetting("local", tmp_path / "elsewhere" / "workspace")
+    with pytest.raises(ConfigurationError, match=r"nowhere\.yml: cannot be read: No such file"):
+        find_settings(tmp_path, surroundings(), tmp_path / "nowhere.yml")
 
 
 def test_outside_a_repository_only_the_directory_itself_counts(tmp_path: Path) -> None:

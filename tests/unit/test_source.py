@@ -404,3 +404,22 @@ def test_provenance_keeps_no_credentials(root: Path) -> None:
 def test_provenance_of_nothing(tmp_path: Path) -> None:
     """What cannot be read stays empty: a record never stops a run."""
     assert provenance(tmp_path, "0" * 40) == Provenance()
+
+
+def test_python_files_that_changed_since_a_tree(root: Path, repository: Repository) -> None:
+    """Between an earlier tree and a snapshot, committed or not, the modules that differ are named."""
+    first = repository.snapshot()
+    assert repository.changed_python(first.tree, first) == ()
+    (root / "pkg" / "steps.py").write_text("x = 2\n")
+    (root / "data.txt").write_text("other data\n")
+    (root / "new.py").write_text("")
+    second = repository.snapshot()
+    assert repository.changed_python(first.tree, second) == ("new.py", "pkg/steps.py")
+    (root / "new.py").unlink()
+    assert repository.changed_python(second.tree, repository.snapshot()) == ("new.py",)
+
+
+@pytest.mark.parametrize("tree", ["", "0" * 40, "--help", "HEAD", "a" * 64])
+def test_a_tree_that_is_not_known(repository: Repository, tree: str) -> None:
+    """What git does not have cannot be compared, and what is no object's name is not looked for."""
+    assert repository.changed_python(tree, repository.snapshot()) is None

@@ -130,6 +130,9 @@ def test_a_description_says_all_and_is_json() -> None:
         "deterministic": True,
         "cacheable": True,
         "format": {"name": "auto", "version": "001"},
+        "requires": [],
+        "modules": [],
+        "metadata": {},
         "resources": None,
     }
     assert tree == {
@@ -408,11 +411,12 @@ def test_resources_are_values() -> None:
     assert StepResources().to_json() == {}
 
 
-def test_a_step_that_does_not_run_has_no_work_directory(tmp_path: Path) -> None:
-    """The work directory is there while the step runs; the logger is always there."""
-    with pytest.raises(StepStateError, match="not running"):
-        assert Train(data={}).work_dir
-    assert Train(data={}, step_work_dir=str(tmp_path)).work_dir == tmp_path
+@pytest.mark.parametrize(("name", "what"), [("work_dir", "work directory"), ("workspace", "workspace")])
+def test_a_step_that_does_not_run_has_no_surroundings(name: str, what: str) -> None:
+    """Work directory and workspace are there while the step runs; the logger is always there."""
+    with pytest.raises(StepStateError, match=f"has no {what}, as it is not running") as caught:
+        getattr(Train(data={}), name)
+    assert caught.value.remedy == f"use self.{name} inside run()"
     assert Train(data={}).logger.name == f"{__name__}.Train"
 
 

@@ -1,0 +1,94 @@
+"""The engines and the executor of one run, made when they are first needed.
+
+Owns which engine a plan needs: containers, processes of this machine, or both behind one. Importing the parts
+takes longer than a run in which everything is cached, so each is imported where it is made.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from dispatch.app import App
+from dispatch.plan import Place, RunPlan, Standing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dispatch.dispatcher import Observer
+    from dispatch.engine.base import Engine
+    from dispatch.engine.docker import DockerEngine
+    from dispatch.engine.process import ProcessEngine
+    from dispatch.executor import Executor, Materials, ProcessMaterials
+    from dispatch.schedule import LocalScheduler
+
+# Containers leave their processors idle while they start; processes do not.
+PARALLELISM = {Place.CONTAINER: 2, Place.PROCESS: 1}
+NO_LIMIT = -1
+
+
+class Engines:
+    """The engines of one run. ``parallelism`` wins over the settings; -1 is no limit of ours."""
+
+    def __init__(self, app: App, parallelism: int | None) -> None:
+        self._app = app
+        self._parallelism = parallelism
+        self._docker: DockerEngine | None = None
+        self._processes: ProcessEngine | None = None
+
+    def docker(self) -> DockerEngine:
+        """The engine for containers."""
+        if self._docker is None:
+            from dispatch.engine.docker import DockerEngine
+
+            self._docker = DockerEngine(self._app.door, uid=os.getuid(), gid=os.getgid())
+        return self._docker
+
+    def processes(self, runtime: Path) -> ProcessEngine:
+        """The engine for processes of this machine, which load the given runtime."""
+        if self._processes is None:
+            from dispatch.engine.process import ProcessEngine, StartMethod
+
+            setting = self._app.settings.executor.start_method
+            self._processes = ProcessEngine(
+                python=sys.executable,
+                runtime=runtime,
+                environ=self._app.surroundings.environ,
+                start_method=StartMethod(setting) if setting else StartMethod.FORK,
+            )
+        return self._processes
+
+    def scheduler(self, place: Place, runtime: Path) -> LocalScheduler:
+        """Who places the steps of a run that has steps at ``place``."""
+        from dispatch.schedule import LocalScheduler
+
+        engine: Engine = self.docker() if place is Place.CONTAINER else self.processes(runtime)
+        limit = self._parallelism or self._app.settings.executor.parallelism or PARALLELISM[place]
+        return LocalScheduler(engine.capabilities(), sys.maxsize if limit == NO_LIMIT else limit)
+
+    def executor(
+        self, plan: RunPlan, here: ProcessMaterials, inside: Materials | None, observer: Observer
+    ) -> Executor:
+        """Who runs a plan: with ``inside``, what containers need, in containers, and here what has none."""
+        from dispatch.executor import DockerExecutor, LocalExecutor
+
+        workspace, clock = self._app.workspace, time.monotonic
+        if inside is None:
+            scheduler = self.scheduler(Place.PROCESS, here.runtime)
+            processes = self.processes(here.runtime)
+            return LocalExecutor(processes, scheduler, workspace, here, observer, clock)
+        scheduler = self.scheduler(Place.CONTAINER, here.runtime)
+        engine: Engine = self.docker()
+        if any(step.place is Place.PROCESS for step in plan.standing(Standing.RUN)):
+            from dispatch.engine.routed import RoutedEngine
+
+            engine = RoutedEngine(self.docker(), self.processes(here.runtime))
+        return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
+
+    def close(self) -> None:
+        """Stop our threads and processes; no container is touched."""
+        for engine in (self._processes, self._docker):
+            if engine is not None:
+                engine.close()

@@ -1,0 +1,54 @@
+"""What all jobs of a run share, put together from the source, the settings and what was built."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.environment import ImageRef
+from dispatch.executor import Materials, ProcessMaterials
+from dispatch.settings import Settings
+from dispatch.workspace import surroundings
+
+
+def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> ProcessMaterials:
+    """What processes of this machine share."""
+    ref = source.snapshot.ref if source.snapshot is not None else None
+    return ProcessMaterials(
+        workdir=source.workdir,
+        paths=source.paths,
+        env=settings.env,
+        commit=ref.commit if ref is not None else "",
+        tree=ref.tree if ref is not None else "",
+        code=source.code,
+        default_format=settings.default_format,
+        platform=surroundings.machine(),
+        environment=surroundings.process(directory=Path(source.workdir)),
+        python=sys.executable,
+        runtime=runtime,
+    )
+
+
+def for_containers(
+    source: SourceTree,
+    settings: Settings,
+    images: Mapping[str, ImageRef],
+    runtimes: Mapping[str, Path],
+    here: ProcessMaterials,
+) -> Materials:
+    """What containers share; ``here`` is for those steps of the run that have none."""
+    return Materials(
+        workdir=source.workdir,
+        paths=source.paths,
+        env=settings.env,
+        commit=source.ref.commit,
+        tree=source.ref.tree,
+        code=source.code,
+        default_format=settings.default_format,
+        images=images,
+        runtimes=runtimes,
+        source=source.exported,
+        processes=here,
+    )

@@ -1,0 +1,95 @@
+"""Steps as containers: their mounts, their environment, and what is recorded of their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dispatch import job as jobs
+from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network, Resources
+from dispatch.environment import ImageRef, RegistryDigest
+from dispatch.executor.facts import Origin, judge
+from dispatch.executor.materials import Materials
+from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
+from dispatch.graph import SHELL
+from dispatch.info import AttemptFacts, StepRecord
+from dispatch.location import HostPath, Location
+from dispatch.plan import PlannedStep, RunPlan
+from dispatch.schedule import ResourceAssignment
+from dispatch.transfer import mount_source
+from dispatch.workspace.base import Attempt, Workspace
+
+SCRATCH = ("home", "tmp", "cache")
+
+
+class ContainerJobs:
+    """The dispatcher's job factory for engines that run containers."""
+
+    def __init__(
+        self, plan: RunPlan, materials: Materials, workspace: Workspace, capabilities: Capabilities, run: str
+    ) -> None:
+        self._plan = plan
+        self._materials = materials
+        self._workspace = workspace
+        self._capabilities = capabilities
+        self._run = run
+
+    def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
+        """Write the job's directory and say what to run; see :class:`dispatch.dispatcher.JobFactory`."""
+        planned, materials = self._plan[record.name], self._materials
+        results = inputs_of(self._plan, planned, self._workspace)
+        places = jobs.CONTAINER.inputs(results)
+        label = label_of(record, attempt)
+        mounts = tuple(self._mounts(planned, attempt, {places[name]: results[name] for name in places}))
+        task = task_of(self._plan, planned, places, materials)
+        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir)
+        for part in SCRATCH:
+            (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
+        attempt.result.mkdir(parents=True, exist_ok=True)
+        inputs = jobs.input_values(planned.node, places)
+        user = variables_of(planned, materials)
+        return JobSpec(
+            key=attempt.key,
+            run=self._run,
+            step=record.name,
+            attempt=attempt.number,
+            image=self._image(planned),
+            command=jobs.CONTAINER.command(),
+            attempt_dir=attempt.directory,
+            mounts=mounts,
+            source=HostPath(materials.source),
+            working_dir="/",
+            env=jobs.environment(label, inputs, user, planned.resources.cpu_count),
+            resources=Resources(**vars(assignment)),
+            network=Network(planned.node.options.network or Network.BRIDGE.value),
+        )
+
+    def _image(self, planned: PlannedStep) -> ImageRef:
+        assert planned.image is not None
+        return self._materials.images[planned.image]
+
+    def _mounts(self, planned: PlannedStep, attempt: Attempt, results: Mapping[str, Location]) -> list[Mount]:
+        here, container = attempt.directory, jobs.CONTAINER
+        assert planned.image is not None
+        assert planned.record is not None
+        work = self._workspace.work_location(planned.record)
+        mounts = [
+            Mount(HostPath(here / "job"), container.job),
+            Mount(HostPath(here / "output"), container.output, read_only=False),
+            Mount(HostPath(here / "scratch"), container.scratch, read_only=False),
+            Mount(mount_source(work, self._capabilities), container.work, read_only=False),
+        ]
+        if planned.node.type != SHELL:
+            mounts.append(Mount(HostPath(self._materials.runtimes[planned.image]), container.runtime))
+        for place, location in results.items():
+            mounts.append(Mount(mount_source(location, self._capabilities), place))
+        return mounts
+
+    def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
+        """Judge an ended attempt; see :func:`dispatch.executor.facts.judge`."""
+        planned = self._plan[record.name]
+        origin = Origin(self._capabilities.name, _digest(self._image(planned)))
+        return judge(planned, attempt, event, origin, self._materials)
+
+
+def _digest(image: ImageRef) -> str:
+    return image.reference if isinstance(image, RegistryDigest) else image.id

@@ -1,0 +1,115 @@
+"""The executors of this machine: steps in containers, in processes, or some in each, by one dispatcher."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from dispatch.dispatcher import Dispatcher, JobFactory, Observer, Pace, StepOutcome
+from dispatch.engine.base import Engine, Event, JobSpec
+from dispatch.engine.routed import RoutedEngine
+from dispatch.errors import ConfigurationError
+from dispatch.executor.base import Executor
+from dispatch.executor.containers import ContainerJobs
+from dispatch.executor.materials import Common, Materials, ProcessMaterials
+from dispatch.executor.processes import ProcessJobs
+from dispatch.executor.work import works
+from dispatch.info import AttemptFacts, StepRecord
+from dispatch.plan import Place, RunPlan, Standing
+from dispatch.schedule import ResourceAssignment, Scheduler
+from dispatch.workspace.base import Attempt, Workspace
+
+M = TypeVar("M", bound=Common)
+
+
+class RoutedJobs:
+    """A job factory that leaves each step to the one for the place where it runs."""
+
+    def __init__(self, plan: RunPlan, factories: Mapping[Place, JobFactory]) -> None:
+        self._plan = plan
+        self._factories = factories
+
+    def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
+        """See :class:`dispatch.dispatcher.JobFactory`."""
+        return self._of(record).prepare(record, attempt, assignment)
+
+    def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
+        """See :class:`dispatch.dispatcher.JobFactory`."""
+        return self._of(record).facts(record, attempt, event)
+
+    def _of(self, record: StepRecord) -> JobFactory:
+        return self._factories[self._plan[record.name].place]
+
+
+class _EngineExecutor(Executor, Generic[M]):
+    def __init__(
+        self,
+        engine: Engine,
+        scheduler: Scheduler,
+        workspace: Workspace,
+        materials: M,
+        observer: Observer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._scheduler = scheduler
+        self._workspace = workspace
+        self._materials = materials
+        self._observer = observer
+        self._clock = clock
+
+    def execute(self, plan: RunPlan, run: str) -> Mapping[str, StepOutcome]:
+        """See :meth:`Executor.execute`. Raises EngineError if the engine goes away in the middle."""
+        wanted = works(plan)
+        dispatcher = Dispatcher(
+            engine=self._engine,
+            scheduler=self._scheduler,
+            workspace=self._workspace,
+            jobs=self._factory(plan, run),
+            observer=self._observer,
+            pace=Pace(clock=self._clock),
+        )
+        return dispatcher.run(wanted, run)
+
+    @abstractmethod
+    def _factory(self, plan: RunPlan, run: str) -> JobFactory:
+        """Return what makes jobs of the plan's steps."""
+
+
+@Executor.register("docker")
+class DockerExecutor(_EngineExecutor[Materials]):
+    """Runs each step in a container of its own on a Docker Engine.
+
+    With a :class:`~dispatch.engine.routed.RoutedEngine`, and materials for it, steps that have no image or
+    must run on this machine are processes.
+    """
+
+    def _factory(self, plan: RunPlan, run: str) -> JobFactory:
+        engine, materials, workspace = self._engine, self._materials, self._workspace
+        beside = materials.processes
+        if beside is None or not isinstance(engine, RoutedEngine):
+            _refuse(plan, Place.PROCESS, "has no container to run in, and this run has nothing else for it")
+            return ContainerJobs(plan, materials, workspace, engine.capabilities(), run)
+        contained, here = engine.containers.capabilities(), engine.processes.capabilities()
+        factories: dict[Place, JobFactory] = {
+            Place.CONTAINER: ContainerJobs(plan, materials, workspace, contained, run),
+            Place.PROCESS: ProcessJobs(plan, beside, workspace, here, run),
+        }
+        return RoutedJobs(plan, factories)
+
+
+@Executor.register("local")
+class LocalExecutor(_EngineExecutor[ProcessMaterials]):
+    """Runs each step in a process of its own in the current environment."""
+
+    def _factory(self, plan: RunPlan, run: str) -> JobFactory:
+        _refuse(plan, Place.CONTAINER, "needs a container, and this run has none")
+        capabilities = self._engine.capabilities()
+        return ProcessJobs(plan, self._materials, self._workspace, capabilities, run)
+
+
+def _refuse(plan: RunPlan, place: Place, fact: str) -> None:
+    for step in plan.standing(Standing.RUN):
+        if step.place is place:
+            raise ConfigurationError(f"step {step.node.name!r}: {fact}", "use another executor")

@@ -1,0 +1,57 @@
+"""What all jobs of a run share, as the composition root found it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dispatch.environment import ImageRef
+
+
+@dataclass(frozen=True)
+class Common:
+    """What jobs are given, and what is recorded of them, wherever they run.
+
+    ``workdir`` is the working directory where the job runs and ``paths`` the import paths there; ``env`` is
+    what the settings add to every step's environment. ``commit``, ``tree`` and ``code`` (the digest of all
+    ``*.py``) are recorded, as are ``platform`` and ``environment`` (see ``info.AttemptFacts``).
+    ``default_format`` is for steps that leave the format open.
+    """
+
+    workdir: str
+    paths: tuple[str, ...]
+    env: Mapping[str, str]
+    commit: str
+    tree: str
+    code: str = ""
+    default_format: str | Mapping[str, Any] | None = None
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessMaterials(Common):
+    """For processes of this machine: the interpreter, and the runtime directory that it loads.
+
+    ``paths`` are directories of the user's own working tree.
+    """
+
+    python: str
+    runtime: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials(Common):
+    """For containers.
+
+    ``images`` maps names of environments to what the engine has of them; ``runtimes`` likewise to the runtime
+    directory to mount; ``source`` is the exported tree. ``processes`` is for those steps of the plan that run
+    on this machine without a container, None where there are none.
+    """
+
+    images: Mapping[str, ImageRef]
+    runtimes: Mapping[str, Path]
+    source: Path
+    processes: ProcessMaterials | None = None

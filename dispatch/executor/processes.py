@@ -1,0 +1,80 @@
+"""Steps as processes of this machine: files and facts as for containers, at the client's own paths."""
+
+from __future__ import annotations
+
+from dispatch import job as jobs
+from dispatch.engine.base import Capabilities, Event, JobSpec, Network, Resources
+from dispatch.engine.process import VISIBLE_DEVICES, runner
+from dispatch.executor.facts import Origin, judge
+from dispatch.executor.materials import ProcessMaterials
+from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
+from dispatch.graph import SHELL
+from dispatch.info import AttemptFacts, StepRecord
+from dispatch.plan import RunPlan
+from dispatch.schedule import ResourceAssignment
+from dispatch.transfer import place
+from dispatch.workspace.base import Attempt, Workspace
+
+
+class ProcessJobs:
+    """The dispatcher's job factory for processes of this machine."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        materials: ProcessMaterials,
+        workspace: Workspace,
+        capabilities: Capabilities,
+        run: str,
+    ) -> None:
+        self._plan = plan
+        self._materials = materials
+        self._workspace = workspace
+        self._capabilities = capabilities
+        self._run = run
+
+    def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
+        """Write the job's files and say what to run; see :class:`dispatch.dispatcher.JobFactory`.
+
+        A Python step begins in the working directory; a command goes there by itself, so that a directory
+        which is gone is told in the same way as in a container.
+        """
+        planned, materials = self._plan[record.name], self._materials
+        given = inputs_of(self._plan, planned, self._workspace)
+        results = {name: str(place(location, self._capabilities)) for name, location in given.items()}
+        here = attempt.directory
+        places = jobs.HostPlaces(
+            runtime=str(materials.runtime),
+            job=str(here / "job"),
+            output=str(here / "output"),
+            work=str(place(self._workspace.work_location(record), self._capabilities)),
+        )
+        label = label_of(record, attempt)
+        task = task_of(self._plan, planned, results, materials)
+        files = jobs.write_process_job(here / "job", label, task, materials.workdir, places)
+        attempt.result.mkdir(parents=True, exist_ok=True)
+        shell = planned.node.type == SHELL
+        inputs = jobs.input_values(planned.node, results)
+        user = {**variables_of(planned, materials)}
+        if assignment.gpus:
+            user[VISIBLE_DEVICES] = ",".join(assignment.gpus)
+        return JobSpec(
+            key=attempt.key,
+            run=self._run,
+            step=record.name,
+            attempt=attempt.number,
+            image=None,
+            command=("/bin/sh", str(files.entrypoint))
+            if shell
+            else runner(materials.python, materials.runtime, files.document),
+            attempt_dir=here,
+            working_dir="/" if shell else materials.workdir,
+            env=jobs.process_environment(label, inputs, user, planned.resources.cpu_count, places),
+            resources=Resources(**vars(assignment)),
+            network=Network(planned.node.options.network or Network.BRIDGE.value),
+        )
+
+    def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
+        """Judge an ended attempt; see :func:`dispatch.executor.facts.judge`."""
+        origin = Origin(self._capabilities.name)
+        return judge(self._plan[record.name], attempt, event, origin, self._materials)

@@ -1,0 +1,86 @@
+"""A planned step as a job's task: what containers and processes have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dispatch import job as jobs
+from dispatch.errors import StepError
+from dispatch.executor.materials import Common
+from dispatch.formats import AUTO
+from dispatch.graph import SHELL
+from dispatch.info import StepRecord
+from dispatch.location import Location
+from dispatch.plan import PlannedStep, RunPlan
+from dispatch.workspace.base import Attempt, Workspace
+
+
+def label_of(record: StepRecord, attempt: Attempt) -> jobs.StepLabel:
+    """What the job says about its step."""
+    return jobs.StepLabel(record.name, record.unique_id, record.type, attempt.number)
+
+
+def inputs_of(plan: RunPlan, planned: PlannedStep, workspace: Workspace) -> dict[str, Location]:
+    """Where the results are that a job is given, by step.
+
+    StepError for one that has vanished, WorkspaceError for one that is not what was committed, FormatError
+    for one that may not be loaded: whom to trust is decided here, for the runtime loads what it is given.
+    """
+    found: dict[str, Location] = {}
+    for name in plan.mounted(planned.node.name):
+        record = plan[name].record
+        assert record is not None
+        location = workspace.locate(record.unique_id)
+        if location is None:
+            raise StepError(
+                f"step {planned.node.name!r}: the result of {name!r} has vanished",
+                "repeat the command: it is computed again",
+            )
+        workspace.verify(record.unique_id, deep=False)
+        if planned.node.type != SHELL:
+            workspace.check_trust(record.unique_id)
+        found[name] = location
+    return found
+
+
+def task_of(
+    plan: RunPlan, planned: PlannedStep, places: Mapping[str, str], common: Common
+) -> jobs.PythonTask | jobs.ShellTask:
+    """What the job has to do; ``places`` are those of the results it is given."""
+    node = planned.node
+    if node.type == SHELL:
+        return jobs.ShellTask(node.arguments["command"], node.arguments, places)
+    description = planned.description
+    assert description is not None
+    leaves_open = description.format["name"] == AUTO.NAME
+    return jobs.PythonTask(
+        module=description.module,
+        qualname=description.qualname,
+        version=description.version,
+        format=node.options.format or (common.default_format if leaves_open else None),
+        arguments=node.arguments,
+        inputs=places,
+        paths=common.paths,
+        inline={name: _inline(plan[name]) for name in plan.inlined(node.name)},
+        modules=description.modules,
+    )
+
+
+def _inline(planned: PlannedStep) -> jobs.InlineTask:
+    description, record = planned.description, planned.record
+    assert description is not None
+    assert record is not None
+    return jobs.InlineTask(
+        module=description.module,
+        qualname=description.qualname,
+        type=description.type,
+        version=description.version,
+        unique_id=record.unique_id,
+        arguments=planned.node.arguments,
+        modules=description.modules,
+    )
+
+
+def variables_of(planned: PlannedStep, common: Common) -> Mapping[str, str]:
+    """What the user set: the step's own variables win over the settings'."""
+    return {**common.env, **dict(planned.node.options.env)}

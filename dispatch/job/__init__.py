@@ -1,0 +1,38 @@
+"""A job's files: what the client writes before a job starts, and the outcome it reads afterwards.
+
+Owns the places of the container contract and their like on this machine, ``job.json``, ``request.json``, the
+entrypoint's values, the environment of the job, and the reading of ``outcome.json``. Takes plain values;
+refuses to know plans, images and engines.
+"""
+
+from dispatch.job.environment import (
+    describe_environment,
+    environment,
+    input_values,
+    process_environment,
+)
+from dispatch.job.files import JobFiles, write_describe_job, write_process_job, write_step_job
+from dispatch.job.outcome import Outcome, read_outcome
+from dispatch.job.places import CONTAINER, HostPlaces, Layout, Places
+from dispatch.job.task import InlineTask, PythonTask, ShellTask, StepLabel
+
+__all__ = [
+    "CONTAINER",
+    "HostPlaces",
+    "InlineTask",
+    "JobFiles",
+    "Layout",
+    "Outcome",
+    "Places",
+    "PythonTask",
+    "ShellTask",
+    "StepLabel",
+    "describe_environment",
+    "environment",
+    "input_values",
+    "process_environment",
+    "read_outcome",
+    "write_describe_job",
+    "write_process_job",
+    "write_step_job",
+]

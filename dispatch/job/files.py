@@ -1,0 +1,137 @@
+"""``job.json``, ``request.json`` and the entrypoint: what a job is given to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dispatch.errors import ConfigurationError
+from dispatch.job.places import CONTAINER, HostPlaces, Layout
+from dispatch.job.task import InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.runtime.outcome import CONTRACT
+
+_SHARED_FILE = 0o644
+_SHARED_FOLDER = 0o755
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """What was written: the directory and its files. A Python step of this machine has no entrypoint."""
+
+    directory: Path
+    entrypoint: Path
+    document: Path
+
+
+def write_step_job(
+    directory: Path,
+    label: StepLabel,
+    task: PythonTask | ShellTask,
+    workdir: str = CONTAINER.source,
+    places: Layout = CONTAINER,
+) -> JobFiles:
+    """Write ``entrypoint.sh`` and ``job.json`` of one attempt into ``directory``, made if it is not there.
+
+    ``workdir`` is the working directory in the container. Raises ConfigurationError for a value that a shell
+    or JSON cannot hold.
+    """
+    return _write(directory, _step_entrypoint(task, workdir, places), "job.json", _job(label, task, places))
+
+
+def write_process_job(
+    directory: Path, label: StepLabel, task: PythonTask | ShellTask, workdir: str, places: HostPlaces
+) -> JobFiles:
+    """Write the files of a job for this machine; a Python step gets no entrypoint, for it needs no shell."""
+    if isinstance(task, ShellTask):
+        return write_step_job(directory, label, task, workdir, places)
+    return _write(directory, None, "job.json", _job(label, task, places))
+
+
+def write_describe_job(
+    directory: Path,
+    request: Mapping[str, Any],
+    interpreter: str | None = None,
+    workdir: str = CONTAINER.source,
+    places: Layout = CONTAINER,
+) -> JobFiles:
+    """Write ``entrypoint.sh`` and ``request.json``; the answer will be ``<output>/answer.json``."""
+    values = _python_values(interpreter, workdir, places)
+    return _write(directory, _render("entrypoint/describe.sh.j2", values), "request.json", request)
+
+
+def _job(label: StepLabel, task: PythonTask | ShellTask, places: Layout) -> dict[str, Any]:
+    step: dict[str, Any] = {"name": label.name, "id": label.unique_id, "type": label.type}
+    paths: list[str] = []
+    inline: dict[str, Any] = {}
+    if isinstance(task, PythonTask):
+        step.update(module=task.module, qualname=task.qualname, version=task.version, format=task.format)
+        step["modules"] = list(task.modules)
+        paths = list(task.paths)
+        inline = {name: _inline(each) for name, each in task.inline.items()}
+    return {
+        "contract": CONTRACT,
+        "step": step,
+        "arguments": dict(task.arguments),
+        "inputs": dict(task.inputs),
+        "inline": inline,
+        "paths": paths,
+        "output": places.output,
+        "work": places.work,
+        "attempt": label.attempt,
+    }
+
+
+def _inline(task: InlineTask) -> dict[str, Any]:
+    return {
+        "module": task.module,
+        "qualname": task.qualname,
+        "type": task.type,
+        "version": task.version,
+        "modules": list(task.modules),
+        "format": None,
+        "id": task.unique_id,
+        "arguments": dict(task.arguments),
+    }
+
+
+def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout) -> str:
+    if isinstance(task, PythonTask):
+        return _render("entrypoint/python.sh.j2", _python_values(task.interpreter, workdir, places))
+    values = {"workdir": workdir, "output": places.output, "command": task.command}
+    return _render("entrypoint/shell.sh.j2", values)
+
+
+def _python_values(interpreter: str | None, workdir: str, places: Layout) -> dict[str, object]:
+    return {
+        "workdir": workdir,
+        "output": places.output,
+        "interpreter": interpreter or "",
+        "runtime": places.runtime,
+        "job": places.job,
+    }
+
+
+def _render(template: str, values: Mapping[str, object]) -> str:
+    # Here and not above: a run in which all is cached writes no job, and jinja2 takes as long as the rest of
+    # it.
+    from dispatch.render import render
+
+    return render(template, values)
+
+
+def _write(directory: Path, entrypoint: str | None, name: str, document: Mapping[str, Any]) -> JobFiles:
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(_SHARED_FOLDER)
+    try:
+        text = json.dumps(document, indent=1, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{name}: {error}", remedy="use plain YAML values as arguments") from error
+    files = JobFiles(directory, directory / "entrypoint.sh", directory / name)
+    for path, content in ((files.entrypoint, entrypoint), (files.document, text + "\n")):
+        if content is not None:
+            path.write_text(content, encoding="utf-8")
+            path.chmod(_SHARED_FILE)
+    return files

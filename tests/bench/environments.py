@@ -1,0 +1,42 @@
+"""Virtual environments of the benchmarks' own, made once below the user's cache directory.
+
+One holds the release of Tango that is measured against, one holds NumPy, which neither dispatch nor its
+development needs. This checkout is in neither of them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TANGO = "1.3.2"
+
+
+def tango() -> Path:
+    """The ``bin`` directory of an environment with Tango."""
+    return _made(f"tango-{TANGO}", f"ai2-tango=={TANGO}")
+
+
+def numpy() -> Path:
+    """The interpreter of an environment with NumPy."""
+    return _made("numpy", "numpy") / "python"
+
+
+def _made(name: str, requirement: str) -> Path:
+    place = _cache() / name
+    # Made in place, since scripts name their interpreter by its full path; the marker says that it is whole.
+    complete = place / "complete"
+    if not complete.exists():
+        print(f"installing {requirement} into {place} …", file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", requirement]
+        subprocess.run([str(place / "bin" / "python"), *install], check=True, stdout=sys.stderr)
+        complete.touch()
+    return place / "bin"
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "dispatch-bench"
