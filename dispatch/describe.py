@@ -38,6 +38,7 @@ class Description:
     ``arguments`` is the canonical tree with unresolved references (see ``fingerprint``). ``requires`` are the
     distributions, by normalised names, without which nobody can read a result in the format; ``modules``
     those that make classes known which the arguments name, besides ``module``; ``metadata`` is the class's.
+    ``cacheable`` is None where the class leaves it to ``deterministic``.
     """
 
     class_name: str

@@ -219,7 +219,8 @@ def _encode_object(value: Any) -> Any:
     if hasattr(type(value), "__dataclass_fields__"):
         return _encode_dataclass(value)
     if isinstance(value, tuple) and hasattr(type(value), "_fields"):
-        return construction(qualified_name(type(value)), dict(zip(type(value)._fields, value)))
+        fields: Any = getattr(type(value), "_fields")  # noqa: B009 - which mypy knows of no tuple
+        return construction(qualified_name(type(value)), dict(zip(fields, value)))
     if hasattr(value, "__array_interface__") or all(hasattr(value, n) for n in ("dtype", "shape", "tobytes")):
         return _encode_array(value)
     raise FingerprintError(

@@ -10,34 +10,40 @@ import json
 from dispatch.errors import ConfigurationError
 from dispatch.fingerprint import FingerprintError, canonical, resolve, unique_id
 from dispatch.formats import resolve_format
-from dispatch.params import ArgumentError, Parameter, signature_of
+from dispatch.params import ArgumentError, Parameter, Signature, signature_of
 from dispatch.params.describing import Describer
 from dispatch.params.signature import UNANNOTATED
 from dispatch.resources import StepResources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 
 class Description:
     """A step class with arguments, described. ``base`` is ``Step``, of which this module need not know more.
 
-    ``bound`` are the typed arguments, with a stand-in for each object and each result of another step.
-    Raises ArgumentError for an argument, ConfigurationError for the class, both naming ``name``.
+    ``bound`` are the typed arguments, with a stand-in for each object and each result of another step;
+    ``references`` are what stands for such results, in order, as often as they are referred to. Raises
+    ArgumentError for an argument, ConfigurationError for the class, both naming ``name``.
     """
 
     def __init__(self, base: Any, cls: Any, raw: Mapping[str, Any], name: str) -> None:
         self._base = base
         self._cls = cls
         self._name = name
-        self._run = run_of(base, cls, name)
-        self._describer = Describer(_itself)
+        self._signature = _signature_of_run(base, cls, name)
+        self._describer = Describer(self._note)
+        self.references: list[Any] = []
         try:
-            self.bound = self._describer.bind(signature_of(self._run), raw, "")
+            self.bound = self._describer.bind(self._signature, raw, "")
         except ArgumentError as error:
-            raise error.of(name) from error.__cause__
+            raise error.of(name or cls.__name__) from error.__cause__
+
+    def _note(self, dependency: Any) -> Any:
+        self.references.append(dependency)
+        return dependency
 
     def arguments(self) -> Any:
         """Return the canonical tree of what enters the identity, references unresolved."""
@@ -47,13 +53,14 @@ class Description:
         try:
             tree = canonical(kept)
         except FingerprintError as error:
-            raise ArgumentError(error.path.lstrip("."), error.fact, error.remedy, self._name) from error
+            step = self._name or cls.__name__
+            raise ArgumentError(error.path.lstrip("."), error.fact, error.remedy, step) from error
         skipped = self._skipped()
         return [tree[0], [pair for pair in tree[1] if pair not in skipped]]
 
     def _skipped(self) -> list[Any]:
         """The arguments as they are in a tree when they have the value given in SKIP_DEFAULT_ARGUMENTS."""
-        parameters = signature_of(self._run).parameters
+        parameters = self._signature.parameters
         skipped = []
         for name, default in self._cls.SKIP_DEFAULT_ARGUMENTS.items():
             # Converted like the argument itself: 1 is not 1.0, but where a float is annotated it means one.
@@ -121,9 +128,9 @@ def describe(base: Any, cls: Any, type_name: str, raw: Mapping[str, Any], format
         "type": described.type(type_name),
         "version": cls.VERSION,
         "deterministic": cls.DETERMINISTIC,
-        "cacheable": cls.DETERMINISTIC if cls.CACHEABLE is None else cls.CACHEABLE,
+        "cacheable": cls.CACHEABLE,
         "format": {"name": used.NAME, "version": used.VERSION},
-        "requires": list(getattr(used, "REQUIRES", ())),
+        "requires": list(used.REQUIRES),
         "arguments": described.arguments(),
         "modules": described.modules(),
         "metadata": described.metadata(),
@@ -136,23 +143,42 @@ def identify(base: Any, step: Any) -> str:
 
     Not by recursion: a chain of steps may be of any length. ConfigurationError for a circle.
     """
-    path = [step]
+    path = [(step, _described(base, step))]
     while True:
-        current = path[-1]
-        waiting = next((each for each in current._arguments_steps() if each._unique_id is None), None)
+        current, described = path[-1]
+        waiting = next((each for each in steps_of(described.references) if each._unique_id is None), None)
         if waiting is None:
-            current._unique_id = _identify_one(base, path.pop())
+            current._unique_id = _unique_id_of(current, described)
+            path.pop()
             if not path:
                 return str(current._unique_id)
-        elif any(waiting is each for each in path):
-            raise ConfigurationError(f"step {waiting!r}: takes its own result", "remove one of the references")
+        elif any(waiting is each for each, _ in path):
+            raise ConfigurationError(
+                f"step {waiting!r}: takes its own result", "remove one of the references"
+            )
         else:
-            path.append(waiting)
+            path.append((waiting, _described(base, waiting)))
 
 
-def _identify_one(base: Any, step: Any) -> str:
+def steps_of(references: Iterable[Any]) -> Iterator[Any]:
+    """The step objects among what stands for results: as they are, or behind one item of them."""
+    for each in references:
+        step = getattr(each, "step", each)
+        if hasattr(step, "_unique_id"):
+            yield step
+
+
+def references(base: Any, step: Any) -> list[Any]:
+    """Return what stands for other steps' results in a step object's arguments, as often as it does."""
+    return _described(base, step).references
+
+
+def _described(base: Any, step: Any) -> Description:
+    return Description(base, type(step), step.kwargs, step._name or "")
+
+
+def _unique_id_of(step: Any, described: Description) -> str:
     cls = type(step)
-    described = Description(base, cls, step.kwargs, step._name or "")
     # A reference by name has no meaning here, where there is no graph: resolve refuses it.
     arguments = resolve(described.arguments(), {})
     used = step.format
@@ -160,38 +186,19 @@ def _identify_one(base: Any, step: Any) -> str:
     return unique_id(cls.__name__, cls.VERSION, described.type(""), format_tree, arguments)
 
 
-def run_of(base: Any, cls: Any, name: str) -> Callable[..., Any]:
-    """Return ``run`` as an object of the class would have it, without making one."""
+def _signature_of_run(base: Any, cls: Any, name: str) -> Signature:
+    """Return what ``run`` takes as an object of the class would have it, without making one."""
     owner = next(c for c in cls.__mro__ if "run" in vars(c))
     title = f"step {name!r}" if name else f"step class {cls.__name__!r}"
     if owner is base:
         raise ConfigurationError(
             f"{title}: {cls.__qualname__} defines no run()", "define run() with its arguments"
         )
-    run: Callable[..., Any] = vars(owner)["run"].__get__(object(), cls)
-    for parameter in signature_of(run).parameters:
+    signature = signature_of(vars(owner)["run"].__get__(object(), cls))
+    for parameter in signature.parameters:
         if parameter in ("type", "cache_results") or parameter.startswith("step_"):
             raise ConfigurationError(
                 f"{title}: run() of {cls.__qualname__} has a parameter {parameter!r}, which is reserved",
                 "rename it: config uses 'type', 'cache_results' and what begins with 'step_'",
             )
-    return run
-
-
-def references(base: Any, cls: Any, raw: Mapping[str, Any], name: str) -> list[Any]:
-    """Return what stands for other steps' results in arguments, in order; a repeated one is repeated."""
-    found: list[Any] = []
-
-    def note(dependency: Any) -> Any:
-        found.append(dependency)
-        return dependency
-
-    try:
-        Describer(note).bind(signature_of(run_of(base, cls, name)), raw, "")
-    except ArgumentError as error:
-        raise error.of(name) from error.__cause__
-    return found
-
-
-def _itself(dependency: Any) -> Any:
-    return dependency
+    return signature

@@ -1,7 +1,7 @@
 """Runs step objects in the process of the program that made them: for notebooks, scripts and tests.
 
-Owns the order and the hand-over to the workspace. It is no executor: one process, one step after the other, no
-images and no attempts to repeat. Refuses to seed or configure anything for the program.
+Owns the order and the hand-over to the workspace. It is no executor: one process, one step after the other,
+no images and no attempts to repeat. Refuses to seed or configure anything for the program.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def ensure_result(step: Step, workspace: Workspace) -> None:
     """Have a step's result in ``workspace``. StepStateError for a step whose result is not kept."""
     if not step.cache_results:
         raise StepStateError(
-            f"step {step.name!r}: its result is not kept, so it cannot be there", "call result() for its value"
+            f"step {step.name!r}: its result is not kept, so it cannot be there",
+            "call result() for its value",
         )
     if step not in workspace.step_cache:
         result(step, workspace)
@@ -143,7 +144,8 @@ class _Scope:
         indexed = isinstance(dependency, StepIndexer)
         step = dependency.step if indexed else dependency
         if not isinstance(step, Step):
-            raise ArgumentError("", f"{dependency!r} leads nowhere: there is no graph", "pass the step object")
+            fact = f"{dependency!r} leads nowhere: there is no graph"
+            raise ArgumentError("", fact, "pass the step object")
         found = self.value(step)
         if not indexed:
             return found
@@ -193,7 +195,7 @@ class _Resolver(Converter):
     """Builds arguments from Python values: objects that hold steps are made again with the results."""
 
     def plain(self, value: Any, at: str) -> Any:
-        """Return ``value`` with results for steps, also inside the objects that tell what they are made from."""
+        """Return ``value`` with results for steps, also inside objects that tell what they are made from."""
 
         def visit(part: Any, place: str) -> Any:
             dependency = as_dependency(part, place)

@@ -79,7 +79,10 @@ def _nothing(place: str, module: str, owner: Any, name: str) -> PlaceError:
     if hasattr(owner, "__path__"):
         import pkgutil
 
-        known += [info.name for info in pkgutil.iter_modules(owner.__path__)]
+        modules = [info.name for info in pkgutil.iter_modules(owner.__path__)]
+        if name in modules:
+            return PlaceError(f"{place!r}: is a module", "add the class's name to it")
+        known += modules
     where = f"module {module}" if owner is sys.modules[module] else f"class {owner.__qualname__} of {module}"
     return PlaceError(
         f"{place!r}: {where} has no {name!r}{did_you_mean(name, known)}",

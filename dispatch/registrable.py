@@ -103,8 +103,8 @@ class Registrable(FromParams):
     ) -> Callable[[_C], _C]:
         """Return a decorator that registers a subclass under ``name``.
 
-        A class of somebody else's, which is no subclass, can be registered, too. ``constructor`` names a class
-        method to make objects with, instead of the class itself. A name can be taken once, unless
+        A class of somebody else's, which is no subclass, can be registered, too. ``constructor`` names a
+        class method to make objects with, instead of the class itself. A name can be taken once, unless
         ``exist_ok``; the same class may come again (a reloaded module). Raises ConfigurationError for a name
         that is malformed, reserved or taken.
         """

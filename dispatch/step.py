@@ -176,11 +176,9 @@ class Step(Registrable, Dependency):
 
     def _arguments_steps(self) -> list[Step]:
         """The steps that the arguments refer to, as often as they do."""
-        from dispatch.identity import references
+        from dispatch.identity import references, steps_of
 
-        found = references(Step, type(self), self.kwargs, self._name or "")
-        steps = (each.step if isinstance(each, StepIndexer) else each for each in found)
-        return [step for step in steps if isinstance(step, Step)]
+        return list(steps_of(references(Step, self)))
 
     @property
     def logger(self) -> Logger:

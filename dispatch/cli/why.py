@@ -72,7 +72,8 @@ def lines(found: Why) -> Iterator[str]:
         return
     nearest = found.explanation.nearest
     if nearest is None:
-        yield "  never computed in this workspace, nor anything like it"
+        tried = found.info is not None and found.info.attempt is not None
+        yield f"  {'nothing else like it' if tried else 'never computed'} in this workspace"
         return
     yield f"  nearest: {_nearest(nearest, found.nearest_run)}"
     for line in found.explanation.lines():

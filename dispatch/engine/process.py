@@ -34,7 +34,6 @@ KILLED = 128 + signal.SIGKILL
 # Each holds the modules of its steps in memory. Steps with yet other variables get fresh interpreters.
 HELPERS = 4
 _RESERVED = "DISPATCH_"
-_UNUSED = ("src", "scratch")
 
 
 class StartMethod(enum.Enum):
@@ -147,13 +146,9 @@ class ProcessEngine:
         return HostPath(job.spec.attempt_dir / "output")
 
     def release(self, handle: Handle) -> None:
-        """Forget the job, and remove the folders that only containers use."""
+        """Forget the job: it left nothing of its own."""
         with self._lock:
-            job = self._jobs.pop(handle.key, None)
-        if job is not None:
-            for name in _UNUSED:
-                with contextlib.suppress(OSError):
-                    (job.spec.attempt_dir / name).rmdir()
+            self._jobs.pop(handle.key, None)
 
     def close(self) -> None:
         """Kill what still runs, and end the helpers."""

@@ -99,7 +99,7 @@ class NumpyArchive(Format["Any"]):
         for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or not entry.filename.endswith(".npy"):
                 raise FormatError(f"the member {entry.filename!r} is not an uncompressed array")
-            # Past the archive: its checksum would cost as much as all the rest, and the workspace has a better.
+            # Past the archive: its checksum costs as much as the rest, and the workspace has a better one.
             file.seek(entry.header_offset + _NAME_LENGTHS)
             lengths = struct.unpack("<HH", file.read(4))
             file.seek(sum(lengths), 1)
@@ -122,7 +122,7 @@ def _write_member(member: IO[bytes], array: Any, format: Any) -> None:
 def is_exact(value: Any) -> bool:
     """Whether a value is an array that its file gives back, dtype and all."""
     numpy = needed("numpy", "numpy")
-    if type(value) is not numpy.ndarray or value.dtype.hasobject:
+    if type(value) is not numpy.ndarray or value.dtype.hasobject or _has_metadata(value.dtype):
         return False
     format = numpy.lib.format
     try:
@@ -132,11 +132,19 @@ def is_exact(value: Any) -> bool:
         return False
 
 
+def _has_metadata(dtype: Any) -> bool:
+    """Whether somebody noted something on a dtype or on one inside of it, which no file keeps."""
+    inner = [dtype.fields[name][0] for name in dtype.names or ()]
+    if dtype.subdtype is not None:
+        inner.append(dtype.subdtype[0])
+    return bool(dtype.metadata) or any(map(_has_metadata, inner))
+
+
 def _is_same(one: Any, other: Any) -> bool:
     """Whether two dtypes are equal to the last: ``==`` does not look at all there is."""
     if one != other or one.type is not other.type or one.isalignedstruct != other.isalignedstruct:
         return False
-    if one.metadata or (one.names, one.shape) != (other.names, other.shape):
+    if (one.names, one.shape) != (other.names, other.shape):
         return False
     if one.subdtype is not None:
         return _is_same(one.subdtype[0], other.subdtype[0])

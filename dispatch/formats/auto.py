@@ -15,9 +15,9 @@ class AutoFormat(Format["Any"]):
 
     In this order: text; bytes; JSON; an iterator's items as JSON lines, or as a row of pickles from the first
     item on that JSON does not give back; the file or directory that a Path names in one of the step's own
-    directories (and a Path to anywhere else stays a path: format ``files`` takes what it names); NumPy arrays
-    and dicts of them; Arrow tables; dicts of Torch tensors, where safetensors is installed; tagged JSON, for
-    dataclasses, enums, dates, tuples and so on; pickle.
+    directories or among temporary files (and a Path to anywhere else stays a path: format ``files`` takes
+    what it names); NumPy arrays and dicts of them; Arrow tables; dicts of Torch tensors, where safetensors is
+    installed; tagged JSON, for dataclasses, enums, dates, tuples and so on; pickle.
     """
 
     NAME = "auto"

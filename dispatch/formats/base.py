@@ -125,7 +125,9 @@ def resolve_format(format: Format[Any] | str | Mapping[str, Any] | None) -> Form
     for arguments that the format does not take.
     """
     if format is None:
-        format = "auto"
+        from dispatch.formats.auto import AUTO
+
+        return AUTO
     if isinstance(format, Format):
         return format
     if isinstance(format, str):

@@ -91,8 +91,10 @@ def _files(value: Any, directory: Any, own: Iterable[str]) -> Format[Any] | None
     format = FilesFormat()
     if not format.accepts(value):
         return None
-    output = os.path.dirname(os.path.realpath(directory))  # noqa: PTH120
-    if any(is_below(value, place) for place in (output, *own)):
+    places = [os.path.dirname(os.path.realpath(directory)), *own]  # noqa: PTH120
+    if "tempfile" in sys.modules:
+        places.append(sys.modules["tempfile"].gettempdir())
+    if any(is_below(value, place) for place in places):
         return format
     import warnings
 

@@ -84,7 +84,8 @@ class ParquetFormat(Format["Any"]):
         arrow = _arrow(self.NAME)
         parquet = _parquet()
         try:
-            parquet.write_table(value, file)
+            # Under its own names for the parts of lists, or each list would come back as another type.
+            parquet.write_table(value, file, use_compliant_nested_type=False)
         except (arrow.ArrowNotImplementedError, arrow.ArrowInvalid) as error:
             raise unfit(self, value, str(error)) from error
         file.flush()

@@ -138,7 +138,9 @@ def _dict(value: dict[Any, Any], depth: int) -> Any:
         try:
             pairs.append([_key(key, depth - 1), encode(item, depth - 1)])
         except NotExactError as error:
-            raise error.inside(f"[{key!r:.100}]") from None
+            # The repr of a class of the user's is code, and may fail.
+            shown = repr(key)[:100] if type(key) in (str, int, float, bytes, bool) else f"a {kind_of(key)}"
+            raise error.inside(f"[{shown}]") from None
     return _tagged("dict", items=pairs)
 
 

@@ -19,7 +19,7 @@ _SHARED_FOLDER = 0o755
 
 @dataclass(frozen=True)
 class JobFiles:
-    """What was written: the directory and its files. A Python step of this machine has no entrypoint."""
+    """What was written: the directory and its files. For a Python step of this machine, no entrypoint is."""
 
     directory: Path
     entrypoint: Path
@@ -68,7 +68,7 @@ def _job(label: StepLabel, task: PythonTask | ShellTask, places: Layout) -> dict
     inline: dict[str, Any] = {}
     if isinstance(task, PythonTask):
         step.update(module=task.module, qualname=task.qualname, version=task.version, format=task.format)
-        step["modules"] = list(task.modules)
+        step.update(_modules(task))
         paths = list(task.paths)
         inline = {name: _inline(each) for name, each in task.inline.items()}
     return {
@@ -90,11 +90,16 @@ def _inline(task: InlineTask) -> dict[str, Any]:
         "qualname": task.qualname,
         "type": task.type,
         "version": task.version,
-        "modules": list(task.modules),
         "format": None,
         "id": task.unique_id,
         "arguments": dict(task.arguments),
+        **_modules(task),
     }
+
+
+def _modules(task: PythonTask | InlineTask) -> dict[str, Any]:
+    """Most arguments name no classes of other modules."""
+    return {"modules": list(task.modules)} if task.modules else {}
 
 
 def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout) -> str:

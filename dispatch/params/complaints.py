@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from dispatch.params import hints
-from dispatch.params.references import ArgumentError
+from dispatch.params.references import Mismatch
 from dispatch.registrable import FromParams
 
 TYPE_CHECKING = False
@@ -15,22 +16,24 @@ if TYPE_CHECKING:
 _NUMBERS = (int, float, bool)
 
 
-def mismatch(at: str, annotation: Any, value: Any) -> ArgumentError:
+def mismatch(at: str, annotation: Any, value: Any) -> Mismatch:
     """Return the error for a value at ``at`` that is not of the annotated type."""
     shown = f" {value!r}" if type(value) in (bool, int, float, str) and len(repr(value)) <= 40 else ""
     fact = f"expected {type_text(annotation)}, got {type(value).__name__}{shown}"
     remedy = "correct the value"
+    members = annotation.__args__ if hints.is_union(annotation) else (annotation,)
+    unmade = [member for member in members if _cannot_be_made(member)] if isinstance(value, Mapping) else []
     if annotation is str and type(value) in _NUMBERS:
         remedy = "put it in quotes"
     elif annotation in _NUMBERS and type(value) is str:
         remedy = "write it without quotes (and 1e-3 as 1.0e-3, which YAML takes for a number)"
-    elif isinstance(value, Mapping) and _cannot_be_made(annotation):
-        fact = f"expected {type_text(annotation)}, which cannot be made from config, got {type(value).__name__}"
+    elif unmade:
+        fact += f": {unmade[0].__name__} cannot be made from config"
         remedy = (
-            f"derive {annotation.__name__} from dispatch.Registrable, and register what `type:` is to name, "
+            f"derive {unmade[0].__name__} from dispatch.Registrable, and register what `type:` is to name, "
             "or from dispatch.FromParams, or make it a dataclass"
         )
-    return ArgumentError(at, fact, remedy)
+    return Mismatch(at, fact, remedy)
 
 
 def unregistered(base: type, error: Any) -> str:
@@ -55,7 +58,7 @@ def type_text(annotation: Any) -> str:
     if isinstance(annotation, type) and not hasattr(annotation, "__origin__"):
         members = hints.members_of_enum(annotation)
         return f"{annotation.__name__} (one of {', '.join(members)})" if members else annotation.__name__
-    return str(annotation).replace("typing.", "")
+    return re.sub(r"ForwardRef\('([^']*)'[^)]*\)", r"\1", str(annotation).replace("typing.", ""))
 
 
 def _cannot_be_made(annotation: Any) -> bool:

@@ -10,7 +10,7 @@ import collections.abc as abc
 
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.params import hints
-from dispatch.params.references import ArgumentError, as_dependency, join, replace_references
+from dispatch.params.references import ArgumentError, Mismatch, as_dependency, join, replace_references
 from dispatch.params.signature import REQUIRED, UNANNOTATED, Parameter, Signature, signature_of
 from dispatch.registrable import FromParams, Registrable, UnknownNameError
 
@@ -203,11 +203,16 @@ class Converter:
                 try:
                     return self.convert(value, member, namespace, at)
                 except ArgumentError as error:
+                    if error.step:
+                        # It is not about this value, but about another step, which was run for it.
+                        raise
                     errors.append(error)
                 finally:
                     self._exact = outer
-        deepest = max(errors, key=lambda error: len(error.argument))
-        raise deepest if len(deepest.argument) > len(at) else mismatch(at, annotation, value)
+        telling = [error for error in errors if len(error.argument) > len(at) or type(error) is not Mismatch]
+        if not telling:
+            raise mismatch(at, annotation, value)
+        raise max(telling, key=lambda error: len(error.argument))
 
     def _convert_dict(self, value: Any, annotation: Any, inside: tuple[Any, Any], at: str) -> Any:
         """Convert a mapping. Keys travel as JSON, where all are texts: those of numbers become numbers."""
@@ -327,7 +332,7 @@ def _from_scalar(value: Any, cls: type) -> Iterator[Any]:
         yield cls(value) if hints.is_path(cls) else pathlib.Path(value)
 
 
-def mismatch(at: str, annotation: Any, value: Any) -> ArgumentError:
+def mismatch(at: str, annotation: Any, value: Any) -> Mismatch:
     """Return the error for a value at ``at`` that is not of the annotated type."""
     from dispatch.params import complaints
 

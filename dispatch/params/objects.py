@@ -79,7 +79,7 @@ class Params:
     def __dispatch_convert__(cls, converter: Converter, value: Any, _: tuple[Any, ...], at: str) -> Any:
         if not isinstance(value, (cls, abc.Mapping)):
             raise mismatch(at, cls, value)
-        params = value if isinstance(value, cls) else cls(value)
+        params = value if isinstance(value, Params) else cls(value)
         if not converter.build:
             return params.__dispatch_describe__(converter, at)
         return cls(converter.plain(params.params, at))
@@ -116,7 +116,8 @@ class Lazy(_Subscriptable["T"]):
         cls, converter: Converter, value: Any, arguments: tuple[Any, ...], at: str
     ) -> Any:
         if isinstance(value, cls):
-            return value._resolved(converter, at) if converter.build else value.__dispatch_describe__(converter, at)
+            resolve = value._resolved if converter.build else value.__dispatch_describe__
+            return resolve(converter, at)
         target: Any = getattr(arguments[0], "__origin__", arguments[0]) if arguments else object
         if isinstance(value, str) and issubclass(target, Registrable):
             value = {"type": value}

@@ -53,10 +53,17 @@ class ArgumentError(ConfigurationError):
         super().__init__(f"step {step!r}: {place}: {fact}" if step else f"{place}: {fact}", remedy)
         self.argument = argument
         self.fact = fact
+        self.step = step
 
     def of(self, step: str) -> ArgumentError:
-        """The same error, naming the step."""
+        """The same error, naming the step, unless it names one already that it is about."""
+        if self.step:
+            return self
         return ArgumentError(self.argument, self.fact, self.remedy, step)
+
+
+class Mismatch(ArgumentError):
+    """A value is not of the annotated type, and that is all there is to say."""
 
 
 class Dependency:

@@ -111,7 +111,7 @@ def _step_record(node: StepNode, description: Description, known: Mapping[str, s
         dependencies=tuple(known.values()),
         config=_config(node),
         identity=identity,
-        metadata=node.options.metadata,
+        metadata={**description.metadata, **node.options.metadata},
     )
 
 

@@ -62,7 +62,7 @@ def _traceback(error: BaseException, name: str) -> str:
 
 
 def users_part(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback from the user's first frame on: skip the frames of the runtime that lead to the user's first one."""
+    """Return a traceback from the user's first frame on, without those of the runtime that lead to it."""
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith((_RUNTIME, "<frozen importlib")):
         trace = trace.tb_next
     return trace

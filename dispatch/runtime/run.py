@@ -140,9 +140,7 @@ def _run(job: Mapping[str, Any], stop: Stop, imported: Callable[[], None] | None
     if imported is not None:
         imported()
     step.format.ensure_available()
-    arguments = bind_arguments(
-        step.run, job["arguments"], substitute=Inputs(job), step=declared["name"]
-    )
+    arguments = bind_arguments(step.run, job["arguments"], substitute=Inputs(job), step=declared["name"])
     step.kwargs = arguments
     value = step.run(**arguments)
     if os.getpid() != stop.owner:
@@ -151,7 +149,7 @@ def _run(job: Mapping[str, Any], stop: Stop, imported: Callable[[], None] | None
         # The step swallowed the request and came to an end of its own: what it returns may be half a result.
         raise Cancelled
     try:
-        step.format.write(value, result)
+        step.format.write(value, result, own=(job["output"], job["work"]))
     except FormatError as error:
         raise _quarantined(error, value, os.path.join(job["output"], "quarantine")) from error.__cause__
 
@@ -207,6 +205,8 @@ class Inputs:
 
     def __init__(self, job: Mapping[str, Any]) -> None:
         self._places: Mapping[str, str] = job["inputs"]
+        # Classes that a result names are looked for in what the step's own package has.
+        self._modules = (job["step"]["module"].partition(".")[0],)
         self._loaded: dict[str, Any] = {}
         self._inline: Any = None
         if job.get("inline"):
@@ -234,7 +234,7 @@ class Inputs:
             value = self._inline(name)
         else:
             # The client decided what is trusted before it mounted this; in here there is no one to ask.
-            value = read_result(self._places[name], trust_pickle=True)
+            value = read_result(self._places[name], trust_pickle=True, modules=self._modules)
         # An iterator is used up by the first who gets it: the next is given one of its own.
         if not hasattr(value, "__next__"):
             self._loaded[name] = value

@@ -16,14 +16,18 @@ Lines of JSON come in on standard input: ``{"start": KEY, "command", "env", "cwd
 
 from __future__ import annotations
 
+import encodings.ascii
 import errno
+import importlib
 import json
 import os
 import select
 import signal
 import sys
 import time
+import warnings
 
+from dispatch.formats import choice, reading, storing
 from dispatch.runtime import run
 from dispatch.runtime.preload import Preloaded, Trial
 
@@ -31,6 +35,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, NoReturn
+
+# Nearly every step needs these in its course: they are loaded before steps are forked.
+COMMON = (choice, reading, storing, encodings.ascii, importlib, warnings)
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

@@ -257,24 +257,27 @@ class Attempts:
                 f"step {attempt.unique_id}: attempt {attempt.number} left no result",
                 f"look at the files in {attempt.directory}",
             )
-        content = manifests.survey(source, self._disk.flush)
+        content = manifests.survey(source)
         manifest = Manifest(attempt.unique_id, attempt.number, record.to_json(), dict(facts), content, format)
         self._disk.make_dir(draft)
-        self._disk.write(draft / manifests.NAME, manifest.to_bytes(), durable=True)
+        self._disk.write(draft / manifests.NAME, manifest.to_bytes())
         if source != moved:
             self._disk.rename(source, moved)
+        # All at last and together: the system then brings what belongs together to the disk at once.
+        manifests.settle(moved, content, self._disk.flush)
+        self._disk.sync(draft / manifests.NAME)
         self._disk.sync(draft)
         return draft
 
     def _facts(self, unique_id: str, number: int) -> Mapping[str, Any] | None:
         try:
             data = json.loads((self._layout.attempt(unique_id, number) / END).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return dict(data["facts"])
+        except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, ValueError):
+            # A power cut may have left an end that says nothing.
             return None
-        facts: Mapping[str, Any] = data["facts"]
-        return facts
 
     def _end(self, attempt: Attempt, facts: Mapping[str, Any]) -> None:
         data = {"attempt": attempt.number, "facts": dict(facts)}
-        self._disk.write(attempt.directory / END, json.dumps(data, indent=1).encode() + b"\n")
+        self._disk.write(attempt.directory / END, json.dumps(data).encode() + b"\n")
         self._leases.drop(attempt.unique_id, attempt.number)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from dispatch.errors import WorkspaceError
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records
-from dispatch.workspace.attempts import DRAFT, Attempts, Ports
+from dispatch.workspace.attempts import DRAFT, END, Attempts, Ports
 from dispatch.workspace.layout import MARKER, Layout
 from dispatch.workspace.manifest import DamagedError, Manifest
 from dispatch.workspace.names import is_name, is_unique_id
@@ -165,12 +165,28 @@ class Examiner:
         if not number:
             return
         directory = self.layout.attempts / name
+        yield from self.kept(name)
         if self.attempts.has_result(unique_id):
             return
         if self.attempts.abandoned(unique_id) == number:
             fact = "has no end, and the process that made it is gone"
             yield Finding(self._place(directory), unique_id, Kind.ATTEMPT, fact)
         yield from self.asides(name)
+
+    def kept(self, name: str) -> Iterator[Finding]:
+        """Hold a result that is not to be cached, and stays with its attempt, against its manifest."""
+        unique_id, _ = split(name)
+        directory = self.layout.attempts / name / DRAFT
+        try:
+            manifest = Manifest.read(directory / manifests.NAME)
+            # Any other was about to be committed, and is nothing to anybody.
+            kept = manifest is not None and not manifest.record.get("cacheable")
+            if kept and directory.with_name(END).exists():
+                self.hold(directory, unique_id, manifest)
+        except DamagedError as error:
+            yield Finding(self._place(Path(error.path)), unique_id, Kind.RESULT, error.fact, error.remedy)
+        except WorkspaceError as error:
+            yield Finding(self._place(directory), unique_id, Kind.UNREADABLE, error.message, error.remedy)
 
     def asides(self, name: str) -> Iterator[Finding]:
         """Find sound results that were put aside in an attempt, while nobody works at its step."""

@@ -206,7 +206,7 @@ class _Judge:
             kept.add(_LOG)
         draft = directory / DRAFT
         # Of a barred attempt this is the file that bars it; of one that is not to be cached it is the result.
-        if draft.is_file() or (named and self._attempts.standing(unique_id).directory == draft):
+        if draft.is_file() or (named and self._keeps_result(unique_id, draft)):
             kept.add(DRAFT)
         spare = () if self._attempts.has_result(unique_id) else (REPLACED, DISPLACED)
         entries = [
@@ -214,12 +214,20 @@ class _Judge:
         ]
         return [directory / entry for entry in entries]
 
+    def _keeps_result(self, unique_id: str, draft: Path) -> bool:
+        try:
+            return self._attempts.standing(unique_id).directory == draft
+        except WorkspaceError:
+            return True
+
     def _work(self, name: str) -> str | None:
         """Say why a work directory is not needed, or None where it is."""
         if not is_unique_id(name) or self._attempts.holder(name) is not None:
             return None
-        young = _changed(self._layout.work(name)) > self._bound
-        return None if young or self._attempts.standing(name).manifest is None else "its step is completed"
+        with contextlib.suppress(WorkspaceError):
+            if _changed(self._layout.work(name)) <= self._bound and self._attempts.standing(name).manifest:
+                return "its step is completed"
+        return None
 
     def _damaged(self, name: str) -> str | None:
         """Say why something that was set aside is not needed, or None where it is."""

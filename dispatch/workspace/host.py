@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -42,18 +42,23 @@ class Holder:
 class Host:
     """This machine and this process, asked of Linux's ``/proc``."""
 
+    _known: Holder | None = None
+
     def me(self, run: str) -> Holder:
-        """Describe the calling process, at work for a run."""
+        """Describe the calling process, at work for a run. The system is asked once a process."""
         pid = os.getpid()
-        return Holder(
-            host=os.uname().nodename,
-            machine=_first_line("/etc/machine-id"),
-            boot=_first_line("/proc/sys/kernel/random/boot_id"),
-            namespace=_link("/proc/self/ns/pid"),
-            pid=pid,
-            start=self.start_of(pid) or "",
-            run=run,
-        )
+        known = self._known
+        if known is None or known.pid != pid:
+            known = self._known = Holder(
+                host=os.uname().nodename,
+                machine=_first_line("/etc/machine-id"),
+                boot=_first_line("/proc/sys/kernel/random/boot_id"),
+                namespace=_link("/proc/self/ns/pid"),
+                pid=pid,
+                start=self.start_of(pid) or "",
+                run="",
+            )
+        return replace(known, run=run)
 
     def start_of(self, pid: int) -> str | None:
         """Return when a living process of this machine began, or None where there is none."""

@@ -119,7 +119,12 @@ class Ledger:
             step = self._steps.get(record.unique_id, _Step())
             attempt, location = step.facts, None
             if step.since is not None:
-                attempt = AttemptFacts(StepState.RUNNING, started=step.since)
+                attempt = AttemptFacts(
+                    StepState.RUNNING,
+                    started=step.since,
+                    platform={"host": os.uname().nodename},
+                    environment={"pid": os.getpid(), "run": step.run},
+                )
             if step.stored is not None:
                 attempt = AttemptFacts.from_json(step.stored.manifest.facts)
                 location = str(step.stored.directory / "result") if step.stored.directory else "memory"
@@ -200,7 +205,7 @@ class Ledger:
                 f"look at the files in {attempt.directory}",
             )
         # Nothing here outlives the process, so nothing has to be brought to the disk.
-        content = manifests.survey(attempt.result, lambda _: None)
+        content = manifests.survey(attempt.result)
         with self.lock:
             draft = attempt.directory / "commit"
             draft.mkdir(exist_ok=True)
@@ -245,7 +250,7 @@ class Ledger:
                 draft = self.temporary.path() / "values" / f"{unique_id}.{number}"
                 (draft / "result").mkdir(parents=True)
                 format.write(pickle.loads(stored.pickled or b""), draft / "result")
-                content = manifests.survey(draft / "result", lambda _: None)
+                content = manifests.survey(draft / "result")
                 manifest = replace(stored.manifest, content=content)
                 stored = replace(stored, manifest=manifest, directory=draft)
                 self._steps[unique_id].stored = stored

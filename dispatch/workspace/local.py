@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dispatch.errors import ConfigurationError, StepStateError, WorkspaceError
+from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.info import Run, RunInfo, StepRecord, StepState
 from dispatch.location import HostPath
 from dispatch.workspace import manifest as manifests
@@ -21,6 +21,7 @@ from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
 from dispatch.workspace.base import Attempt, Workspace
 from dispatch.workspace.cache import LocalStepCache, is_used_up, store
+from dispatch.workspace.known import Known
 from dispatch.workspace.layout import Layout
 from dispatch.workspace.names import invent, is_unique_id
 from dispatch.workspace.runs import RunRecord, Runs
@@ -57,7 +58,7 @@ class LocalWorkspace(Workspace):
         self._runs = Runs(self._layout.runs, self._layout.latest, self._ports.disk)
         self._cache = LocalStepCache(self._layout, self._attempts, self._ports, trusted)
         self._trusted = trusted
-        self._steps = os.fspath(self._layout.steps)
+        self._known = Known(self._layout, self._attempts, self._ports.disk)
         self._here: dict[str, tuple[Attempt, StepRecord, datetime]] = {}
 
     def __reduce__(self) -> tuple[type[LocalWorkspace], tuple[str, bool]]:
@@ -105,9 +106,9 @@ class LocalWorkspace(Workspace):
         """Return what is known of a step. KeyError for a unique id that is not known; never for a step."""
         self._layout.check()
         if isinstance(step_or_unique_id, str):
-            return self._known(step_or_unique_id)
+            return self._known.info(step_or_unique_id)
         step = step_or_unique_id
-        record = None if isinstance(step, StepRecord) else self._stored(step.unique_id)
+        record = None if isinstance(step, StepRecord) else self._known.record(step.unique_id)
         record = record or records.record_of(step)
         return records.info(record, self._attempts.standing(record.unique_id))
 
@@ -157,7 +158,7 @@ class LocalWorkspace(Workspace):
         )
         self._layout.prepare()
         for record in steps:
-            self._store(record)
+            self._known.store(record)
         while not self._runs.add(draft):
             if name is not None:
                 raise ValueError(f"run {name!r}: there is one of that name in {self.dir}")
@@ -222,15 +223,15 @@ class LocalWorkspace(Workspace):
         """Return a page of the known steps in ``state``; see :meth:`Workspace.search_step_info`."""
         self._layout.check()
         page = Page(sort_descending, start, stop)
-        return search.find_steps(self._candidates(match, state), self._known, sort_by, state, page)
+        return search.find_steps(self._known.candidates(match, state), self._known.info, sort_by, state, page)
 
     def num_steps(self, *, match: str | None = None, state: StepState | None = None) -> int:
         """Return how many known steps are in ``state``. No result is read for it."""
         self._layout.check()
-        candidates = self._candidates(match, state)
+        candidates = self._known.candidates(match, state)
         if state in (None, StepState.COMPLETED):
             return len(candidates)
-        return sum(1 for _ in search.in_state(candidates, self._known, state))
+        return sum(1 for _ in search.in_state(candidates, self._known.info, state))
 
     def latest_run(self) -> str | None:
         """Return the run that ``latest`` leads to; where somebody removed the link, the youngest."""
@@ -246,7 +247,7 @@ class LocalWorkspace(Workspace):
         """Return the record of a run's step, target or job. KeyError where there is no such run or step."""
         run = self.run_record(run_name)
         unique_id = {**run.jobs, **run.targets}[step_name]
-        record = self._stored(unique_id) if is_unique_id(unique_id) else None
+        record = self._known.record(unique_id) if is_unique_id(unique_id) else None
         return record or records.forgotten(step_name, unique_id)
 
     def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
@@ -294,7 +295,7 @@ class LocalWorkspace(Workspace):
     def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
         """Begin an attempt at a step for a run; see :meth:`Workspace.claim`."""
         self._layout.prepare()
-        self._store(record)
+        self._known.store(record)
         return self._attempts.claim(record, run, replace)
 
     def commit(
@@ -330,8 +331,7 @@ class LocalWorkspace(Workspace):
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again: a look at one file each."""
         self._layout.check()
-        has_result = self._attempts.has_result
-        return {unique_id for unique_id in unique_ids if is_unique_id(unique_id) and has_result(unique_id)}
+        return self._known.completed(unique_ids)
 
     def work_location(self, record: StepRecord) -> HostPath:
         """Return the directory that the step keeps between attempts, made where missing."""
@@ -355,65 +355,6 @@ class LocalWorkspace(Workspace):
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
-
-    def _known(self, unique_id: str) -> StepInfo:
-        if not is_unique_id(unique_id):
-            raise KeyError(unique_id)
-        standing = self._attempts.standing(unique_id)
-        try:
-            record = self._stored(unique_id)
-        except WorkspaceError:
-            # A result brings its record along.
-            if standing.manifest is None:
-                raise
-            record = None
-        record = record or records.record_in(standing)
-        if record is None:
-            raise KeyError(unique_id)
-        return records.info(record, standing)
-
-    def _candidates(self, match: str | None, state: StepState | None) -> list[str]:
-        """The known steps that can be in a state: what is in the cache is COMPLETED, and nothing else is."""
-        unique_ids = search.matching(self._ids(), match)
-        if state is None:
-            return unique_ids
-        done = self.completed(unique_ids)
-        return [
-            unique_id for unique_id in unique_ids if (unique_id in done) is (state is StepState.COMPLETED)
-        ]
-
-    def _ids(self) -> set[str]:
-        """The unique ids of all known steps: those with a record, and results that lost theirs."""
-        known = {name[:-5] for name in _names_in(self._layout.steps) if name.endswith(".json")}
-        results = [name for name in _names_in(self._layout.results) if name not in known]
-        known = {unique_id for unique_id in known if is_unique_id(unique_id)}
-        return known | self.completed(results)
-
-    def _store(self, record: StepRecord) -> None:
-        """Keep a step's record, so that its unique id alone tells what it is; the latest name wins."""
-        records.check_id(record)
-        data = records.to_bytes(record)
-        if self._bytes_of(record.unique_id) != data:
-            self._ports.disk.write(self._layout.step(record.unique_id), data)
-
-    def _stored(self, unique_id: str) -> StepRecord | None:
-        data = self._bytes_of(unique_id)
-        return None if data is None else records.from_bytes(data)
-
-    def _bytes_of(self, unique_id: str) -> bytes | None:
-        # A run reads one of these for each of its steps, hence no Path.
-        try:
-            with open(f"{self._steps}/{unique_id}.json", "rb", buffering=0) as file:  # noqa: PTH123
-                return file.read()
-        except FileNotFoundError:
-            return None
-
-
-def _names_in(directory: Path) -> list[str]:
-    try:
-        return os.listdir(directory)  # noqa: PTH208
-    except FileNotFoundError:
-        return []
 
 
 @contextlib.contextmanager

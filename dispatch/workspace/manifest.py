@@ -20,7 +20,9 @@ from dispatch.errors import FormatError, WorkspaceError
 
 NAME = "manifest.json"
 VERSION = 1
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
+# What was a file when we looked may be a link or a pipe by now, if somebody means us harm.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 REMEDY = "`dispatch repair` sets the damaged result aside; the step is computed again"
 
 
@@ -58,7 +60,10 @@ class Manifest:
     format: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
-        """Return the file's bytes: JSON with sorted keys, so equal manifests have equal bytes."""
+        """Return the file's bytes: JSON with sorted keys, so equal manifests have equal bytes.
+
+        The first line has the SHA-256 of all the others.
+        """
         data = {
             "manifest": VERSION,
             "unique_id": self.unique_id,
@@ -72,7 +77,8 @@ class Manifest:
             "links": self.content.links,
             "directories": list(self.content.directories),
         }
-        return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode("ascii")
+        rest = f"{json.dumps(data, sort_keys=True)[1:]}\n".encode("ascii")
+        return _seal(rest) + rest
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
@@ -82,7 +88,12 @@ class Manifest:
         it cannot be read.
         """
         try:
-            data = json.loads(path.read_bytes())
+            stored = path.read_bytes()
+            first, _, rest = stored.partition(b"\n")
+            # Those of the first versions were not sealed; they are all in one piece.
+            if rest and first.startswith(b'{"seal"') and first + b"\n" != _seal(rest):
+                raise ValueError("other bytes than were written")
+            data = json.loads(stored)
             if data["manifest"] > VERSION:
                 raise WorkspaceError(
                     f"{path}: written by a newer version of dispatch",
@@ -105,18 +116,18 @@ class Manifest:
             raise _unreadable(path, error) from error
 
 
+def _seal(rest: bytes) -> bytes:
+    return b'{"seal": "%s",\n' % hashlib.sha256(rest).hexdigest().encode("ascii")
+
+
 def _unreadable(path: object, error: OSError) -> WorkspaceError:
     return WorkspaceError(
         f"{path}: cannot be read ({error.strerror})", "see who may read it, and to the disk"
     )
 
 
-def survey(result: Path, flush: Callable[[int], None] = os.fsync) -> Content:
-    """Hash everything below ``result`` in one pass, and bring it to the disk on the way.
-
-    ``flush`` brings an open file or directory to the disk. FormatError names a file that cannot be part of a
-    result.
-    """
+def survey(result: Path) -> Content:
+    """Hash everything below ``result`` in one pass. FormatError names a file that cannot be in a result."""
     files: dict[str, tuple[int, str]] = {}
     links: dict[str, str] = {}
     directories = []
@@ -127,16 +138,24 @@ def survey(result: Path, flush: Callable[[int], None] = os.fsync) -> Content:
             links[path] = _inner_link(root, path)
         elif stat.S_ISDIR(mode):
             directories.append(path)
-            _sync(entry.path, flush)
         elif stat.S_ISREG(mode):
-            files[path] = _hash(entry.path, flush)
+            files[path] = _hash(entry.path)
         else:
             raise FormatError(
                 f"result file {path!r}: is a socket, pipe or device",
                 "leave regular files in the result directory",
             )
-    _sync(root, flush)
     return Content(files, links, tuple(sorted(directories)))
+
+
+def settle(result: Path, content: Content, flush: Callable[[int], None]) -> None:
+    """Bring all that was surveyed to the disk; ``flush`` does so with an open file or directory."""
+    for path in (*content.files, *content.directories, "."):
+        handle = os.open(f"{result}/{path}", _READ)
+        try:
+            flush(handle)
+        finally:
+            os.close(handle)
 
 
 def verify(result: Path, manifest: Manifest, *, deep: bool) -> None:
@@ -206,26 +225,17 @@ def _inner_link(root: str, path: str) -> str:
     return target
 
 
-def _hash(path: str, flush: Callable[[int], None] | None = None) -> tuple[int, str]:
+def _hash(path: str) -> tuple[int, str]:
     sha, size = hashlib.sha256(), 0
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    buffer = memoryview(bytearray(_BLOCK))
+    handle = os.open(path, _READ)
     try:
         while True:
-            block = os.read(handle, _BLOCK)
-            if not block:
+            got = os.readv(handle, [buffer])
+            if not got:
                 break
-            sha.update(block)
-            size += len(block)
-        if flush is not None:
-            flush(handle)
+            sha.update(buffer[:got])
+            size += got
     finally:
         os.close(handle)
     return size, sha.hexdigest()
-
-
-def _sync(directory: str, flush: Callable[[int], None]) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        flush(handle)
-    finally:
-        os.close(handle)

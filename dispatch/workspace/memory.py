@@ -186,6 +186,11 @@ class MemoryWorkspace(Workspace):
         """The results."""
         return self._cache
 
+    @property
+    def has_directory(self) -> bool:
+        """Whether anything is kept as a file."""
+        return self._ledger.temporary.exists
+
     def close(self) -> None:
         """Forget everything, and remove the temporary directory now."""
         self._runs.clear()

@@ -18,7 +18,7 @@ from dispatch.errors import WorkspaceError
 from dispatch.info import StepRecord
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records
-from dispatch.workspace.attempts import Ports
+from dispatch.workspace.attempts import DRAFT, Ports
 from dispatch.workspace.check import Examiner, Kind, link_to, links_of, split
 from dispatch.workspace.layout import MARKER
 from dispatch.workspace.manifest import Manifest
@@ -126,7 +126,8 @@ class _Mender:
         if repair.action is Action.REMOVE:
             return self._remove(self._layout.root / repair.place)
         if repair.action is Action.SET_ASIDE:
-            return self._set_result_aside(rest[0])
+            cached = folder == self._layout.results.name
+            return self._set_result_aside(rest[0]) if cached else self._set_kept_aside(rest[0])
         if repair.action is Action.END:
             return self._end(*split(rest[0]))
         if repair.action is Action.PUT_BACK:
@@ -157,6 +158,12 @@ class _Mender:
             self._shelf.put_back(aside, directory)
             return False
         return True
+
+    def _set_kept_aside(self, attempt: str) -> bool:
+        due = any(finding.kind is Kind.RESULT for finding in self._examiner.kept(attempt))
+        if due:
+            self._set_aside(self._layout.attempts / attempt / DRAFT, attempt)
+        return due
 
     def _set_aside(self, path: Path, name: str) -> Path:
         self._disk.make_dir(self._layout.damaged)

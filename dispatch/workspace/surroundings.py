@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dispatch import __version__
-
 _ORIGIN = re.compile(r'\[remote "origin"\][^\[]*?\n\s*url\s*=\s*(\S+)')
 _CREDENTIALS = re.compile(r"//[^/@]*@")
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
@@ -42,7 +40,8 @@ def process(command: Iterable[str] = (), directory: Path | None = None) -> dict[
         "executable": sys.executable,
         "command": shlex.join(command or sys.argv),
         "root": str(root),
-        "dispatch": __version__,
+        # The package that this module is a part of; to import it by name would close a circle.
+        "dispatch": sys.modules["dispatch"].__version__,
         "git": git(root),
     }
 

@@ -19,6 +19,8 @@ DISPATCH = str(Path(sys.executable).with_name("dispatch"))
 CHECKOUT = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).with_name("inside")
 MIB = 2**20
+# Without it, an interpreter that may not keep bytecode would compile this checkout anew for every command.
+ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def spent(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, 
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         process = subprocess.Popen(
-            command, cwd=cwd, env=dict(env) if env else None, stdout=subprocess.DEVNULL, stderr=said
+            command, cwd=cwd, env=dict(env or ENVIRON), stdout=subprocess.DEVNULL, stderr=said
         )
         _, status, usage = os.wait4(process.pid, 0)
         ended = time.perf_counter()
@@ -68,7 +70,7 @@ def answer(python: Path | str, program: str, *arguments: object, cwd: Path | Non
     This checkout can be imported there, and what it needs of the standard library is all that travels.
     """
     command = [str(python), str(INSIDE / f"{program}.py"), *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    env = {**ENVIRON, "PYTHONPATH": str(CHECKOUT)}
     done = subprocess.run(command, cwd=cwd, env=env, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}")

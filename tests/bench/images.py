@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
-from harness import DISPATCH, RUNS, Row, median, milliseconds, seconds
+from harness import DISPATCH, ENVIRON, RUNS, Row, median, milliseconds, seconds
 
 REQUIREMENTS = "attrs click jinja2 numpy packaging pyyaml requests rich six tqdm typing-extensions"
 
@@ -37,7 +36,7 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as place:
         repository = _repository(Path(place) / "r")
         pins = (repository / "requirements.lock").read_text().count("==")
-        env = {**os.environ, "XDG_CACHE_HOME": f"{place}/cache", "UV_CACHE_DIR": f"{place}/uv"}
+        env = {**ENVIRON, "XDG_CACHE_HOME": f"{place}/cache", "UV_CACHE_DIR": f"{place}/uv"}
         build = [DISPATCH, "build", "experiment.yml"]
         printed = subprocess.run(build, cwd=repository, env=env, check=True, capture_output=True, text=True)
         reference = printed.stdout.split("\t")[1].strip()

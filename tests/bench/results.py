@@ -27,7 +27,10 @@ def _ours(kind: str, title: str) -> list[Row]:
             f"{milliseconds(found['load_seconds'])}, {found['load_ratio']:.2f} ×; {held}",
             "≤ 1.3 ×",
         ),
-        Row("load it, over only reading it with SHA-256", f"{found['read_ratio']:.2f} ×"),
+        Row(
+            "load it, verified, over reading the file into memory and SHA-256 of that",
+            f"{found['whole_ratio']:.2f} ×",
+        ),
     ]
 
 

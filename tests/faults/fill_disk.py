@@ -1,4 +1,4 @@
-"""A program: works on a workspace on a small disk of its own, which gets full. To be run in a mount namespace.
+"""A program that works on a workspace on a small disk of its own, which gets full, in a mount namespace.
 
 Usage: fill_disk.py DIRECTORY. Mounts four megabytes there, and exits with 0 if all was as it should be.
 """
@@ -58,12 +58,12 @@ def full_while_committing(directory: Path, root: Path) -> None:
     refused(place.commit, attempt, record("two"), DONE)
     assert place.locate("Made-two") is None
     assert place.step_cache[record()] == "value"
-    assert {path for path in root.rglob("*")} <= {*before, attempt.directory / "commit"}
+    assert set(root.rglob("*")) <= {*before, attempt.directory / "commit"}
     ballast.unlink()
     assert place.fail(attempt, record("two"), FAILED).state is StepState.FAILED
 
 
-def full_while_writing(directory: Path, root: Path) -> None:
+def full_while_writing(root: Path) -> None:
     """There is no room for a result that is stored by the program that made it."""
     step = Add(a=1)
     place = LocalWorkspace(root)
@@ -96,7 +96,7 @@ def main(directory: Path) -> None:
     attempt = place.claim(record(), "first")
     fill(attempt)
     place.commit(attempt, record(), DONE)
-    full_while_writing(directory, root)
+    full_while_writing(root)
     full_while_committing(directory, root)
     full_and_killed(directory, root)
     for name in ("two", "three"):

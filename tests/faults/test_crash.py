@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from dispatch.dispatcher import Dispatcher, Pace, Work
+from dispatch.dispatcher import Dispatcher, Pace, Verdict, Work
 from dispatch.engine.base import JobSpec
 from dispatch.step import StepResources
 from dispatch.testing.engine import FakeEngine, Outcome
@@ -79,30 +79,31 @@ def fill(job: JobSpec) -> None:
     (output / "text").write_text(right_result(DIAMOND, job.step))
 
 
-def dispatch(place: LocalWorkspace, fails: str) -> None:
+def dispatch(place: LocalWorkspace, fails: str = "", replaces: str = "") -> None:
     """Run the diamond with the dispatcher; what the dead disk refuses ends a step, or the run."""
-    records = [record_in(DIAMOND, step) for step in DIAMOND]
-    run = place.register_run(records[-1:], jobs=records).name
+    records = {step: record_in(DIAMOND, step) for step in DIAMOND}
+    run = place.register_run([records["d"]], jobs=records.values()).name
     dispatcher = Dispatcher(
-        engine=FakeEngine(
-            lambda job: Outcome(exit_code=1) if job.step == fails else Outcome(action=fill),
-        ),
+        engine=FakeEngine(lambda job: Outcome(exit_code=1) if job.step == fails else Outcome(action=fill)),
         scheduler=FakeScheduler(2),
         workspace=place,
         jobs=FakeJobs(),
         observer=RecordingObserver(),
         pace=Pace(tick=0.002, held=0.005),
     )
-    done = place.completed(record.unique_id for record in records)
+    done = place.completed(record.unique_id for record in records.values())
+    due = [step for step in DIAMOND if f"Made-{step}" not in done or step == replaces]
     works = [
-        Work(record_in(DIAMOND, step), StepResources(), tuple(n for n in needs if f"Made-{n}" not in done))
-        for step, needs in DIAMOND.items()
-        if f"Made-{step}" not in done
+        Work(
+            records[step],
+            StepResources(),
+            tuple(need for need in DIAMOND[step] if need in due),
+            replaces=step == replaces,
+        )
+        for step in due
     ]
-    verdicts = dispatcher.run(works, run)
-    place.finish_run(
-        run, "failed" if any(v.verdict.value == "failed" for v in verdicts.values()) else "completed"
-    )
+    verdicts = {outcome.verdict for outcome in dispatcher.run(works, run).values()}
+    place.finish_run(run, "failed" if Verdict.FAILED in verdicts else "completed")
 
 
 def test_any_crash_under_the_dispatcher(fast: Path) -> None:
@@ -113,7 +114,8 @@ def test_any_crash_under_the_dispatcher(fast: Path) -> None:
         place = workspace(root, 1, disk)
         try:
             dispatch(place, fails="c")
-            dispatch(place, fails="")
+            dispatch(place)
+            dispatch(place, replaces="b")
         except Crash:
             pass
         hold(root)

@@ -22,7 +22,7 @@ NOBODY = 65534
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A disk that gets full in the middle of a result costs that attempt alone; with room again all goes on."""
+    """A disk that gets full in the middle of a result costs that attempt alone."""
     namespace = (
         ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     )

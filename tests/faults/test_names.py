@@ -41,7 +41,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=ascii(name)[:20]) for name in NAMES])
 def test_names(tmp_path: Path, name: str) -> None:
-    """As a run's, step's or id's, a name is refused with our own error, or stored in the workspace, soundly."""
+    """As a run's, step's or id's, a name is refused with our own error, or stored in the workspace."""
     (tmp_path / "beside").write_text("")
     root = tmp_path / "deep" / "ws"
     place = LocalWorkspace(root)

@@ -191,7 +191,8 @@ def test_two_that_find_a_lease_stale(fast: Path) -> None:
     for seed in range(max(100, int(1000 * STRESS))):
         root = fast / str(seed)
         LocalWorkspace(root, ports=Ports(host=FakeHost.process(9))).claim(record(), "old")
-        turns, order, got = Turns(2, random.Random(seed)), [], dict[int, Attempt | StepHeldError]()
+        turns, got = Turns(2, random.Random(seed)), dict[int, Attempt | StepHeldError]()
+        order: list[int] = []
 
         def claim(
             player: int,

@@ -10,10 +10,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dispatch.job import PythonTask, ShellTask, StepLabel, write_describe_job, write_step_job
+from dispatch.job import (
+    HostPlaces,
+    PythonTask,
+    ShellTask,
+    StepLabel,
+    write_describe_job,
+    write_process_job,
+    write_step_job,
+)
 
 GOLDEN = Path(__file__).parent / "entrypoint"
 
+PROCESS = HostPlaces("/cache/runtime", "/ws/attempts/a.1/job", "/ws/attempts/a.1/output", "/ws/work/a")
 HOSTILE = 'it\'s "$HOME" `id`\n$(id) \\ *;#é'
 
 
@@ -34,6 +43,9 @@ def variants() -> dict[str, str]:
             "shell.sh": write_step_job(here / "3", label, ShellTask('wc -c "$DISPATCH_INPUT_MODEL"/*')),
             "shell-hostile.sh": write_step_job(here / "4", label, ShellTask(HOSTILE), f"/src/{HOSTILE}"),
             "describe.sh": write_describe_job(here / "5", {}),
+            "shell-process.sh": write_process_job(
+                here / "6", label, ShellTask("make table"), "/home/me/my project", PROCESS
+            ),
         }
         return {name: files.entrypoint.read_text(encoding="utf-8") for name, files in written.items()}
 

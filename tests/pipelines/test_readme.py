@@ -15,8 +15,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
 README = Path(__file__).parents[2] / "README.md"
 _FILE = re.compile(r"<!-- file: (\S+) -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_RUN = re.compile(r"<!-- first -->\n```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PYTHON = re.compile(r"<!-- python -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _RUN = re.compile(r"<!-- run -->\n```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -10,11 +10,12 @@ from dispatch.testing.project import Project
 
 README = Path(__file__).parents[2] / "README.md"
 _FIRST = re.compile(r"<!-- first: (\S+) -->\n```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_FIRST
+_FIRST_RUN = re.compile(r"<!-- first -->\n```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"<!-- python -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_first_project_runs_without_an_image(tmp_path: Path) -> None:
-    """The ten lines, their commands, and the Python program, outside of any repository and without an engine."""
+    """The ten lines, their commands and the Python program: no repository, no engine."""
     text = README.read_text("utf-8")
     (tmp_path / "first").mkdir()
     project = Project(tmp_path / "first", {"DOCKER_HOST": "unix:///nowhere"}).write(

@@ -24,7 +24,9 @@ Original error was: libopenblas.so.0: cannot open shared object file
 """
 
 
-def question(name: str, image: str = "sklearn", digest: str | None = "sha256:1", **changes: Any) -> Question:
+def question(
+    name: str, image: str | None = "sklearn", digest: str | None = "sha256:1", **changes: Any
+) -> Question:
     """A step to describe, of a type called as the step."""
     return Question(StepNode(name, changes.pop("type", name), {"C": 1.0}, (), **changes), image, digest)
 
@@ -150,6 +152,89 @@ def test_an_image_whose_digest_is_not_known_is_asked_each_time(tmp_path: Path) -
         Describer(tmp_path, CODE, oracle).describe([question("load", digest=None)])
     assert len(oracle.asked) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_without_an_image_the_current_environment_decides(tmp_path: Path) -> None:
+    """It is asked each time, since nothing says whether it changed, and nothing is kept of its answer."""
+    oracle = FakeOracle(client=("load",), sklearn=("load", "train"))
+    questions = [question("load", None), question("train")]
+    oracle.failures["client"] = MISSING
+    for _ in range(2):
+        found = Describer(tmp_path, CODE, oracle).describe(questions)
+        assert set(found) == {"load", "train"}
+    assert oracle.asked == [
+        ("client", ("load", "train")),
+        ("sklearn", ("train",)),
+        ("client", ("load",)),
+    ]
+
+
+@pytest.mark.parametrize("may_build", [True, False])
+def test_what_the_current_environment_does_not_know_is_an_error(tmp_path: Path, may_build: bool) -> None:
+    """No image is asked; what did not import is said, with the two ways out."""
+    oracle = FakeOracle(sklearn=("train",))
+    oracle.failures["client"] = MISSING
+    with pytest.raises(ConfigurationError) as caught:
+        Describer(tmp_path, CODE, oracle).describe([question("train", None)], may_build=may_build)
+    assert caught.value.message.splitlines() == [
+        "step 'train': unknown step type 'train'",
+        "  registered: none",
+        "  'digits.steps' did not import here: ModuleNotFoundError: No module named 'sklearn'",
+    ]
+    assert "install what is missing in the current environment, or name an image" in caught.value.remedy
+    oracle.deaf = True
+    with pytest.raises(ConfigurationError, match="the current environment's Python broke off") as caught:
+        Describer(tmp_path, CODE, oracle).describe([question("train", None)], may_build=may_build)
+    assert [who for who, _ in oracle.asked] == ["client"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "absent", "failures", "elsewhere"),
+    [
+        ("import", True, {}, True),
+        ("argument", True, MISSING, True),
+        ("argument", True, {}, False),
+        ("argument", False, MISSING, False),
+        ("step", True, MISSING, True),
+        ("step", False, MISSING, False),
+    ],
+)
+def test_who_may_know_what_this_interpreter_does_not(
+    tmp_path: Path, kind: str, absent: bool, failures: dict[str, Any], elsewhere: bool
+) -> None:
+    """A name that is not known is asked in the image where something, or the name itself, did not import."""
+    oracle = FakeOracle(client=("train",), sklearn=("train",))
+    oracle.failures["client"] = failures
+    answer = refused(kind, "step 'train': argument 'model.type': Model: no 'mlp' is registered", "mend it")
+    answer["error"]["absent"] = absent
+    oracle.errors["client", "train"] = answer
+    if elsewhere:
+        assert "train" in Describer(tmp_path, CODE, oracle).describe([question("train")])
+        oracle.errors["sklearn", "train"] = answer
+        oracle.failures["sklearn"] = failures
+    with pytest.raises(ConfigurationError) as caught:
+        Describer(tmp_path / "empty", CODE, oracle).describe([question("train")])
+    shown = bool(failures) and absent
+    assert ("'digits.steps' did not import in this image" in caught.value.message) is shown
+    assert caught.value.remedy.startswith("mend it")
+
+
+def test_a_description_holds_what_records_and_jobs_need(tmp_path: Path) -> None:
+    """Metadata, modules and requirements come through the cache; an answer without them has none."""
+    oracle = FakeOracle(client=("load", "train"))
+    answer = described("train")
+    answer["ok"].update(requires=["dill"], modules=["digits.models"], metadata={"owner": "me"})
+    oracle.errors["client", "train"] = answer
+    for _ in range(2):
+        found = Describer(tmp_path, CODE, oracle).describe([question("load"), question("train")])
+        train, load = found["train"], found["load"]
+        assert (train.requires, train.modules, train.metadata) == (
+            ("dill",),
+            ("digits.models",),
+            {"owner": "me"},
+        )
+        assert (load.requires, load.modules, load.metadata) == ((), (), {})
+    assert len(oracle.asked) == 1
 
 
 @pytest.mark.parametrize("deaf", [False, True])

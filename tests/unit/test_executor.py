@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -16,7 +17,7 @@ from dispatch.describe import Description
 from dispatch.dispatcher import StepOutcome, Verdict
 from dispatch.engine.base import Event, JobSpec, JobState, Network, Reason, Resources
 from dispatch.environment import ImageRef, LocalId, RegistryDigest
-from dispatch.errors import ConfigurationError, FormatError, StepError
+from dispatch.errors import ConfigurationError, FormatError, StepError, WorkspaceError
 from dispatch.executor import ContainerJobs, DockerExecutor, Materials, works
 from dispatch.fingerprint import canonical
 from dispatch.graph import StepGraph
@@ -81,6 +82,7 @@ class Lab:
     def __init__(self, directory: Path, image: ImageRef = LOCAL, **steps: Any) -> None:
         self.workspace = LocalWorkspace(directory / "ws")
         self.changes: dict[str, dict[str, Any]] = {}
+        self.planned: RunPlan | None = None
         self.steps = steps or STEPS
         self.materials = Materials(
             images={"base": image},
@@ -97,7 +99,9 @@ class Lab:
         self.observer = RecordingObserver()
 
     def plan(self) -> RunPlan:
-        """Plan the steps."""
+        """Plan the steps, unless a plan was made by hand."""
+        if self.planned is not None:
+            return self.planned
         graph = StepGraph.from_params(self.steps)
         descriptions = {
             name: replace(description(node.type, node.arguments), **self.changes.get(name, {}))
@@ -127,11 +131,11 @@ class Lab:
         assignment = ResourceAssignment(cpus=1.5, memory=GIB, shared_memory=5, gpus=("0",))
         return self.jobs().prepare(self.record(name), attempt, assignment)
 
-    def complete(self, name: str) -> None:
+    def complete(self, name: str, file: str = "data.txt") -> None:
         """Give a step a result."""
         attempt = self.workspace.claim(self.record(name), "run-1")
         attempt.result.mkdir(parents=True)
-        (attempt.result / "data.txt").write_text(name)
+        (attempt.result / file).write_text(name)
         self.workspace.commit(attempt, self.record(name), AttemptFacts(StepState.COMPLETED))
 
     def execute(self, script: Callable[[JobSpec], Outcome]) -> Mapping[str, StepOutcome]:
@@ -144,7 +148,7 @@ class Lab:
             workspace=self.workspace,
             materials=self.materials,
             observer=self.observer,
-            clock=lambda: 0.0,
+            clock=time.monotonic,
         )
         return executor.execute(self.plan(), "run-1")
 
@@ -190,6 +194,7 @@ def test_the_job_of_a_python_step(lab: Lab) -> None:
         "qualname": "Train",
         "version": "001",
         "format": None,
+        "modules": [],
     }
     assert document["inputs"] == {"load": "/dispatch/inputs/0"}
     assert document["arguments"] == {"data": {"ref": "load"}, "nested": [{"ref": "load", "key": "x"}]}
@@ -249,14 +254,21 @@ def test_an_input_that_vanished(lab: Lab) -> None:
 
 def test_a_pickle_of_another_account_is_not_mounted(lab: Lab) -> None:
     """A Python step would load it: it fails by the client's own rule, before anything is written."""
-    lab.complete("load")
-    unique_id = lab.record("load").unique_id
-    result = lab.workspace.dir / "cache" / unique_id / "result"
-    (result / "data.txt").rename(result / "data.pickle")
+    lab.complete("load", "data.pickle")
     lab.workspace = LocalWorkspace(lab.workspace.dir, ports=Ports(uid=lambda: os.getuid() + 1))
     with pytest.raises(FormatError, match="another account"):
         lab.prepare("train")
     assert not list(lab.workspace.dir.glob("attempts/*/job/*"))
+
+
+def test_a_damaged_input_is_not_mounted(lab: Lab) -> None:
+    """A result whose files are not those that were committed fails the step that would read it."""
+    lab.complete("load")
+    unique_id = lab.record("load").unique_id
+    (lab.workspace.dir / "cache" / unique_id / "result" / "data.txt").write_text("cut")
+    with pytest.raises(WorkspaceError, match=r"data\.txt") as caught:
+        lab.prepare("train")
+    assert caught.value.remedy
 
 
 def test_works_are_what_has_to_run(lab: Lab) -> None:
@@ -451,9 +463,10 @@ def test_a_graph_runs_to_its_results(lab: Lab) -> None:
 
 
 def test_a_step_that_is_not_to_be_cached_works(tmp_path: Path) -> None:
-    """It runs each time; steps behind it read the result of the latest attempt."""
-    lab = Lab(tmp_path, roll={"type": "load"}, use={"type": "train", "data": {"ref": "roll"}})
-    lab.changes["roll"] = lab.changes["use"] = {"deterministic": False}
+    """It runs each time; commands behind it read the result of the latest attempt."""
+    use = {"type": "shell", "command": "true", "inputs": {"x": {"ref": "roll"}}, "cache_results": False}
+    lab = Lab(tmp_path, roll={"type": "load"}, use=use)
+    lab.changes["roll"] = {"deterministic": False}
     seen: list[str] = []
 
     def act(job: JobSpec) -> None:
@@ -461,12 +474,53 @@ def test_a_step_that_is_not_to_be_cached_works(tmp_path: Path) -> None:
             seen.append((mounts(job)["/dispatch/inputs/0"][0] / "data.txt").read_text())
         result(job, f"{job.step} {job.attempt}")
 
+    lab.workspace.register_run([lab.record("use")], "run-1", jobs=[lab.record("roll")])
     for _ in range(2):
         outcomes = lab.execute(lambda _: Outcome(action=act))
         assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.COMPLETED}
     assert seen == ["roll 1", "roll 2"]
     info = outcomes["use"].info
     assert info is not None and info.state is StepState.UNCACHEABLE
+
+
+def test_a_step_inside_another(tmp_path: Path) -> None:
+    """It gets no job: the job of its consumer says what it is, and is given what it needs."""
+    lab = Lab(
+        tmp_path,
+        load={"type": "load", "n": 1},
+        roll={"type": "roll", "of": {"ref": "load"}},
+        use={"type": "train", "data": {"ref": "roll"}},
+    )
+    lab.changes["roll"] = {"deterministic": False}
+    lab.complete("load")
+    job = lab.prepare("use")
+    document = json.loads((job.attempt_dir / "job" / "job.json").read_text())
+    assert document["inputs"] == {"load": "/dispatch/inputs/0"}
+    assert document["arguments"] == {"data": {"ref": "roll"}}
+    assert document["inline"]["roll"] == {
+        "module": "digits.steps",
+        "qualname": "Roll",
+        "type": "roll",
+        "version": "001",
+        "format": None,
+        "id": lab.record("roll").unique_id,
+        "arguments": {"of": {"ref": "load"}},
+        "modules": [],
+    }
+    assert "DISPATCH_INPUT_DATA" not in job.env
+    assert [work.name for work in works(lab.plan())] == ["use"]
+
+
+def test_a_step_that_replaces_its_result(lab: Lab) -> None:
+    """It is run although it has one, and the new result takes the place of the old."""
+    lab.complete("load")
+    plan = lab.plan()
+    again = replace(plan["load"], standing=Standing.RUN, replaces=True)
+    lab.planned = replace(plan, steps=(again,), targets=("load",))
+    outcomes = lab.execute(lambda _: Outcome(action=lambda job: result(job, "new")))
+    assert outcomes["load"].verdict is Verdict.COMPLETED
+    unique_id = lab.record("load").unique_id
+    assert (lab.workspace.dir / "cache" / unique_id / "result" / "data.txt").read_text() == "new"
 
 
 def test_a_job_that_leaves_no_result_directory(lab: Lab) -> None:

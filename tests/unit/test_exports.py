@@ -54,6 +54,35 @@ def test_the_fixed_names_are_exported() -> None:
     assert dispatch.__version__
 
 
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("dispatch.workspaces", ["LocalWorkspace", "MemoryWorkspace"]),
+        (
+            "dispatch.workspace",
+            [
+                *(
+                    "Workspace",
+                    "StepCache",
+                    "Run",
+                    "RunInfo",
+                    "RunSort",
+                    "StepInfo",
+                    "StepInfoSort",
+                    "StepState",
+                ),
+                *("LocalWorkspace", "MemoryWorkspace", "MemoryStepCache", "Attempt"),
+            ],
+        ),
+    ],
+)
+def test_where_workspaces_are_found(module: str, names: list[str]) -> None:
+    """The modules of the workspaces have what users of them import, and say so."""
+    code = f"import {module} as found\nprint(*sorted(found.__all__))\nfrom {module} import {', '.join(names)}"
+    result = run(code)
+    assert result.stdout.split() == sorted(names), result.stderr
+
+
 @pytest.mark.parametrize("name", FIXED)
 def test_every_name_can_be_imported_first(name: str) -> None:
     """Each export works in a fresh interpreter, whatever was imported before it."""

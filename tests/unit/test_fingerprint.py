@@ -13,7 +13,7 @@ from collections import OrderedDict, defaultdict
 from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -74,6 +74,13 @@ class Hidden:
     """A dataclass whose object does not tell what it was made from."""
 
     seed: InitVar[int]
+
+
+class Size(NamedTuple):
+    """A tuple whose items have names."""
+
+    width: int
+    height: int = 1
 
 
 class Floaty(float):
@@ -177,6 +184,7 @@ def test_golden_values_are_plain_expressions() -> None:
         (Colour.CRIMSON, ["e", f"{__name__}.Colour", "RED"]),
         (Rights.WRITE, ["e", f"{__name__}.Rights", "WRITE"]),
         (Options(3), ["c", f"{__name__}.Options", {"name": ["s", "x"], "size": ["i", "3"]}]),
+        (Size(2), ["c", f"{__name__}.Size", {"height": ["i", "1"], "width": ["i", "2"]}]),
         (Reference("a"), ["ref", "a", None]),
         (Reference("a", 0), ["ref", "a", 0]),
         (
@@ -186,7 +194,7 @@ def test_golden_values_are_plain_expressions() -> None:
     ],
 )
 def test_objects_are_encoded_by_what_they_are(value: object, tree: object) -> None:
-    """Enums by class and name, dataclasses by what they are made from, arrays by dtype, shape and bytes."""
+    """Enums by class and name, dataclasses and named tuples by their parts, arrays by dtype and bytes."""
     assert canonical(value) == tree
 
 

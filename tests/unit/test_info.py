@@ -40,6 +40,8 @@ FACTS = AttemptFacts(
     interpreter="3.11.2",
     phases={"source": 0.1, "run": 1e-9},
     code="d",
+    platform={"os": "Linux", "cpu_count": 2, "user": "me", "host": "here"},
+    environment={"python": "3.11.2", "command": "x -y", "git": {"commit": "c", "remote": "r"}},
 )
 
 
@@ -126,3 +128,29 @@ def test_a_record_from_before_the_digest_of_the_code() -> None:
     raw = FACTS.to_json()
     del raw["code"]
     assert AttemptFacts.from_json(raw) == replace(FACTS, code="")
+
+
+def test_records_from_before_more_was_kept() -> None:
+    """Records without identity, metadata and surroundings are read, as ones of which they are not known."""
+    step, facts = RECORD.to_json(), FACTS.to_json()
+    for name in ("identity", "metadata"):
+        del step[name]
+    for name in ("platform", "environment"):
+        del facts[name]
+    assert StepRecord.from_json(step) == RECORD
+    assert AttemptFacts.from_json(facts) == replace(FACTS, platform={}, environment={})
+
+
+def test_where_and_by_what_a_step_was_made() -> None:
+    """Machine and process of the latest attempt are there, times in the zone of this machine, too."""
+    info = StepInfo(replace(RECORD, metadata={"owner": "me"}), StepState.FAILED, FACTS)
+    assert (info.platform, info.environment) == (FACTS.platform, FACTS.environment)
+    assert info.metadata == {"owner": "me"}
+    for local, time in ((info.start_time_local, info.start_time), (info.end_time_local, info.end_time)):
+        assert local is not None
+        assert time is not None
+        assert local == time
+        assert local.utcoffset() == time.astimezone().utcoffset()
+    fresh = StepInfo(RECORD, StepState.INCOMPLETE)
+    assert (fresh.platform, fresh.environment, fresh.metadata) == ({}, {}, {})
+    assert (fresh.start_time_local, fresh.end_time_local) == (None, None)

@@ -17,6 +17,7 @@ from dispatch.errors import ConfigurationError, StepError
 from dispatch.graph import StepNode
 from dispatch.job import (
     CONTAINER,
+    HostPlaces,
     Outcome,
     Places,
     PythonTask,
@@ -25,8 +26,10 @@ from dispatch.job import (
     describe_environment,
     environment,
     input_values,
+    process_environment,
     read_outcome,
     write_describe_job,
+    write_process_job,
     write_step_job,
 )
 from dispatch.runtime.outcome import OutcomeState
@@ -220,6 +223,7 @@ def test_the_files_of_a_python_step(tmp_path: Path) -> None:
             "qualname": "Train",
             "version": "001",
             "format": None,
+            "modules": [],
         },
         "arguments": {"data": {"type": "ref", "ref": "digits"}, "C": 0.5},
         "inputs": {"digits": "/dispatch/inputs/0"},
@@ -284,6 +288,41 @@ def test_a_variable_that_is_ours_or_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         environment(LABEL, {}, {name: "x"})
     assert caught.value.remedy
+
+
+def test_the_environment_of_a_process() -> None:
+    """On top of the user's own it has what is the step's; home, temporary files and caches are not touched."""
+    places = HostPlaces("/runtime", "/ws/job", "/ws/output", "/ws/work")
+    assert process_environment(LABEL, {"x": "/ws/cache/a/result"}, {"A": "1"}, 2.5, places) == {
+        "A": "1",
+        "DISPATCH_ATTEMPT": "2",
+        "DISPATCH_INPUT_X": "/ws/cache/a/result",
+        "DISPATCH_OUTPUT_DIR": "/ws/output/result",
+        "DISPATCH_STEP_ID": "Train-001-abc",
+        "DISPATCH_STEP_NAME": "train",
+        "DISPATCH_WORK_DIR": "/ws/work",
+        "OMP_NUM_THREADS": "2",
+        "PYTHONUNBUFFERED": "1",
+    }
+    with pytest.raises(ConfigurationError, match="reserved"):
+        process_environment(LABEL, {}, {"DISPATCH_X": "1"}, None, places)
+
+
+def test_the_files_of_a_process(tmp_path: Path) -> None:
+    """A Python step's are plain data with the client's own paths; a command has the containers' entrypoint."""
+    places = HostPlaces("/runtime", "/ws/job", "/ws/output", "/ws/work")
+    python = PythonTask("m", "C", None, None, {}, {"a": "/ws/cache/a/result"}, ("/home/me",))
+    files = write_process_job(tmp_path / "1", LABEL, python, "/home/me", places)
+    assert [path.name for path in files.directory.iterdir()] == ["job.json"]
+    job = json.loads(files.document.read_text())
+    assert (job["output"], job["work"], job["inputs"], job["paths"]) == (
+        "/ws/output",
+        "/ws/work",
+        {"a": "/ws/cache/a/result"},
+        ["/home/me"],
+    )
+    files = write_process_job(tmp_path / "2", LABEL, ShellTask("true"), "/home/me", places)
+    assert "dispatch_workdir='/home/me'\ndispatch_output='/ws/output'\n" in files.entrypoint.read_text()
 
 
 def test_two_inputs_cannot_share_a_variable() -> None:

@@ -9,10 +9,12 @@ import collections.abc as abc
 import enum
 import os
 import sys
+import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import (
+    Annotated,
     Any,
     Dict,
     FrozenSet,
@@ -107,6 +109,71 @@ class Options(typing.TypedDict):
     n: int
 
 
+class MoreOptions(Options, total=False):
+    """Some of them may be missing, and one is another declared dict."""
+
+    rate: float
+    inner: Options
+
+
+class Shape(typing.NamedTuple):
+    """A tuple whose items have names."""
+
+    width: float
+    tags: List[str] = []
+    parent: Optional[Shape] = None
+
+
+@dataclass
+class Node:
+    """A dataclass that refers to itself, as text."""
+
+    value: float
+    children: List[Node] = field(default_factory=list)
+
+
+@dataclass
+class Split:
+    """Plain data that completes itself."""
+
+    train: float
+    test: Optional[float] = None
+    names: List[str] = field(default_factory=list)
+    data: Any = None
+    point: Optional[Point] = None
+
+    def __post_init__(self) -> None:
+        """Fill in what follows from the rest."""
+        if self.test is None:
+            self.test = 1 - self.train
+        if self.point is not None:
+            self.names = [*self.names, *self.point.tags]
+
+
+class Foreign:
+    """A class of somebody else's."""
+
+    def __init__(self, n: int = 1) -> None:
+        self.n = n
+
+
+Optimizer.register("test::foreign")(Foreign)
+
+
+class Custom(FromParams):
+    """Reads its config itself."""
+
+    def __init__(self, n: float) -> None:
+        self.n = n
+
+    @classmethod
+    def from_params(cls, params: Any) -> Any:
+        """Take half of it."""
+        made = super().from_params(Params({"n": params.pop("double") / 2}))
+        params.assert_empty("Custom")
+        return made
+
+
 def bind(annotation: Any, value: Any, **options: Any) -> Any:
     """Convert one value by one annotation."""
 
@@ -147,6 +214,21 @@ def bind(annotation: Any, value: Any, **options: Any) -> Any:
         (dict, {"a": 1}, {"a": 1}),
         (Dict[str, float], {"a": 1}, {"a": 1.0}),
         (Dict[int, str], {"5": "x", "-1": "y"}, {5: "x", -1: "y"}),
+        (Dict[float, int], {"0.5": 1, "2": 2}, {0.5: 1, 2.0: 2}),
+        (Dict[str, int], {"5": 1}, {"5": 1}),
+        (Dict[Literal[1, 2], int], {"1": 3}, {1: 3}),
+        (Dict[Optional[int], int], {"1": 3}, {1: 3}),
+        (dict[Size, "tuple[Size, ...]"], {"1": [2]}, {1: (2,)}),
+        (abc.Mapping[str, abc.Sequence[float]], {"a": [1]}, {"a": [1.0]}),
+        (abc.Set, ["a"], {"a"}),
+        (tuple[int, ...], [], ()),
+        (frozenset[Colour], ["r"], frozenset({Colour.RED})),
+        (List["Point"], [{"x": 1}], [Point(1.0, 1.0)]),
+        (Optional["Point"], {"x": 1}, Point(1.0, 1.0)),
+        (Annotated[float, "a rate"], 1, 1.0),
+        (Annotated[Optional["Annotated[float, 1]"], "x"], 1, 1.0),
+        (NewType("Lengths", List[float]), [1], [1.0]),
+        (Union["None", Annotated[int, 0]], 1, 1),
         (Dict[Colour, int], {"r": 1}, {Colour.RED: 1}),
         (Mapping[str, List[int]], {"a": [1]}, {"a": [1]}),
         (Optional[int], None, None),
@@ -166,6 +248,14 @@ def bind(annotation: Any, value: Any, **options: Any) -> Any:
         (Colour, 2, Colour.GREEN),
         (Size, 3, 3),
         (Options, {"n": 1}, {"n": 1}),
+        (MoreOptions, {"n": 1, "rate": 1}, {"n": 1, "rate": 1.0}),
+        (MoreOptions, {"n": 1, "inner": {"n": 2}}, {"n": 1, "inner": {"n": 2}}),
+        (Shape, {"width": 1}, Shape(1.0)),
+        (Shape, [1, ["a"]], Shape(1.0, ["a"])),
+        (Shape, Shape(1, parent=Shape(2)), Shape(1, parent=Shape(2))),
+        (List[Shape], [{"width": 1, "parent": [2]}], [Shape(1.0, [], Shape(2.0))]),
+        (Node, {"value": 1, "children": [{"value": 2}]}, Node(1.0, [Node(2.0)])),
+        (Split, {"train": 0.75}, Split(0.75, 0.25)),
         (typing.TypeVar("T"), "x", "x"),
         (Point, {"x": 1}, Point(1.0, 1.0)),
         (Point, Point(1.0), Point(1.0)),
@@ -207,6 +297,30 @@ def _types(value: Any) -> Any:
         (Dict[str, int], [1], "argument 'a': expected Dict[str, int], got list"),
         (Dict[str, Dict[str, int]], {"x": {"y": "z"}}, "argument 'a.x.y': expected int, got str 'z'"),
         (Dict[int, int], {"x": 1}, "argument \"a['x']\": expected int, got str 'x'"),
+        (Dict[int, int], {"1": 1, "01": 2}, "argument \"a['01']\": is 1 once more"),
+        (Dict[int, int], {"--1": 1}, "argument \"a['--1']\": expected int, got str '--1'"),
+        (Options, {}, "argument 'a.n': is missing, and Options needs it"),
+        (Options, {"n": "1"}, "argument 'a.n': expected int, got str '1'"),
+        (Options, {"n": 1, "m": 2}, "argument 'a.m': Options does not take it"),
+        (Options, [1], "argument 'a': expected Options, got list"),
+        (MoreOptions, {"n": 1, "inner": {}}, "argument 'a.inner.n': is missing, and Options needs it"),
+        (Shape, {}, "argument 'a.width': is missing, and Shape needs it"),
+        (Shape, [1, [], None, 4], "argument 'a': expected Shape, got list"),
+        (Shape, [1, [2]], "argument 'a.tags[0]': expected str, got int 2"),
+        (Node, {"value": 1, "children": [{}]}, "argument 'a.children[0].value': is missing"),
+        (List["Point"], "x", "argument 'a': expected List[Point], got str 'x'"),
+        (Optional["Point"], 1, "argument 'a': expected Point | None, got int 1"),
+        (Foreign, {"n": 1}, "argument 'a': expected Foreign, got dict: Foreign cannot be made from config"),
+        (
+            List[Foreign],
+            [{}],
+            "argument 'a[0]': expected Foreign, got dict: Foreign cannot be made from config",
+        ),
+        (Foreign, 1, "argument 'a': expected Foreign, got int 1"),
+        (Optional[Foreign], {}, "argument 'a': expected Foreign | None, got dict: Foreign cannot be made"),
+        (abc.Callable[[], None], {}, "argument 'a': expected Callable, got dict: Callable cannot be made"),
+        (Optimizer, {"type": "no.such.Thing"}, "argument 'a.type': Optimizer: no 'no.such.Thing' is regist"),
+        (Optimizer, {"type": f"{__name__}.Point"}, f"argument 'a.type': '{__name__}.Point': is no Optimizer"),
         (Optional[int], "x", "argument 'a': expected int | None, got str 'x'"),
         (Union[int, List[int]], ["x"], "argument 'a[0]': expected int, got str 'x'"),
         (Literal["a", "b"], "c", "argument 'a': expected Literal['a', 'b'], got str 'c'"),
@@ -374,6 +488,42 @@ def test_objects_are_built_from_config() -> None:
     assert bind(Optimizer, ready) is ready
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "remedy"),
+    [
+        (Foreign, {"n": 1}, "derive Foreign from dispatch.Registrable"),
+        (Optimizer, {"type": "sdg"}, "put @Optimizer.register(NAME) above it"),
+        (Optimizer, {"type": "sdg"}, "registered are: nested, sgd"),
+        (Optimizer, {"type": "no.such.Thing"}, "write the class's place: `type: package.module.Class`"),
+    ],
+)
+def test_a_type_that_config_cannot_make_says_how_it_could(annotation: Any, value: Any, remedy: str) -> None:
+    """The remedy is how a class is registered, or what to derive it from."""
+    with pytest.raises(ArgumentError) as caught:
+        bind(annotation, value)
+    assert remedy in caught.value.remedy
+
+
+def test_classes_of_others_can_be_registered() -> None:
+    """A class that is not derived from the base is made by its registered name."""
+    made = bind(Optimizer, {"type": "test::foreign", "n": 3})
+    assert (type(made), made.n) == (Foreign, 3)
+    described = bind(Optimizer, {"type": "test::foreign"}, build=False)
+    assert described == Construction(f"{__name__}.Foreign", {"n": 1})
+
+
+def test_a_class_may_read_its_config_itself() -> None:
+    """A from_params of the class's own is given the config as it is, and may call ours."""
+    assert bind(Custom, {"double": 3}).n == 1.5
+    assert bind(List[Custom], [{"double": REF}], substitute=lambda _: 5)[0].n == 2.5
+    assert bind(Lazy[Custom], {"double": 3}).construct().n == 1.5
+    with pytest.raises(ConfigurationError, match="does not take 'more'"):
+        bind(Custom, {"double": 3, "more": 1})
+    assert bind(Custom, {"double": REF}, build=False) == Construction(
+        f"{__name__}.Custom.from_params", {"params": {"double": Reference("a")}}
+    )
+
+
 def test_describing_makes_no_objects() -> None:
     """While describing, a Construction stands for an object; it holds typed arguments and defaults."""
     raw = {"type": "nested", "inner": {"type": "sgd", "lr": 1, "momentum": REF}}
@@ -392,6 +542,15 @@ def test_describing_makes_no_objects() -> None:
         (Plain, {"points": [{"x": 1}]}, Plain([Point(1)], Path("x"))),
         (Point, {"x": 1}, Point(1.0, 1.0)),
         (List[Point], [{"x": 1}], [Point(1.0, 1.0)]),
+        (Shape, {"width": 1, "parent": [2]}, Shape(1, parent=Shape(2.0))),
+        (Any, Shape(1, ["a"]), Shape(1.0, ["a"])),
+        (MoreOptions, {"n": 1, "rate": 1}, {"rate": 1.0, "n": 1}),
+        (Node, {"value": 1, "children": [{"value": 2}]}, Node(1, [Node(2)])),
+        (Split, {"train": 0.75}, Split(0.75)),
+        (Split, {"train": 0.75, "data": REF}, Split(0.75, data=REF)),
+        (Split, {"train": 0.75, "test": 1, "data": [REF]}, Split(0.75, 1, data=[REF])),
+        (Split, {"train": 0.5, "point": {"x": 1, "tags": ["t"]}}, Split(0.5, point=Point(1, tags=["t"]))),
+        (Optional[Split], {"train": 1, "point": {"x": REF}}, Split(1, point=Point(Reference("a")))),  # type: ignore[arg-type]
         (Lazy[Optimizer], {"type": "sgd", "lr": 1}, Lazy(Optimizer, {"type": "sgd"}, lr=1)),
         (Lazy[Sgd], {"momentum": 1}, Lazy(Sgd, momentum=1.0)),
         (Params, {"a": [1]}, Params({"a": [1]})),
@@ -414,6 +573,8 @@ def test_a_dataclass_that_refuses_its_fields_is_an_error_of_the_argument() -> No
     with pytest.raises(ArgumentError, match="argument 'a': Point refuses it: ValueError: unlucky"):
         bind(Point, {"x": 13}, build=False)
     assert bind(Point, {"x": 13, "tags": REF}, build=False).arguments["x"] == 13.0
+    with pytest.raises(ArgumentError, match=r"argument 'a\.point': Point refuses it: ValueError: unlucky"):
+        bind(Split, {"train": 1, "point": {"x": 13}}, build=False)
 
 
 def test_lazy_objects_are_made_later_with_more() -> None:
@@ -454,6 +615,26 @@ def test_a_union_default_is_converted_like_any_other() -> None:
             self.lr = lr
 
     assert type(bind(Optional[Inner], {}).lr) is float
+
+
+@pytest.mark.parametrize("postponed", ["", "from __future__ import annotations\n"])
+def test_optional_keys_may_be_marked_one_by_one(monkeypatch: pytest.MonkeyPatch, postponed: str) -> None:
+    """NotRequired and Required are read, also where annotations are texts."""
+    source = "typing" if sys.version_info >= (3, 11) else "typing_extensions"
+    module = types.ModuleType("marked")
+    monkeypatch.setitem(sys.modules, "marked", module)
+    exec(
+        f"{postponed}from {source} import NotRequired, Required, TypedDict\n"
+        "class Some(TypedDict, total=False):\n    a: Required[int]\n    b: float\n"
+        "class All(TypedDict):\n    a: int\n    b: NotRequired[float]\n",
+        module.__dict__,
+    )
+    for name in ("Some", "All"):
+        annotation = module.__dict__[name]
+        assert bind(annotation, {"a": 1}) == {"a": 1}
+        assert bind(annotation, {"a": 1, "b": 2}) == {"a": 1, "b": 2.0}
+        with pytest.raises(ArgumentError, match=r"'a\.a': is missing"):
+            bind(annotation, {"b": 2})
 
 
 def test_values_are_immutable_and_compare() -> None:

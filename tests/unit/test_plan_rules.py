@@ -22,7 +22,7 @@ def test_records_say_what_ids_are_made_of() -> None:
     """Type, version, format and arguments with their references resolved are kept with every record."""
     found = plan_steps(
         {"a": {"type": "load", "n": 1, "step_metadata": {"why": "x"}}, "b": {**SHELL, "step_image": "here"}},
-        {"a": {"version": "002"}},
+        {"a": {"version": "002", "metadata": {"why": "its class", "by": "its class"}}},
     )
     first, second = found["a"].record, found["b"].record
     assert first is not None
@@ -33,7 +33,7 @@ def test_records_say_what_ids_are_made_of() -> None:
         "format": canonical({"name": "auto", "version": "001"}),
         "arguments": canonical({"n": 1}),
     }
-    assert first.metadata == {"why": "x"}
+    assert first.metadata == {"why": "x", "by": "its class"}
     assert second.identity["arguments"] == [
         "d",
         [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 from dispatch.errors import ConfigurationError
 from dispatch.params import Params
-from dispatch.registrable import FromParams, Registrable, UnknownNameError
+from dispatch.place import PlaceError, PlaceImportError
+from dispatch.registrable import FromParams, Registrable, UnknownNameError, modules_of
 
 
 class Model(Registrable):
@@ -158,6 +160,106 @@ def test_a_lazy_name_that_leads_nowhere_says_so() -> None:
         Base.by_name("x")
     with pytest.raises(ConfigurationError, match="module:attribute"):
         Base.register_lazy("y", "dispatch.errors.Nothing")
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package on the path whose modules say that they were imported; it is forgotten afterwards."""
+    before = set(sys.modules)
+    files = {
+        "placed/__init__.py": "",
+        "placed/models.py": (
+            f"import {__name__} as base\nclass Big(base.Model):\n    class Inner(base.Model):\n        pass\n"
+            "class Else:\n    pass\n"
+        ),
+        "placed/broken.py": "import no_such_library\n",
+        "placed/exits.py": "import sys\nsys.exit('a page\\nof text')\n",
+        "placed/neighbour.py": "raise RuntimeError('imported')\n",
+        "placed/__main__.py": "raise RuntimeError('run')\n",
+    }
+    (tmp_path / "placed").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def test_a_place_leads_to_its_class(package: Path) -> None:  # noqa: ARG001
+    """Exactly the module that the place names is imported, also for a class inside a class."""
+    found: Any = Model.by_name("placed.models.Big")
+    assert (found.__module__, found.__qualname__) == ("placed.models", "Big")
+    assert Model.by_name("placed.models.Big.Inner") is found.Inner
+    assert {name for name in sys.modules if name.startswith("placed")} == {"placed", "placed.models"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("placed.models.Bigg", PlaceError, "module placed.models has no 'Bigg', did you mean 'Big'?"),
+        (
+            "placed.models.Big.Iner",
+            PlaceError,
+            "class Big of placed.models has no 'Iner', did you mean 'Inner'",
+        ),
+        ("placed.modles.Big", PlaceError, "module placed has no 'modles', did you mean 'models'?"),
+        ("placed.models.Else", PlaceError, "'placed.models.Else': is no Model, but a type"),
+        ("placed.models", PlaceError, "'placed.models': is a module"),
+        (
+            "placed.broken.Big",
+            PlaceImportError,
+            "placed.broken cannot be imported: ModuleNotFoundError: No mod",
+        ),
+        ("placed.exits.Big", PlaceImportError, "placed.exits cannot be imported: SystemExit: of text"),
+        ("placed.__main__.Big", UnknownNameError, "no 'placed.__main__.Big' is registered"),
+        ("plaecd.models.Big", UnknownNameError, "is registered, and there is no module 'plaecd'"),
+        ("placed.models.Big()", UnknownNameError, "no 'placed.models.Big()' is registered"),
+        ("placed..Big", UnknownNameError, "no 'placed..Big' is registered"),
+        ("os.system", PlaceError, "'os.system': is no Model, but a builtin_function_or_method"),
+    ],
+)
+def test_a_place_that_leads_nowhere_says_what_was_tried(
+    package: Path,  # noqa: ARG001
+    name: str,
+    kind: type[Exception],
+    message: str,
+) -> None:
+    """Each part of a place that is wrong is named, with what is near; nothing is searched, no program run."""
+    with pytest.raises(kind) as caught:
+        Model.by_name(name)
+    assert type(caught.value) is kind
+    assert message in str(caught.value)
+    assert "placed.neighbour" not in sys.modules
+
+
+def test_colons_belong_to_names() -> None:
+    """A name may say which library its class is of."""
+
+    class Base(Registrable):
+        pass
+
+    made = Base.register("torch::Adam")(type("Adam", (Base,), {}))
+    assert Base.by_name("torch::Adam") is made
+    with pytest.raises(UnknownNameError, match="did you mean 'torch::Adam'"):
+        Base.by_name("torch::Adm")
+
+
+def test_classes_of_others_are_known_to_the_base_that_registered_them() -> None:
+    """A class that is no subclass can have a name, which does not lead there from a subclass of the base."""
+
+    class Base(Registrable):
+        pass
+
+    class Derived(Base):
+        pass
+
+    Base.register("path")(Path)
+    assert Base.by_name("path") is Path
+    with pytest.raises(UnknownNameError):
+        Derived.by_name("path")
+    assert modules_of(Base, "path") == {Path.__module__, __name__}
+    assert modules_of(Base, "gone") == set()
 
 
 def test_objects_remember_their_arguments_through_copies() -> None:

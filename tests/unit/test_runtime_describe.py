@@ -65,7 +65,7 @@ def test_describe_answers_for_each_step(project: Inside, python: str) -> None:
         "type": "hello",
         "version": None,
         "deterministic": True,
-        "cacheable": True,
+        "cacheable": None,
         "format": {"name": "auto", "version": "001"},
         "requires": [],
         "arguments": ["d", [[["s", "n"], ["i", "2"]], [["s", "name"], ["s", "you"]]]],
@@ -116,6 +116,99 @@ def test_describe_names_what_is_wrong(
     error = project.describe(["steps"], {"s": step})["steps"]["s"]["error"]
     assert (error["kind"], error["argument"]) == (kind, argument)
     assert part in error["message"]
+
+
+@every_python
+def test_a_type_may_be_the_place_of_its_class(project: Inside, python: str) -> None:
+    """Its module is imported and none of the packages, and the class keeps the identity it has by name."""
+    project.python = python
+    project.write("pack/__init__.py", "")
+    project.write("pack/steps.py", STEPS)
+    project.write(
+        "pack/nameless.py", "from dispatch import Step\nclass Plain(Step):\n    def run(self): ...\n"
+    )
+    project.write("pack/torchy.py", "raise RuntimeError('imported')\n")
+    data = {"data": {"ref": "x"}}
+    places: dict[str, dict[str, Any]] = {
+        "a": {"type": "pack.steps.Train", "arguments": data},
+        "b": {"type": "pack.nameless.Plain"},
+    }
+    answer = project.describe(["pack"], places)
+    assert answer["packages"] == {}
+    assert [answer["steps"][name]["ok"]["type"] for name in "ab"] == ["nested.train", "pack.nameless.Plain"]
+    named = project.describe(["pack"], {"a": {"type": "nested.train", "arguments": data}})
+    assert named["steps"]["a"] == answer["steps"]["a"]
+    assert named["packages"]["pack.torchy"]["error"] == "RuntimeError: imported"
+
+
+@pytest.mark.parametrize(
+    ("type_name", "kind", "part", "noted"),
+    [
+        ("pack.steps.Trian", "step", "module pack.steps has no 'Trian', did you mean 'Train'?", None),
+        ("pack.stpes.Train", "step", "module pack has no 'stpes', did you mean 'steps'?", None),
+        ("pack.torchy.Train", "import", "pack.torchy cannot be imported: ModuleNotFoundError", "pack.torchy"),
+        ("pakc.steps.Train", "unknown_type", "there is no module 'pakc'", "pakc"),
+        ("pack.steps.NoStep", "step", "is no Step, but a type", None),
+        ("registered", "step", "is registered with a class that is no Step", None),
+        ("nested.trian", "unknown_type", "did you mean 'nested.train'", "nested"),
+    ],
+)
+def test_a_place_that_is_wrong(
+    project: Inside, type_name: str, kind: str, part: str, noted: str | None
+) -> None:
+    """What was tried is said; a module that did not import is noted, since it may in another image."""
+    more = "\n    class NoStep: pass\n    Step.register('registered')(NoStep)\n"
+    project.write("pack/__init__.py", "")
+    project.write("pack/steps.py", STEPS + more)
+    project.write("pack/torchy.py", "import no_such_library\n")
+    answer = project.describe(["pack.steps"], {"s": {"type": type_name}})
+    error = answer["steps"]["s"]["error"]
+    assert (error["kind"], error["argument"]) == (kind, None)
+    assert part in error["message"]
+    failed = [name for name, failure in answer["packages"].items() if failure is not None]
+    assert failed == ([noted] if noted else [])
+
+
+def test_names_in_arguments_may_need_the_packages(project: Inside) -> None:
+    """A registered argument is looked for in the packages; one that is not found may be known elsewhere."""
+    project.write("base.py", "from dispatch import Registrable\nclass Model(Registrable): pass\n")
+    project.write("pack/__init__.py", "")
+    project.write(
+        "pack/tiny.py", "from base import Model\n@Model.register('tiny')\nclass Tiny(Model): pass\n"
+    )
+    project.write("pack/torchy.py", "import no_such_library\n")
+    project.write(
+        "steps.py",
+        "from base import Model\nfrom dispatch import Lazy, step\n@step()\n"
+        "def size(model: Lazy[Model]): return 1\n",
+    )
+    asked = {
+        name: {"type": "steps.size", "arguments": {"model": {"type": name}}}
+        for name in ("tiny", "huge", "pack.torchy.Huge", "pack.tiny.Huge")
+    }
+    answer = project.describe(["pack"], asked)["steps"]
+    assert answer["tiny"]["ok"]["modules"] == ["pack.tiny"]
+    found = {
+        name: (answer[name]["error"]["kind"], answer[name]["error"]["absent"]) for name in list(asked)[1:]
+    }
+    assert found == {
+        "huge": ("argument", True),
+        "pack.torchy.Huge": ("import", True),
+        "pack.tiny.Huge": ("argument", False),
+    }
+    assert answer["huge"]["error"]["argument"] == "model.type"
+
+
+def test_describe_survives_what_a_module_does_when_it_is_asked_for(project: Inside) -> None:
+    """A class that is registered ahead, whose module does not import, is that step's error alone."""
+    project.write(
+        "steps.py",
+        textwrap.dedent(STEPS) + "Step.register_lazy('late', 'late_module:Late')\n",
+    )
+    project.write("late_module.py", "import no_such_library\n")
+    answer = project.describe(["steps"], {"a": {"type": "late"}, "b": {"type": "hello"}})["steps"]
+    assert "ok" in answer["b"]
+    assert "ModuleNotFoundError: No module named 'no_such_library'" in answer["a"]["error"]["message"]
 
 
 def test_describe_imports_whole_packages_and_keeps_failures(project: Inside) -> None:

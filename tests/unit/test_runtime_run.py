@@ -183,7 +183,8 @@ def test_a_step_without_a_logger_does_not_pay_for_it(project: Inside) -> None:
     """Logging, pathlib, typing, dataclasses and inspect are not loaded unless somebody uses them."""
     project.write(
         "steps.py",
-        "import sys\nfrom dispatch import step\n@step()\ndef loaded(n: int = 1): return sorted(sys.modules)\n",
+        "import sys\nfrom dispatch import step\n@step()\ndef loaded(n: int = 1):\n"
+        "    return sorted(sys.modules)\n",
     )
     loaded = read_result(project.run("loaded", n=2).result)
     unwanted = {"logging", "pathlib", "typing", "dataclasses", "inspect", "hashlib", "dispatch.identity"}
@@ -315,7 +316,8 @@ def test_modules_that_arguments_need_are_imported(project: Inside) -> None:
     )
     project.write(
         "steps.py",
-        "from base import Model\nfrom dispatch import step\n@step()\ndef size(model: Model): return model.n\n",
+        "from base import Model\nfrom dispatch import step\n@step()\ndef size(model: Model):\n"
+        "    return model.n\n",
     )
     asked = {"s": {"type": "size", "arguments": {"model": {"type": "tiny", "n": 3}}}}
     described = project.describe(["steps", "models"], asked)["steps"]["s"]["ok"]

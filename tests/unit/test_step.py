@@ -14,7 +14,7 @@ import pytest
 
 from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.fingerprint import canonical, resolve, unique_id
-from dispatch.formats import AUTO, JsonFormat
+from dispatch.formats import AUTO, Format, JsonFormat
 from dispatch.graph import StepGraph
 from dispatch.params import ArgumentError, Lazy
 from dispatch.registrable import FromParams, Registrable, UnknownNameError
@@ -128,7 +128,7 @@ def test_a_description_says_all_and_is_json() -> None:
         "type": "test-train",
         "version": "001",
         "deterministic": True,
-        "cacheable": True,
+        "cacheable": None,
         "format": {"name": "auto", "version": "001"},
         "requires": [],
         "modules": [],
@@ -359,7 +359,8 @@ def test_results_are_kept_unless_something_speaks_against_it(
             assert made.cache_results
     else:
         assert made.cache_results is kept
-        assert describe_step(kept_step, "test-kept", {})["deterministic"] is deterministic
+        described = describe_step(kept_step, "test-kept", {})
+        assert (described["deterministic"], described["cacheable"]) == (deterministic, cacheable)
 
 
 def test_a_class_may_tell_its_resources_from_its_arguments() -> None:
@@ -379,6 +380,87 @@ def test_a_class_may_tell_its_resources_from_its_arguments() -> None:
     assert found["resources"] == {"gpu_count": 2, "memory": "1GiB"}
     with pytest.raises(ConfigurationError, match=r"'resources' of .*Gpu cannot be told: .*not above zero"):
         describe_step(Gpu, "test-gpu", {"n": -1})
+
+
+def test_resources_may_be_a_method() -> None:
+    """Where 'resources' is overridden by a method, it is called."""
+
+    @Step.register("test-method", exist_ok=True)
+    class Method(Step):
+        def resources(self) -> StepResources:  # type: ignore[override]
+            """As many as the arguments say."""
+            return StepResources(cpu_count=self.kwargs["n"])
+
+        def run(self, n: float) -> None:
+            """Do nothing."""
+
+    assert describe_step(Method, "test-method", {"n": 2})["resources"] == {"cpu_count": 2.0}
+
+
+def test_metadata_of_class_and_step() -> None:
+    """The class's is described, what the step adds prevails on the object, and neither is identity."""
+
+    @step("test-owned", metadata={"owner": "me", "tags": ["a"]}, exist_ok=True)
+    def owned(n: int = 1) -> int:
+        return n
+
+    assert describe_step(owned, "test-owned", {})["metadata"] == {"owner": "me", "tags": ["a"]}
+    made = owned(step_metadata={"owner": "you"})
+    assert made.metadata == {"owner": "you", "tags": ["a"]}
+    assert made.unique_id == owned().unique_id
+    for wrong, part in (({"x": object()}, "cannot be kept: Object of type object"), ([], "is a list, not a")):
+        owned.METADATA = wrong  # type: ignore[assignment]
+        with pytest.raises(ConfigurationError, match=part):
+            describe_step(owned, "test-owned", {}, name="s")
+
+
+def test_the_step_as_config_says_it() -> None:
+    """A program may say from which config a step was made."""
+    assert Train(data={}).config == {}
+    assert Train(data={}, step_config={"type": "test-train"}).config == {"type": "test-train"}
+
+
+def test_names_may_have_colons() -> None:
+    """Such a name is the type that enters the identity."""
+
+    @step("torch::train-test", exist_ok=True)
+    def train() -> None:
+        return None
+
+    assert describe_step(Step.by_name("torch::train-test"), "torch::train-test", {})["type"] == (  # type: ignore[arg-type]
+        "torch::train-test"
+    )
+
+
+def test_formats_may_have_arguments() -> None:
+    """FORMAT and step_format may be mappings; name and version enter the identity, arguments do not."""
+    plain = describe_step(Train, "test-train", {"data": {}}, "json")
+    zipped = describe_step(Train, "test-train", {"data": {}}, {"type": "json", "compress": "gz"})
+    assert zipped == plain
+    assert isinstance(Train(data={}, step_format={"type": "json", "compress": "gz"}).format, JsonFormat)
+    with pytest.raises(ConfigurationError, match="compres"):
+        describe_step(Train, "test-train", {"data": {}}, {"type": "json", "compres": "gz"})
+    assert describe_step(Train, "test-train", {"data": {}}, "dill")["requires"] == ["dill"]
+
+
+def test_a_description_names_the_modules_that_arguments_need() -> None:
+    """Those that register what config names, besides the step's own."""
+    found = describe_step(Train, "test-train", {"data": {}, "loss": "l2", "later": {"type": "l2"}})
+    assert found["modules"] == []
+
+    @step("test-format", exist_ok=True)
+    def takes(format: Format[Any]) -> None:  # noqa: ARG001
+        return None
+
+    assert describe_step(takes, "test-format", {"format": "json"})["modules"] == ["dispatch.formats.plain"]
+
+
+def test_steps_are_equal_by_their_identity() -> None:
+    """They can be keys and members of sets; another kind of thing is never equal."""
+    same = Train(data={}, C=1), Train(C=1.0, data={}, step_name="x")
+    assert same[0] == same[1]
+    assert len({*same, Train(data={}, C=2)}) == 2
+    assert same[0] != same[0].unique_id
 
 
 @pytest.mark.parametrize(

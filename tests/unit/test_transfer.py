@@ -10,9 +10,10 @@ import pytest
 from dispatch.engine.base import Capabilities
 from dispatch.errors import ConfigurationError
 from dispatch.location import BeakerDataset, HostPath, Location, SharedPath, Spool
-from dispatch.transfer import Cell, Way, cell, mount_source
+from dispatch.transfer import Cell, Way, cell, mount_source, place
 
-DOCKER = Capabilities("docker", (HostPath, SharedPath), uid=0, gid=0, cpus=2, memory=1)
+DOCKER = Capabilities("docker", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=2, memory=1)
+LOCAL = Capabilities("local", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=2, memory=1)
 BEAKER = Capabilities("beaker", (BeakerDataset,), uid=0, gid=0, cpus=2, memory=1)
 
 
@@ -23,11 +24,27 @@ def test_local_to_docker(location: Location) -> None:
     assert mount_source(location, DOCKER) == location
 
 
+def test_memory_to_docker() -> None:
+    """What stands in for memory is mounted as any directory."""
+    spool = Spool(Path("/spool"))
+    assert cell(spool, DOCKER) == Cell(inputs=Way.MOUNT, results=Way.RENAME)
+    assert mount_source(spool, DOCKER) == HostPath(Path("/spool"))
+
+
+@pytest.mark.parametrize("kind", [HostPath, SharedPath, Spool])
+def test_to_a_process(kind: type[HostPath]) -> None:
+    """A process of this machine reads where the bytes are, and its result is renamed into place."""
+    location = kind(Path("/ws"))
+    assert cell(location, LOCAL) == Cell(inputs=Way.IN_PLACE, results=Way.RENAME)
+    assert place(location, LOCAL) == Path("/ws")
+
+
 @pytest.mark.parametrize(
     ("location", "capabilities", "words"),
     [
         (BeakerDataset("01ABC"), DOCKER, "on Beaker .*'docker'"),
-        (Spool(Path("/spool")), DOCKER, "in memory .*'docker'"),
+        (Spool(Path("/spool")), BEAKER, "in memory .*'beaker'"),
+        (BeakerDataset("01ABC"), LOCAL, "on Beaker .*'local'"),
         (HostPath(Path("/ws")), BEAKER, "on this machine .*'beaker'"),
         (BeakerDataset("01ABC"), BEAKER, "on Beaker .*'beaker'"),
         (SharedPath(Path("/net")), replace(DOCKER, accepts=(HostPath,)), "on a shared drive .*'docker'"),

@@ -249,6 +249,20 @@ def test_broken_off_attempt(root: Path) -> None:
     assert list(examine(alive)) == []
 
 
+def test_results_that_are_not_cached(root: Path) -> None:
+    """The result of a step that is not cached is held against its manifest, too; one in the making is not."""
+    place = workspace(root)
+    dice = record("dice", cacheable=False)
+    attempt = place.claim(dice, "first")
+    fill(attempt)
+    place.commit(attempt, dice, DONE)
+    assert list(examine(place)) == []
+    flip(attempt.directory / "commit/result/data.json")
+    assert [(found.kind, found.place) for found in examine(place)] == [
+        (Kind.RESULT, "attempts/Made-dice.1/commit/result/data.json")
+    ]
+
+
 def test_shallow_look_reads_no_bytes(root: Path) -> None:
     """A shallow look finds what sizes and names tell, and no changed byte."""
     flip(root / RESULT / "data.json")

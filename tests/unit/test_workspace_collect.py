@@ -157,6 +157,21 @@ def test_uncacheable_results_live_as_long_as_their_run(root: Path) -> None:
     assert place.locate("Made-dice") is None
 
 
+def test_damage_is_left_to_repair(root: Path) -> None:
+    """What cannot be read is not collected, and keeps nothing else from it."""
+    place = workspace(root)
+    place.register_run([record("dice", cacheable=False)], "second")
+    dice = complete(place, "dice", cacheable=False)
+    place.work_dir(record("lonely"))
+    (dice.directory / "commit/manifest.json").write_text("{")
+    (root / "cache/Made-lonely/manifest.json").write_text("{")
+    collect.apply(place, planned(root))
+    assert (dice.directory / "commit/manifest.json").exists()
+    assert (root / "cache/Made-lonely").exists()
+    assert (root / "work/Made-lonely").exists()
+    assert not (dice.directory / "src").exists()
+
+
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_damaged_runs_still_name_their_steps(root: Path, damage: str) -> None:
     """A run whose record cannot be read protects the results that its links lead to."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -266,7 +268,7 @@ def test_unreadable_manifest_says_what_to_do(root: Path) -> None:
 
 def test_pickles_of_others_are_not_loaded(root: Path) -> None:
     """A pickled result is loaded by the account that wrote it, by others only where that is trusted."""
-    step = Add(a=1)
+    step = Add(a=1, step_format="pickle")
     LocalWorkspace(root).step_cache[step] = {1, 2}
     stranger = Ports(uid=lambda: os.getuid() + 1)
     assert LocalWorkspace(root).step_cache[step] == {1, 2}
@@ -431,7 +433,12 @@ def test_facts_of_the_latest_attempt(root: Path) -> None:
     info = workspace.step_info("Made-one")
     assert info.state is StepState.RUNNING
     assert info.attempt is not None
-    assert info.attempt == AttemptFacts(StepState.RUNNING, started=info.start_time)
+    assert info.attempt == AttemptFacts(
+        StepState.RUNNING,
+        started=info.start_time,
+        platform={"host": os.uname().nodename},
+        environment={"pid": os.getpid(), "run": "run"},
+    )
 
 
 def test_latest_name_of_a_step_wins(root: Path) -> None:
@@ -440,3 +447,247 @@ def test_latest_name_of_a_step_wins(root: Path) -> None:
     workspace.register_run([record()])
     workspace.register_run([replace(record(), name="renamed")])
     assert workspace.step_info("Made-one").step_name == "renamed"
+
+
+def damage_manifest(directory: Path) -> None:
+    """Overwrite the manifest."""
+    (directory / "manifest.json").write_text("{")
+
+
+def lose_manifest(directory: Path) -> None:
+    """Remove the manifest."""
+    (directory / "manifest.json").unlink()
+
+
+def lose_result(directory: Path) -> None:
+    """Remove the files of the result."""
+    shutil.rmtree(directory / "result")
+
+
+def become_a_file(directory: Path) -> None:
+    """Put a file in the place of the directory."""
+    shutil.rmtree(directory)
+    directory.write_text("")
+
+
+def become_a_broken_link(directory: Path) -> None:
+    """Put a link that leads nowhere in the place of the directory."""
+    shutil.rmtree(directory)
+    directory.symlink_to("nowhere")
+
+
+def lose_everything(directory: Path) -> None:
+    """Remove the directory."""
+    shutil.rmtree(directory)
+
+
+def damage_record(directory: Path) -> None:
+    """Overwrite the step's record."""
+    (directory.parents[1] / "steps" / "Made-one.json").write_text("[")
+
+
+def lose_record(directory: Path) -> None:
+    """Remove the step's record."""
+    (directory.parents[1] / "steps" / "Made-one.json").unlink()
+
+
+def lose_attempt(directory: Path) -> None:
+    """Remove what the attempt left."""
+    shutil.rmtree(directory.parents[1] / "attempts" / "Made-one.1")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(damage_manifest, lose_manifest, lose_result, become_a_file, become_a_broken_link, lose_everything),
+        *(damage_record, lose_record, lose_attempt),
+    ],
+)
+def test_removing_heals(root: Path, damage: Callable[[Path], None]) -> None:
+    """Whatever was done to a step's files, it can be removed, is unknown then, and can be computed again."""
+    complete(as_process(root, 1))
+    workspace = as_process(root, 2)
+    workspace.register_run([record()], "first")
+    damage(root / "cache" / "Made-one")
+    workspace.remove_step("Made-one")
+    with pytest.raises(KeyError):
+        workspace.step_info("Made-one")
+    for folder in ("cache", "steps", "work"):
+        assert list((root / folder).iterdir()) == []
+    assert complete(workspace).number > 1
+    assert workspace.step_cache[record()] == "value"
+    assert workspace.registered_run("first").steps["one"].state is StepState.COMPLETED
+
+
+def test_any_crash_of_a_removal_is_survived_by_removing_again(root: Path, tmp_path: Path) -> None:
+    """A removal that was cut short can be finished by another process, and harms nothing before."""
+    for changes in range(100):
+        root = tmp_path / str(changes)
+        complete(as_process(root, 1))
+        crashed = False
+        try:
+            as_process(root, 1, disk=CrashingDisk(changes)).remove_step("Made-one")
+        except Crash:
+            crashed = True
+        again = as_process(root, 2)
+        try:
+            again.remove_step("Made-one")
+        except KeyError:
+            with pytest.raises(KeyError):
+                again.step_info("Made-one")
+        assert (again.locate("Made-one"), again.num_steps()) == (None, 0)
+        complete(again)
+        assert again.step_cache[record()] == "value"
+        if not crashed:
+            break
+    assert not crashed
+    assert changes > 5
+
+
+def test_any_crash_of_the_removal_of_a_run_is_survived(tmp_path: Path) -> None:
+    """A run is there or gone, never in between, and the latest run is one that is there."""
+    for changes in range(20):
+        root = tmp_path / str(changes)
+        first = LocalWorkspace(root)
+        for name in ("first", "second"):
+            first.register_run([record()], name)
+        crashed = False
+        try:
+            as_process(root, 1, disk=CrashingDisk(changes)).remove_run("second")
+        except Crash:
+            crashed = True
+        again = LocalWorkspace(root)
+        assert list(again.registered_runs()) in (["first", "second"], ["first"])
+        assert again.latest_run() == list(again.registered_runs())[-1]
+        again.register_run([record()], "third")
+        if not crashed:
+            break
+    assert not crashed
+    assert str((root / "latest").readlink()) == "runs/third"
+
+
+def test_latest_follows_a_removal(root: Path) -> None:
+    """When the latest run is removed the link leads to the youngest of the rest, and goes with the last."""
+    workspace = LocalWorkspace(root)
+    for name in ("first", "second", "third"):
+        workspace.register_run([], name)
+    workspace.remove_run("third")
+    assert str((root / "latest").readlink()) == "runs/second"
+    workspace.remove_run("first")
+    assert str((root / "latest").readlink()) == "runs/second"
+    workspace.remove_run("second")
+    assert not os.path.lexists(root / "latest")
+
+
+def test_lists_read_no_more_than_they_show(root: Path) -> None:
+    """Counting runs reads none, sorting them reads their beginning, and only what is shown is parsed."""
+    workspace = LocalWorkspace(root)
+    for name in ("a", "b", "c"):
+        workspace.register_run([record()], name, facts={"note": "x" * 1000})
+    for name in ("a", "b"):
+        path = root / "runs" / name / ".run.json"
+        path.write_bytes(path.read_bytes()[:600])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert workspace.num_registered_runs() == 3
+        assert workspace.num_registered_runs(match="a") == 1
+        assert [run.name for run in workspace.search_registered_runs(stop=1)] == ["c"]
+        assert workspace.latest_run() == "c"
+        (root / "latest").unlink()
+        assert workspace.latest_run() == "c"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"run": 1, "start_date": "2024-13-01T00:00:00+00:00"}']
+)
+def test_a_damaged_run_hides_no_other(root: Path, content: bytes) -> None:
+    """A run whose record is damaged is left out of lists with a warning, is an error by name, and can go."""
+    workspace = LocalWorkspace(root)
+    for name in ("a", "b"):
+        workspace.register_run([record()], name)
+    (root / "runs" / "a" / ".run.json").write_bytes(content)
+    with pytest.warns(UserWarning, match="run left out of the list.*is damaged.*dispatch repair"):
+        assert list(workspace.registered_runs()) == ["b"]
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert [run.name for run in workspace.search_registered_runs()] == ["b"]
+    with pytest.raises(WorkspaceError, match="is damaged"):
+        workspace.registered_run("a")
+    with pytest.warns(UserWarning, match="is damaged"):
+        workspace.remove_run("a")
+    assert (list(workspace.registered_runs()), workspace.num_registered_runs()) == (["b"], 1)
+
+
+def test_a_damaged_step_hides_no_other(root: Path) -> None:
+    """A step whose manifest is damaged is left out of lists with a warning."""
+    workspace = LocalWorkspace(root)
+    for name in ("one", "two"):
+        complete(workspace, name)
+    (root / "cache" / "Made-one" / "manifest.json").write_text("{")
+    with pytest.warns(UserWarning, match="left out of the list.*Made-one"):
+        assert [info.unique_id for info in workspace.search_step_info()] == ["Made-two"]
+
+
+def test_a_lost_record_is_taken_from_the_result(root: Path) -> None:
+    """A step with a result is known by it where its own record is damaged or gone."""
+    workspace = LocalWorkspace(root)
+    complete(workspace)
+    known = workspace.step_info("Made-one")
+    path = root / "steps" / "Made-one.json"
+    path.write_text("[")
+    assert workspace.step_info("Made-one") == known
+    path.unlink()
+    assert workspace.step_info("Made-one") == known
+    assert (workspace.num_steps(), workspace.search_step_info()) == (1, [known])
+
+
+def test_files_that_are_no_steps_and_runs(root: Path) -> None:
+    """What others put into the directories is neither a step nor a run."""
+    workspace = LocalWorkspace(root)
+    workspace.register_run([record()], "first")
+    for name in (".hidden", "no run", "empty", "-x"):
+        (root / "runs" / name).mkdir()
+    (root / "runs" / "file").write_text("")
+    for name in (".x.json", "a b.json", "note.txt", ".json"):
+        (root / "steps" / name).write_text("")
+    for name in (".hidden", "a b", "empty"):
+        (root / "cache" / name).mkdir()
+    (root / "cache" / "file").write_text("")
+    assert (workspace.num_registered_runs(), workspace.num_steps()) == (1, 1)
+    assert list(workspace.registered_runs()) == ["first"]
+    assert [info.unique_id for info in workspace.search_step_info()] == ["Made-one"]
+    assert len(workspace.step_cache) == 0
+
+
+def test_a_copy_through_pickle_holds_nothing(root: Path) -> None:
+    """What was claimed before pickling is renewed by the first alone, and held against the copy."""
+    workspace = LocalWorkspace(root, trusted=True)
+    attempt = workspace.claim(record(), "run")
+    copy = pickle.loads(pickle.dumps(workspace))
+    assert (copy.dir, copy.url) == (workspace.dir, workspace.url)
+    with pytest.raises(StepHeldError):
+        copy.claim(record(), "run")
+    fill(attempt)
+    assert workspace.commit(attempt, record(), DONE).state is StepState.COMPLETED
+    assert copy.step_cache[record()] == "value"
+
+
+def test_a_run_file_cannot_lead_outside(root: Path) -> None:
+    """Ids in a run's record that are no ids are steps of which nothing is known."""
+    workspace = LocalWorkspace(root)
+    workspace.register_run([record()], "first")
+    path = root / "runs" / "first" / ".run.json"
+    path.write_bytes(path.read_bytes().replace(b"Made-one", b"../../x"))
+    assert workspace.registered_run("first").steps["one"].state is StepState.INCOMPLETE
+    with pytest.raises(KeyError):
+        workspace.step_result_for_run("first", "one")
+
+
+def test_a_moved_away_file_is_not_in_the_work_directory(root: Path) -> None:
+    """A file that became the result is not there twice."""
+    workspace, step = LocalWorkspace(root), Add(a=1)
+    workspace.step_starting(step)
+    path = workspace.work_dir(step) / "model.bin"
+    path.write_bytes(b"weights")
+    found = workspace.step_finished(step, path)
+    assert found.is_relative_to(root / "cache" / step.unique_id / "result")
+    assert not path.exists()

@@ -149,6 +149,19 @@ def test_set_aside_by_attempt(root: Path) -> None:
     assert workspace(root).step_info("Made-one").state is StepState.INCOMPLETE
 
 
+def test_results_that_are_not_cached(root: Path) -> None:
+    """The damaged result of a step that is not cached is set aside from its attempt."""
+    place = workspace(root)
+    dice = record("dice", cacheable=False)
+    attempt = place.claim(dice, "first")
+    fill(attempt)
+    place.commit(attempt, dice, DONE)
+    os.truncate(attempt.directory / "commit/manifest.json", 99)
+    assert mend(root) == [(Action.SET_ASIDE, "attempts/Made-dice.1/commit/manifest.json")]
+    assert workspace(root).locate("Made-dice") is None
+    assert workspace(root).claim(dice, "first").number == 2
+
+
 def test_broken_off_attempts_are_ended(root: Path) -> None:
     """An attempt whose process is gone gets its end, commits nothing more, and its step can be claimed."""
     attempt = workspace(root, 5).claim(record("two"), "first")

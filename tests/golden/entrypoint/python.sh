@@ -1,6 +1,6 @@
 #!/bin/sh
 # shellcheck disable=SC2016,SC2317  # values stay as they are; what a trap calls is reached
-# Made by dispatch for one container. Its values are the assignments that follow; the rest never changes.
+# Made by dispatch for one job. Its values are the assignments that follow; the rest never changes.
 # All names carry a prefix: assigning to one that the environment holds would change it for the step.
 dispatch_workdir='/src'
 dispatch_output='/dispatch/output'
