@@ -15,7 +15,7 @@ from dispatch.testing.busybox import REFERENCE, busybox_archive
 
 BUSYBOX = Path("/bin/busybox")
 
-pytest.register_assert_rewrite("dispatch.testing.contracts_engine")
+pytest.register_assert_rewrite("dispatch.testing.contracts_engine", "dispatch.testing.contracts_workspace")
 
 
 @pytest.fixture(scope="session")

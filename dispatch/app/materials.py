@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dispatch.app.source import SourceTree, WorkingTree
@@ -25,7 +25,7 @@ def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> Pro
         code=source.code,
         default_format=settings.default_format,
         platform=surroundings.machine(),
-        environment=surroundings.process(directory=Path(source.workdir)),
+        environment=surroundings.process(_without_values(sys.argv), Path(source.workdir)),
         python=sys.executable,
         runtime=runtime,
     )
@@ -52,3 +52,19 @@ def for_containers(
         source=source.exported,
         processes=here,
     )
+
+
+def _without_values(command: Sequence[str]) -> list[str]:
+    """The command line as it may be kept: a variable's value may be a password."""
+    kept: list[str] = []
+    for word in command:
+        option = kept[-1] if kept else ""
+        name, separator, _ = word.partition("=")
+        if option in ("-D", "--ext-var") and separator:
+            word = f"{name}=…"
+        elif word.startswith("-D") and separator:
+            word = f"{name}=…"
+        elif word.startswith("--ext-var=") and word.count("=") > 1:
+            word = f"{name}={word.split('=')[1]}=…"
+        kept.append(word)
+    return kept

@@ -98,7 +98,7 @@ def result(workspace: Workspace, run: str, step: str) -> Result:
         remedy = f"see `dispatch logs {run} {step}`" if logged else f"see `dispatch show {run}`"
         raise ConfigurationError(f"step {step!r} has no result: it is {info.state.value}", remedy)
     directory = location.path
-    for name in ("data.json", "data.txt"):
+    for name in ("data.json", "data.txt", "data.jsonl"):
         path = directory / name
         if path.is_file() and path.stat().st_size <= TEXT_LIMIT:
             return Result(directory, name.rpartition(".")[2], path.read_text("utf-8"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from dispatch.workspace.local import LocalWorkspace
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
+    from dispatch.schedule import LocalScheduler
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended."""
+    """How a run ended. ``cached`` is what was known of the steps that had a result, by unique id."""
 
     name: str
     plan: RunPlan
     outcomes: Mapping[str, StepOutcome]
+    cached: Mapping[str, StepInfo] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -74,6 +76,7 @@ class Running:
         self._app = app
         self._request = request
         self._cache = app.surroundings.cache
+        self._cached: dict[str, StepInfo] = {}
         self.engines = Engines(app, request.parallelism)
 
     def prepare(self, *, may_build: bool) -> RunPlan:
@@ -157,10 +160,12 @@ class Running:
         return None if kind == "local" else image
 
     def _refuse_impossible(self, plan: RunPlan) -> None:
+        schedulers: dict[Place, LocalScheduler] = {}
         for step in plan.standing(Standing.RUN):
+            if step.place not in schedulers:
+                schedulers[step.place] = self.engines.scheduler(step.place, self.runtimes.own.directory)
             try:
-                scheduler = self.engines.scheduler(step.place, self.runtimes.own.directory)
-                scheduler.refuse_impossible(step.resources)
+                schedulers[step.place].refuse_impossible(step.resources)
             except UnrecoverableResourceAssignmentError as error:
                 raise ConfigurationError(f"step {step.node.name!r}: {error.message}", error.remedy) from error
 
@@ -227,7 +232,8 @@ class Running:
 
     def _completed(self, unique_ids: Iterable[str]) -> Mapping[str, StepInfo | None]:
         workspace = self._app.workspace
-        return {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
+        self._cached = {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
+        return self._cached
 
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
@@ -245,7 +251,7 @@ class Running:
             if plan.standing(Standing.RUN):
                 executor = self._executor(plan, built, _Noting(observer, outcomes))
                 outcomes.update(executor.execute(plan, name))
-            summary = RunSummary(name, plan, outcomes)
+            summary = RunSummary(name, plan, outcomes, self._cached)
             state = summary.state
             return summary
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import sys
@@ -100,6 +101,9 @@ def report(error: DispatchError) -> None:
 def main() -> None:
     """Run the command line and exit with its code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # What a command makes lives until its end: looking through it again and again for garbage takes a fifth
+    # of a run of ten thousand cached steps.
+    gc.set_threshold(100_000, 50, 100)
     stdout = sys.stdout
     try:
         code = group.main(standalone_mode=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from dispatch.app import App
 from dispatch.app.moving import ways
 from dispatch.app.running import Running, RunRequest
 from dispatch.cli.options import (
@@ -54,11 +55,15 @@ def command(config: Path, workspace: str | None, choice: ConfigChoice, as_json: 
     )
     running = Running(app, request)
     try:
-        plan = running.prepare(may_build=False)
-        images = running.builds.to_do if running.builds is not None else ()
-        moves = ways(running, plan, app.workspace, Path.cwd())
+        show_plan(app, running, running.prepare(may_build=False), as_json)
     finally:
         running.close()
+
+
+def show_plan(app: App, running: Running, plan: RunPlan, as_json: bool) -> None:
+    """Print a plan: its steps on stdout, what else it means on stderr; or all of it as one JSON object."""
+    images = running.builds.to_do if running.builds is not None else ()
+    moves = ways(running, plan, app.workspace, Path.cwd())
     if as_json:
         print_json({**document(plan, images), "bytes": _moves(moves)})
         return

@@ -18,16 +18,13 @@ from dispatch.cli.options import (
     workspace_option,
 )
 from dispatch.cli.output import iso, note, print_json, print_table
+from dispatch.cli.plan import image_of, show_plan
 from dispatch.cli.progress import LineProgress
 from dispatch.dispatcher import StepOutcome, Verdict
-from dispatch.info import StepInfo
 from dispatch.location import HostPath
-from dispatch.plan import RunPlan, Standing
+from dispatch.plan import Standing
 from dispatch.units import format_duration
 from dispatch.workspace.base import Workspace
-
-# What stands in place of an image's name for the current environment.
-HERE = "here"
 
 
 @click.command("run")
@@ -73,7 +70,7 @@ def command(
     try:
         plan = running.prepare(may_build=not dry_run)
         if dry_run:
-            _print_plan(plan, as_json)
+            show_plan(app, running, plan, as_json)
             return
         with LineProgress() as progress:
             summary = running.execute(plan, progress)
@@ -85,30 +82,6 @@ def command(
         click.get_current_context().exit(1)
 
 
-def _print_plan(plan: RunPlan, as_json: bool) -> None:
-    rows = [
-        (
-            step.node.name,
-            step.standing.value,
-            step.image or HERE,
-            step.record.unique_id if step.record else "-",
-            step.reason,
-        )
-        for step in plan.steps
-    ]
-    if as_json:
-        keys = ("name", "standing", "image", "id", "reason")
-        print_json({"plan": [dict(zip(keys, row, strict=True)) for row in rows]})
-    else:
-        print_table(("step", "standing", "image", "id", "reason"), rows)
-
-
-def _info(workspace: Workspace, unique_id: str, outcome: StepOutcome) -> StepInfo | None:
-    if outcome.info is not None:
-        return outcome.info
-    return workspace.step_info(unique_id) if outcome.verdict is Verdict.CACHED else None
-
-
 def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> None:
     rows, documents = [], []
     for step in summary.plan.steps:
@@ -116,7 +89,7 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
         inside = StepOutcome(step.node.name, Verdict.COMPLETED, step.reason)
         outcome = summary.outcomes.get(step.node.name, inside)
         verdict = step.standing.value if outcome is inside else outcome.verdict.value
-        info = _info(workspace, step.record.unique_id, outcome)
+        info = outcome.info or summary.cached.get(step.record.unique_id)
         location = workspace.locate(step.record.unique_id)
         result = str(location.path) if isinstance(location, HostPath) else None
         seconds = info.duration.total_seconds() if info is not None and info.duration is not None else None
@@ -125,7 +98,7 @@ def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> 
                 step.node.name,
                 verdict,
                 format_duration(seconds) if seconds is not None else "-",
-                step.image or HERE,
+                image_of(step),
                 outcome.reason if result is None else result,
             )
         )

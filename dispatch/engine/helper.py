@@ -96,6 +96,7 @@ class Helper:
             return self._process.wait(FAREWELL)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self.gone = self.gone or "it had to be killed"
             return self._process.wait()
 
     def _send(self, order: Mapping[str, Any]) -> None:

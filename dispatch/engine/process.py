@@ -153,6 +153,11 @@ class ProcessEngine:
     def close(self) -> None:
         """Kill what still runs, and end the helpers."""
         self._crew.close()
+        with self._lock:
+            for job in self._jobs.values():
+                # A helper that ends by itself has done this.
+                if job.helper is not None and job.helper.gone:
+                    _kill(job)
 
     # Starting.
 
@@ -245,9 +250,7 @@ class ProcessEngine:
 
     def _lose(self, job: _Job, helper: Helper) -> None:
         job.helper = None
-        if job.pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(job.pid, signal.SIGKILL)
+        _kill(job)
         self._refuse(job, Reason.LOST, f"the process that watched it ended ({helper.gone})")
 
     def _refuse(self, job: _Job, reason: Reason, message: str) -> None:
@@ -260,6 +263,12 @@ class ProcessEngine:
         self._events.append(
             Event(job.spec.key, state, when, engine_id=job.handle.engine_id, cursor=f"{when:.9f}", **facts)
         )
+
+
+def _kill(job: _Job) -> None:
+    if job.pid is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(job.pid, signal.SIGKILL)
 
 
 def runner(python: str, runtime: Path, job_file: Path) -> tuple[str, ...]:

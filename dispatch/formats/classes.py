@@ -45,7 +45,7 @@ def encode_object(value: Any, encode: Callable[[Any], Any]) -> Any:
 
 
 def _encoded(fields: Any, encode: Callable[[Any], Any]) -> dict[str, Any]:
-    from dispatch.formats.tagged import NotExactError
+    from dispatch.formats.tags import NotExactError
 
     found = {}
     for name, value in fields:

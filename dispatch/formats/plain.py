@@ -72,7 +72,8 @@ class JsonFormat(CompressibleFormat["Any"]):
         """Accept what is plain, and what ``tagged`` can encode."""
         if exact_in_json(value):
             return True
-        from dispatch.formats.tagged import NotExactError, encode
+        from dispatch.formats.tagged import encode
+        from dispatch.formats.tags import NotExactError
 
         try:
             encode(value)
@@ -92,7 +93,8 @@ class JsonFormat(CompressibleFormat["Any"]):
     def dump(self, value: Any, file: IO[bytes]) -> None:
         """Write UTF-8 and a line's end. Raises UnfitError naming the place that JSON would change."""
         if not exact_in_json(value):
-            from dispatch.formats.tagged import NotExactError, encode
+            from dispatch.formats.tagged import encode
+            from dispatch.formats.tags import NotExactError
 
             try:
                 value = encode(value)

@@ -131,7 +131,8 @@ class JsonLinesFormat(_RecordsFormat):
     def add(self, item: Any, number: int, file: IO[bytes]) -> None:
         """Write a line. Raises UnfitError for an item that JSON would change."""
         if not exact_in_json(item):
-            from dispatch.formats.tagged import NotExactError, encode
+            from dispatch.formats.tagged import encode
+            from dispatch.formats.tags import NotExactError
 
             try:
                 item = encode(item)

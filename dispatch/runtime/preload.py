@@ -1,9 +1,9 @@
 """Modules imported once for all the steps that a process forks, where that makes no difference to them.
 
-Owns which modules those are. The first step that needs a module imports it by itself, and says what the
-import left behind beside memory: threads, processes, sockets, pipes, devices, signal handlers and the working
-directory are not forked, or not shared with good effect. Only a module that left none of these is imported
-here, when a second step needs it. So one that hangs, crashes or fails does that in a step's own process.
+Owns which modules those are: the one that defines a step, with any that its arguments need. The first step
+that needs them imports them by itself, and says what that left behind beside memory: threads, processes, sockets, pipes, devices, signal handlers and the working
+directory are not forked, or not shared with good effect. Only modules that left none of these are imported
+here, when a second step needs them. So one that hangs, crashes or fails does that in a step's own process.
 
 A generator of random numbers that was seeded by the import goes on from that seed in every step, as it would
 if each had imported the module; any other is seeded anew.
@@ -33,7 +33,7 @@ _GENERATORS = {"random": ("getstate", "setstate"), "numpy.random": ("get_state",
 
 
 class Trial:
-    """The first import of a module, in a step's own process. Made before; called when it is done."""
+    """The first import of some modules, in a step's own process. Made before; called when it is done."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -60,44 +60,45 @@ class Preloaded:
     def __init__(self) -> None:
         self.spoilt = False
         self._paths: list[str] | None = None
-        self._tried: dict[str, dict[str, Any]] = {}
-        self._loaded: dict[str, dict[str, Any]] = {}
+        self._tried: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._loaded: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def suits(self, paths: Sequence[str]) -> bool:
         """Say whether a step with these import paths may be forked from this process."""
         return not self.spoilt and self._paths in (None, list(paths))
 
-    def is_new(self, module: str) -> bool:
-        """Say whether nothing is known of a module."""
-        return module not in self._tried
+    def is_new(self, modules: tuple[str, ...]) -> bool:
+        """Say whether nothing is known of these modules."""
+        return modules not in self._tried
 
-    def note(self, module: str, report: bytes) -> None:
+    def note(self, modules: tuple[str, ...], report: bytes) -> None:
         """Keep what a trial said; nothing, if it never came to that."""
         if report:
-            self._tried[module] = json.loads(report)
+            self._tried[modules] = json.loads(report)
 
-    def load(self, module: str, paths: Sequence[str]) -> None:
-        """Import a module whose trial was clean, unless that was done."""
-        if module in self._loaded or not self._tried.get(module, {}).get("clean"):
+    def load(self, modules: tuple[str, ...], paths: Sequence[str]) -> None:
+        """Import modules whose trial was clean, unless that was done."""
+        if modules in self._loaded or not self._tried.get(modules, {}).get("clean"):
             return
         if self._paths is None:
             self._paths = list(paths)
             open_source(paths)
         try:
-            __import__(module)
+            for module in modules:
+                __import__(module)
         except BaseException:
             # It was fine in a step's own process, so it depends on something there: each imports it again.
-            self._tried[module] = {}
+            self._tried[modules] = {}
             return
         self.spoilt = _has_threads()
-        known = self._tried[module]["generators"]
-        self._loaded[module] = {
+        known = self._tried[modules]["generators"]
+        self._loaded[modules] = {
             name: state for name, (mark, state) in _generators().items() if known.get(name) == mark
         }
 
-    def settle(self, module: str) -> None:
+    def settle(self, modules: tuple[str, ...]) -> None:
         """In a forked process: give its generators of random numbers the state that is theirs."""
-        seeded = self._loaded.get(module, {})
+        seeded = self._loaded.get(modules, {})
         for name in _generators():
             generator: Any = sys.modules[name]
             if name in seeded:

@@ -59,9 +59,9 @@ class Begun:
 class Child:
     """A step's process. ``code`` is None while it runs; ``deadline`` is when it is killed, or given up."""
 
-    def __init__(self, key: str, module: str = "", pipe: int = -1) -> None:
+    def __init__(self, key: str, modules: tuple[str, ...] = (), pipe: int = -1) -> None:
         self.key = key
-        self.module = module
+        self.modules = modules
         self.pipe = pipe
         self.deadline: float | None = None
         self.code: int | None = None
@@ -173,44 +173,44 @@ class Zygote:
                 raise OSError(error.errno, f"the working directory is not there: {error.strerror}") from error
             if order["fork"]:
                 job_file = order["command"][-1]
-                module, paths = _module_of(job_file)
+                modules, paths = _imports_of(job_file)
                 if self._preloaded.suits(paths):
-                    self._preload(module, paths, log)
+                    self._preload(modules, paths, log)
                     if not self._preloaded.spoilt:
-                        return self._fork(order, log, module, job_file)
+                        return self._fork(order, log, modules, job_file)
             self._execute(order, log)
             return None
         finally:
             os.close(log)
 
-    def _preload(self, module: str, paths: list[str], log: int) -> None:
+    def _preload(self, modules: tuple[str, ...], paths: list[str], log: int) -> None:
         """Import what may be imported here; what it prints is in the log of the step that caused it."""
         kept = os.dup(1), os.dup(2)
         try:
             os.dup2(log, 1)
             os.dup2(log, 2)
-            self._preloaded.load(module, paths)
+            self._preloaded.load(modules, paths)
             run.flush()
         finally:
             for descriptor, former in zip((1, 2), kept):
                 os.dup2(former, descriptor)
                 os.close(former)
 
-    def _fork(self, order: dict[str, Any], log: int, module: str, job_file: str) -> Begun | None:
+    def _fork(self, order: dict[str, Any], log: int, modules: tuple[str, ...], job_file: str) -> Begun | None:
         pipe = report = -1
-        if self._preloaded.is_new(module):
+        if self._preloaded.is_new(modules):
             pipe, report = os.pipe()
         pid = os.fork()
         if pid != 0:
             if report >= 0:
                 os.close(report)
-            self._begin(pid, Child(order["start"], module, pipe))
+            self._begin(pid, Child(order["start"], modules, pipe))
             return None
         self._become(log)
         if pipe >= 0:
             os.close(pipe)
         os.environ.update(order["env"])
-        self._preloaded.settle(module)
+        self._preloaded.settle(modules)
         return Begun(job_file, Trial(report) if report >= 0 else None)
 
     def _execute(self, order: dict[str, Any], log: int) -> None:
@@ -305,7 +305,7 @@ class Zygote:
 
     def _tell_end(self, child: Child) -> None:
         if child.pipe >= 0:
-            self._preloaded.note(child.module, _rest(child.pipe))
+            self._preloaded.note(child.modules, _rest(child.pipe))
             os.close(child.pipe)
         self._tell({"exited": child.key, "code": child.code, "time": child.ended, "memory": child.memory})
 
@@ -380,12 +380,13 @@ def _is_readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _module_of(job_file: str) -> tuple[str, list[str]]:
-    """The module that defines a job's step, and its import paths; OSError where the file cannot be read."""
+def _imports_of(job_file: str) -> tuple[tuple[str, ...], list[str]]:
+    """The modules that a job's step needs, and its import paths; OSError where the file cannot be read."""
     try:
         with open(job_file, encoding="utf-8") as file:
             job = json.load(file)
-        return job["step"]["module"], job["paths"]
+        step = job["step"]
+        return (step["module"], *step.get("modules", ())), job["paths"]
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(errno.EINVAL, "is no job of a Python step", job_file) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +19,8 @@ class Behaviour(enum.Enum):
 
     GREETS = "prints GREETING, exits 0"
     FAILS = "prints GREETING, exits with FAILURE"
-    HANGS = "runs until SIGTERM, then exits 143"
-    STUBBORN = "runs and ignores SIGTERM"
+    HANGS = "prints GREETING, runs until SIGTERM, then exits 143"
+    STUBBORN = "ignores SIGTERM, prints GREETING, and runs"
     GHOST = "cannot be started: names an image, or a program, that does not exist"
 
 
@@ -53,6 +54,15 @@ def running(engine: Engine, key: str) -> None:
         if event.key == key and event.state is JobState.RUNNING:
             return
     raise AssertionError(f"{key} did not begin within {LIMIT} s")
+
+
+def greeting(engine: Engine, handle: Handle) -> None:
+    """Wait until a job runs, and has come so far as to greet."""
+    running(engine, handle.key)
+    given_up = time.monotonic() + LIMIT
+    while GREETING not in b"".join(engine.logs(handle)):
+        assert time.monotonic() < given_up, f"{handle.key} says nothing"
+        time.sleep(0.01)
 
 
 class EngineContract:
@@ -115,7 +125,7 @@ class EngineContract:
         """A new client that submits the same key takes over the running job, and sees its end."""
         job = lab.job("taken.1", Behaviour.HANGS)
         first = lab.engine.submit([job])
-        running(lab.engine, job.key)
+        greeting(lab.engine, first[0])
         second = lab.again()
         assert second.submit([job]) == first
         second.cancel(first, grace=30)
@@ -135,7 +145,7 @@ class EngineContract:
         """A cancelled job ends by SIGTERM, and says that it was cancelled."""
         job = lab.job("long.1", Behaviour.HANGS)
         handles = lab.engine.submit([job])
-        running(lab.engine, job.key)
+        greeting(lab.engine, handles[0])
         lab.engine.cancel(handles, grace=30)
         event = end_of(lab.engine, job.key)
         assert (event.exit_code, event.reason) == (143, Reason.CANCELLED)
@@ -144,7 +154,7 @@ class EngineContract:
         """A job that ignores SIGTERM is killed when the grace is over."""
         job = lab.job("deaf.1", Behaviour.STUBBORN)
         handles = lab.engine.submit([job])
-        running(lab.engine, job.key)
+        greeting(lab.engine, handles[0])
         lab.engine.cancel(handles, grace=0.2)
         event = end_of(lab.engine, job.key)
         assert (event.exit_code, event.reason) == (137, Reason.CANCELLED)

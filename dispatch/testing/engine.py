@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason
 from dispatch.errors import EngineError
-from dispatch.location import HostPath, Location, SharedPath
+from dispatch.location import HostPath, Location, SharedPath, Spool
 
 OUTPUT_TARGET = "/dispatch/output"
 TERMINATED = 143
@@ -51,7 +51,7 @@ class FakeEngine:
     ) -> None:
         self._script = script
         self._capabilities = capabilities or Capabilities(
-            "docker", (HostPath, SharedPath), uid=0, gid=0, cpus=4, memory=16 * 1024**3
+            "docker", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=4, memory=16 * 1024**3
         )
         self._changed = threading.Condition()
         self._jobs: dict[str, JobSpec] = {}

@@ -22,16 +22,16 @@ from dispatch.testing.engine import FakeEngine, Outcome
 COMMANDS = {
     Behaviour.GREETS: "echo hello",
     Behaviour.FAILS: f"echo hello; exit {FAILURE}",
-    Behaviour.HANGS: "trap 'exit 143' TERM; sleep 3600 & wait",
-    Behaviour.STUBBORN: "trap '' TERM; sleep 3600",
+    Behaviour.HANGS: "trap 'exit 143' TERM; echo hello; sleep 3600 & wait",
+    Behaviour.STUBBORN: "trap '' TERM; echo hello; sleep 3600",
     Behaviour.GHOST: "true",
 }
 NO_IMAGE = f"sha256:{'0' * 64}"
 OUTCOMES = {
     Behaviour.GREETS: Outcome(log=GREETING),
     Behaviour.FAILS: Outcome(exit_code=FAILURE, log=GREETING),
-    Behaviour.HANGS: Outcome(holds=True),
-    Behaviour.STUBBORN: Outcome(holds=True, stubborn=True),
+    Behaviour.HANGS: Outcome(holds=True, log=GREETING),
+    Behaviour.STUBBORN: Outcome(holds=True, stubborn=True, log=GREETING),
     Behaviour.GHOST: Outcome(exit_code=None, reason=Reason.IMAGE, message="no such image"),
 }
 

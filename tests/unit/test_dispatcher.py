@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -294,6 +294,19 @@ def test_one_failing_step_under_two_names(lab: Lab) -> None:
     assert outcomes["twin"].reason == "is the same step as 'a', which failed"
     assert outcomes["b"].reason == "needs 'a', which failed"
     assert lab.claims.claimed == ["a.1"]
+
+
+def test_a_result_that_is_to_be_replaced(lab: Lab) -> None:
+    """The step is computed although it has one, once whatever its names; others keep theirs."""
+    lab.claims.results |= {"a", "b"}
+    outcomes = lab.run(
+        replace(work("a"), replaces=True),
+        replace(work("twin", unique_id="a"), replaces=True),
+        work("b", "twin"),
+    )
+    verdicts = {name: outcome.verdict for name, outcome in outcomes.items()}
+    assert verdicts == {"a": Verdict.COMPLETED, "twin": Verdict.CACHED, "b": Verdict.CACHED}
+    assert lab.claims.committed == ["a"]
 
 
 def test_room_that_comes_from_outside(lab: Lab) -> None:

@@ -62,6 +62,7 @@ class Fate(enum.Enum):
     FOLLOWED = "another run works at it and completes", Verdict.CACHED
     INHERITED = "another run works at it and dies", Verdict.COMPLETED
     LOST = "others take the first attempt for lost", Verdict.COMPLETED
+    AGAIN = "has a result that is to be replaced", Verdict.COMPLETED
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def cases(draw: st.DrawFn) -> Case:
             continue
         needs = draw(st.lists(st.sampled_from([w.name for w in works]), unique=True)) if works else []
         record = StepRecord(name, name, "Fake", "fake", None, True, True, (), {})
-        works.append(Work(record, draw(st.sampled_from(SHAPES)), tuple(needs)))
         fates[name] = draw(fate)
+        again = fates[name] is Fate.AGAIN
+        works.append(Work(record, draw(st.sampled_from(SHAPES)), tuple(needs), again))
     return Case(
         tuple(draw(st.permutations(works))), fates, draw(st.integers(1, 3)), draw(st.integers(0, 2**16))
     )
@@ -170,7 +172,7 @@ class World:
         never = {name for name, fate in case.fates.items() if fate is Fate.NEVER_FITS}
         self.scheduler = FakeScheduler(case.parallelism, never)
         self.claims = FakeClaims(directory, self._on_claims)
-        self.claims.results |= self._fated(Fate.ELSEWHERE)
+        self.claims.results |= self._fated(Fate.ELSEWHERE, Fate.AGAIN)
         self.claims.holders |= self._fated(Fate.FOLLOWED, Fate.INHERITED)
         self.observer = RecordingObserver()
         self.engine = ShuffledEngine(self)
@@ -293,7 +295,8 @@ def test_an_interrupted_run_leaves_nothing_open(case: Case, interrupts: list[int
 def test_every_fate_alone(fate: Fate, tmp_path: Path) -> None:
     """Each fate gives its verdict, so that the reference is not right by never being asked."""
     record = StepRecord("s0", "s0", "Fake", "fake", None, True, True, (), {})
-    case = Case((Work(record, StepResources()),), {"s0": fate}, 1, 0)
+    work = Work(record, StepResources(), (), fate is Fate.AGAIN)
+    case = Case((work,), {"s0": fate}, 1, 0)
     world = World(case, tmp_path)
     assert world.run() == {"s0": fate.verdict}
     check(world)

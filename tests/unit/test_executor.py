@@ -194,7 +194,6 @@ def test_the_job_of_a_python_step(lab: Lab) -> None:
         "qualname": "Train",
         "version": "001",
         "format": None,
-        "modules": [],
     }
     assert document["inputs"] == {"load": "/dispatch/inputs/0"}
     assert document["arguments"] == {"data": {"ref": "load"}, "nested": [{"ref": "load", "key": "x"}]}
@@ -505,7 +504,6 @@ def test_a_step_inside_another(tmp_path: Path) -> None:
         "format": None,
         "id": lab.record("roll").unique_id,
         "arguments": {"of": {"ref": "load"}},
-        "modules": [],
     }
     assert "DISPATCH_INPUT_DATA" not in job.env
     assert [work.name for work in works(lab.plan())] == ["use"]

@@ -295,6 +295,7 @@ MAIN = type("MAIN", (), {"__module__": "__main__"})
         (Point(1, (2, changed(Plain(1), more=2))), r"\.y\[1\]"),
         ({frozenset({Frozen(1)}): 1}, r"\[a builtins\.frozenset\]"),
         ({Point(1)}, r"\{…\}"),
+        ({2**99999: Text("x")}, r"\[a builtins\.int\]"),
         ([Careful(1)], r"\[0\]"),
         ([Guarded(1)], r"\[0\]"),
         ([Fault(1)], r"\[0\]"),

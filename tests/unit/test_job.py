@@ -223,10 +223,10 @@ def test_the_files_of_a_python_step(tmp_path: Path) -> None:
             "qualname": "Train",
             "version": "001",
             "format": None,
-            "modules": [],
         },
         "arguments": {"data": {"type": "ref", "ref": "digits"}, "C": 0.5},
         "inputs": {"digits": "/dispatch/inputs/0"},
+        "inline": {},
         "paths": ["/src/sub", "/src"],
         "output": "/dispatch/output",
         "work": "/dispatch/work",
@@ -291,7 +291,7 @@ def test_a_variable_that_is_ours_or_none_is_refused(name: str) -> None:
 
 
 def test_the_environment_of_a_process() -> None:
-    """On top of the user's own it has what is the step's; home, temporary files and caches are not touched."""
+    """On top of the user's own it has what is the step's; home and temporary files stay where they are."""
     places = HostPlaces("/runtime", "/ws/job", "/ws/output", "/ws/work")
     assert process_environment(LABEL, {"x": "/ws/cache/a/result"}, {"A": "1"}, 2.5, places) == {
         "A": "1",
@@ -309,7 +309,7 @@ def test_the_environment_of_a_process() -> None:
 
 
 def test_the_files_of_a_process(tmp_path: Path) -> None:
-    """A Python step's are plain data with the client's own paths; a command has the containers' entrypoint."""
+    """A Python step's are data with the client's paths; a command has the containers' entrypoint."""
     places = HostPlaces("/runtime", "/ws/job", "/ws/output", "/ws/work")
     python = PythonTask("m", "C", None, None, {}, {"a": "/ws/cache/a/result"}, ("/home/me",))
     files = write_process_job(tmp_path / "1", LABEL, python, "/home/me", places)

@@ -1,0 +1,92 @@
+"""The parts of the composition root that decide something themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dispatch.app.materials import _without_values
+from dispatch.app.registering import KEPT_BY_RUN, register
+from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.errors import ConfigurationError
+from dispatch.info import AttemptFacts, StepState
+from dispatch.plan import Standing
+from dispatch.source import Git
+from dispatch.testing.plans import plan_steps
+from dispatch.workspaces import LocalWorkspace, MemoryWorkspace
+
+STEPS = {"chance": {"type": "draw"}, "sum": {"type": "total", "n": 1}}
+RANDOM = {"chance": {"deterministic": False}}
+
+
+def test_an_invented_name_is_tried_again_when_it_is_taken() -> None:
+    """Two draws of the same number give two runs of different names."""
+    workspace = MemoryWorkspace()
+    plan = plan_steps(STEPS)
+    draws = iter([0, 0, 0, 0, 0, 0, 1, 1, 1])
+    names = [register(workspace, plan, None, {}, lambda _: next(draws))[0] for _ in range(2)]
+    assert len(set(names)) == 2
+    assert next(draws, None) is None
+
+
+def test_a_run_keeps_its_own_uncacheable_results(tmp_path: Path) -> None:
+    """Going on with an unfinished run finds what that run computed; another run does not."""
+    workspace = LocalWorkspace(tmp_path / "ws")
+    plan = plan_steps(STEPS, RANDOM)
+    name, own = register(workspace, plan, "first", {}, lambda _: 0)
+    record = own["chance"].record
+    assert record is not None
+    attempt = workspace.claim(record, name)
+    attempt.result.mkdir(parents=True, exist_ok=True)
+    (attempt.result / "data.json").write_text("4\n")
+    workspace.commit(attempt, record, AttemptFacts(StepState.COMPLETED))
+    _, again = register(workspace, plan, "first", {}, lambda _: 0)
+    assert (again["chance"].standing, again["chance"].reason) == (Standing.CACHED, KEPT_BY_RUN)
+    assert again["sum"].standing is Standing.RUN
+    _, other = register(workspace, plan, "second", {}, lambda _: 0)
+    assert other["chance"].standing is Standing.RUN
+
+
+@pytest.mark.parametrize("name", ["a/b", "-x", "", "a b"])
+def test_a_malformed_name_is_refused(name: str) -> None:
+    """The workspace's rule, as a configuration error with the remedy; nothing is registered."""
+    workspace = MemoryWorkspace()
+    with pytest.raises(ConfigurationError, match="name"):
+        register(workspace, plan_steps(STEPS, RANDOM), name, {}, lambda _: 0)
+    assert workspace.num_registered_runs() == 0
+
+
+def test_a_finished_run_is_not_gone_on_with() -> None:
+    """Its name is taken."""
+    workspace = MemoryWorkspace()
+    register(workspace, plan_steps(STEPS), "first", {}, lambda _: 0)
+    workspace.finish_run("first", "completed")
+    with pytest.raises(ConfigurationError, match="first"):
+        register(workspace, plan_steps(STEPS), "first", {}, lambda _: 0)
+
+
+def test_outside_of_a_repository_nothing_is_recorded_of_the_source(tmp_path: Path) -> None:
+    """Steps run in the directory all the same, with it on the path."""
+    environ = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    tree = SourceTree(tmp_path, [], [], Git(environ), tmp_path / "cache")
+    here = WorkingTree(tmp_path, [tmp_path / "beside"], tree)
+    assert (here.snapshot, here.code) == (None, "")
+    assert here.paths == (str(tmp_path), str(tmp_path / "beside"))
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        (["-D", "key=secret"], ["-D", "key=…"]),
+        (["-D", "key"], ["-D", "key"]),
+        (["-Dkey=secret=x"], ["-Dkey=…"]),
+        (["--ext-var", "key=secret"], ["--ext-var", "key=…"]),
+        (["--ext-var=key=secret"], ["--ext-var=key=…"]),
+        (["-n", "a=b"], ["-n", "a=b"]),
+    ],
+)
+def test_no_value_of_a_variable_is_recorded(word: list[str], kept: list[str]) -> None:
+    """A run's record shows the command, and of variables their names alone."""
+    assert _without_values(["dispatch", "run", *word, "x.jsonnet"]) == ["dispatch", "run", *kept, "x.jsonnet"]
