@@ -1,9 +1,10 @@
 """Modules imported once for all the steps that a process forks, where that makes no difference to them.
 
 Owns which modules those are: the one that defines a step, with any that its arguments need. The first step
-that needs them imports them by itself, and says what that left behind beside memory: threads, processes, sockets, pipes, devices, signal handlers and the working
-directory are not forked, or not shared with good effect. Only modules that left none of these are imported
-here, when a second step needs them. So one that hangs, crashes or fails does that in a step's own process.
+that needs them imports them by itself, and says what that left behind beside memory: threads, processes,
+sockets, pipes, devices, signal handlers and the working directory are not forked, or not shared with good
+effect. Only modules that left none of these are imported here, when a second step needs them. So what hangs,
+crashes or fails does that in a step's own process.
 
 A generator of random numbers that was seeded by the import goes on from that seed in every step, as it would
 if each had imported the module; any other is seeded anew.

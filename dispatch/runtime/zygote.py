@@ -12,7 +12,7 @@ Lines of JSON come in on standard input: ``{"start": KEY, "command", "env", "cwd
 """
 
 # pathlib takes longer to import than all of the runtime.
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ import time
 import warnings
 
 from dispatch.formats import choice, reading, storing
-from dispatch.runtime import run
+from dispatch.runtime import procs, run
 from dispatch.runtime.preload import Preloaded, Trial
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ class Zygote:
             os.set_blocking(descriptor, False)
         # As it was before any module was imported: what is executed is given this.
         self._environ = dict(os.environ)
-        self._prctl = _prctl()
+        self._prctl = procs.prctl()
         self._preloaded = Preloaded()
         self._children: dict[int, Child] = {}
         self._incoming = b""
@@ -127,7 +127,7 @@ class Zygote:
 
     def _orders(self) -> Iterator[dict[str, Any]]:
         """The orders that have come in."""
-        if not _is_readable(self._commands):
+        if not procs.is_readable(self._commands):
             return
         block = os.read(self._commands, _BLOCK)
         if not block:
@@ -260,7 +260,7 @@ class Zygote:
         """Ask a step to end. Only its first process is asked: it knows what else there is."""
         for pid, child in self._children.items():
             if child.key == key and child.code is None:
-                _kill(os.kill, pid, signal.SIGTERM)
+                procs.kill(os.kill, pid, signal.SIGTERM)
                 due = time.monotonic() + grace
                 child.deadline = due if child.deadline is None else min(due, child.deadline)
 
@@ -279,7 +279,7 @@ class Zygote:
             child = self._children.get(found.si_pid)
             if child is not None and child.code is None:
                 child.ended = time.time()
-                _kill(os.killpg, found.si_pid, signal.SIGKILL)
+                procs.kill(os.killpg, found.si_pid, signal.SIGKILL)
             _, status, usage = os.wait4(found.si_pid, 0)
             if child is not None and child.code is None:
                 code = os.WTERMSIG(status) + SIGNALLED if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
@@ -292,20 +292,20 @@ class Zygote:
         for pid, child in list(self._children.items()):
             overdue = child.deadline is not None and child.deadline <= now
             if child.code is not None:
-                if not _has_group(pid) or overdue:
+                if not procs.has_group(pid) or overdue:
                     del self._children[pid]
                     self._sweep(pid)
                     self._tell_end(child)
             elif overdue:
                 child.deadline = None
-                _kill(os.killpg, pid, signal.SIGKILL)
-                _kill(os.kill, pid, signal.SIGKILL)
+                procs.kill(os.killpg, pid, signal.SIGKILL)
+                procs.kill(os.kill, pid, signal.SIGKILL)
         if not self._children:
             self._sweep()
 
     def _tell_end(self, child: Child) -> None:
         if child.pipe >= 0:
-            self._preloaded.note(child.modules, _rest(child.pipe))
+            self._preloaded.note(child.modules, procs.rest(child.pipe))
             os.close(child.pipe)
         self._tell({"exited": child.key, "code": child.code, "time": child.ended, "memory": child.memory})
 
@@ -316,30 +316,23 @@ class Zygote:
         they go when no step runs.
         """
         for pid in self._adopted():
-            if not self._children or _session(pid) == ended:
-                _kill(os.kill, pid, signal.SIGKILL)
+            if not self._children or procs.session(pid) == ended:
+                procs.kill(os.kill, pid, signal.SIGKILL)
 
     def _adopted(self) -> list[int]:
-        """Our children that no order started. Many kernels list them; else all processes are looked at."""
+        """Our children that no order started; where the kernel does not list them, only when no step runs."""
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return []
-        try:
-            with open(f"/proc/self/task/{self._pid}/children", encoding="ascii") as file:
-                found = [int(word) for word in file.read().split()]
-        except OSError:
-            if self._children:
-                return []
-            found = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-            found = [pid for pid in found if _parent(pid) == self._pid]
+        found = procs.children(self._pid, thorough=not self._children)
         return [pid for pid in found if pid not in self._children]
 
     def _end(self) -> NoReturn:
         """The client is gone: kill everything, and whatever that sets free, and end."""
         for pid in self._children:
-            _kill(os.killpg, pid, signal.SIGKILL)
-            _kill(os.kill, pid, signal.SIGKILL)
+            procs.kill(os.killpg, pid, signal.SIGKILL)
+            procs.kill(os.kill, pid, signal.SIGKILL)
         self._children.clear()
         given_up = time.monotonic() + LINGER
         while time.monotonic() < given_up:
@@ -359,25 +352,8 @@ class Zygote:
         return max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
 
 
-def _prctl() -> Callable[[int, int], object]:
-    """The system call. Without it, a step's stray processes, and those of a killed zygote, are not caught."""
-    try:
-        import ctypes
-
-        call = ctypes.CDLL(None).prctl
-    except (ImportError, OSError, AttributeError):
-        return lambda option, value: None  # noqa: ARG005
-    return lambda option, value: call(option, ctypes.c_ulong(value), *[ctypes.c_ulong(0)] * 3)
-
-
 def _ignore(number: int, frame: object) -> None:
     """Without a handler, no signal would wake the loop."""
-
-
-def _is_readable(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _imports_of(job_file: str) -> tuple[tuple[str, ...], list[str]]:
@@ -389,46 +365,3 @@ def _imports_of(job_file: str) -> tuple[tuple[str, ...], list[str]]:
         return (step["module"], *step.get("modules", ())), job["paths"]
     except (ValueError, KeyError, TypeError) as error:
         raise OSError(errno.EINVAL, "is no job of a Python step", job_file) from error
-
-
-def _rest(pipe: int) -> bytes:
-    """What a pipe holds; a process that its step left behind may still keep it open."""
-    os.set_blocking(pipe, False)
-    try:
-        return os.read(pipe, _BLOCK)
-    except BlockingIOError:
-        return b""
-
-
-def _kill(call: Callable[[int, int], None], number: int, what: int) -> None:
-    try:
-        call(number, what)
-    except (ProcessLookupError, PermissionError):
-        # It is gone, or became another user's.
-        return
-
-
-def _has_group(number: int) -> bool:
-    """Whether killed processes of a group are still among our children. Takes note of those that are dead."""
-    try:
-        while os.waitpid(-number, os.WNOHANG)[0] != 0:
-            continue
-    except ChildProcessError:
-        return False
-    return True
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return -1
-
-
-def _parent(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The name of the program is in brackets and may hold brackets and blanks itself.
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except OSError:
-        return -1
