@@ -60,9 +60,7 @@ def _without_values(command: Sequence[str]) -> list[str]:
     for word in command:
         option = kept[-1] if kept else ""
         name, separator, _ = word.partition("=")
-        if option in ("-D", "--ext-var") and separator:
-            word = f"{name}=…"
-        elif word.startswith("-D") and separator:
+        if (option in ("-D", "--ext-var") and separator) or (word.startswith("-D") and separator):
             word = f"{name}=…"
         elif word.startswith("--ext-var=") and word.count("=") > 1:
             word = f"{name}={word.split('=')[1]}=…"

@@ -337,7 +337,9 @@ def test_a_dry_run_changes_nothing(make: Make, busybox_image: ImageRecord) -> No
     }
     plan = project.dispatch("run", "--dry-run", "--json", "x.yml").well().json()
     assert plan["schema"] == 1
-    assert [{"name", "standing", "image", "id", "reason"} - set(step) for step in plan["steps"]] == [set()] * 2
+    assert [{"name", "standing", "image", "id", "reason"} - set(step) for step in plan["steps"]] == [
+        set()
+    ] * 2
     assert project.dispatch("plan", "--json", "x.yml").well().json() == plan
     assert project.files() == before
     assert not project.workspace.exists()

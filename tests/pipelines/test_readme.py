@@ -84,8 +84,8 @@ def test_results_are_plain_files_where_the_readme_says(session: Session) -> None
     """The cache, the links of a run, and the newest run are found by path."""
     workspace = session.project.workspace
     names = {path.name for path in (workspace / "runs").iterdir()}
-    assert "only-ranking" in names
-    link = workspace / "runs" / "only-ranking" / "ranking"
+    assert "only-ranking" not in names, "the README removes it"
+    link = workspace / "latest" / "ranking"
     assert link.is_symlink()
     assert link.resolve().parent == (workspace / "cache").resolve()
     assert (link / "result" / "data.json").is_file()
