@@ -267,19 +267,19 @@ class Dispatcher:
     def _conclude(self, running: _Running, event: Event) -> None:
         """Judge an ended attempt, record it, and only then let the engine forget the job.
 
-        Whatever happens in here, the loop hears of the end: it waits for it.
+        Whatever happens in here, the loop hears of the end: it waits for it. It does not wait for the engine
+        to forget, which may take as long as the step did; the pool is waited for at the end of the run.
         """
         try:
             outcome = self._judge(running, event)
         except BaseException as error:
             outcome = self._lost(running.work, running.attempt, _in_words(error))
+        self._inbox.put(Concluded(running.work.name, outcome))
         try:
             self._engine.release(running.handle)
         except Exception as error:
             # What the engine still holds of the job is found again by its labels.
             _log.debug("%s could not be released: %s", running.handle, error)
-        finally:
-            self._inbox.put(Concluded(running.work.name, outcome))
 
     def _judge(self, running: _Running, event: Event) -> StepOutcome | None:
         work, attempt = running.work, running.attempt

@@ -45,14 +45,15 @@ class ProcessJobs:
         here = attempt.directory
         places = jobs.HostPlaces(
             runtime=str(materials.runtime),
-            job=str(here / "job"),
+            job=str(here),
             output=str(here / "output"),
             work=str(place(self._workspace.work_location(record), self._capabilities)),
         )
         label = label_of(record, attempt)
         task = task_of(self._plan, planned, results, materials)
-        files = jobs.write_process_job(here / "job", label, task, materials.workdir, places)
-        attempt.result.mkdir(parents=True, exist_ok=True)
+        files = jobs.write_process_job(here, label, task, materials.workdir, places)
+        # Directories are what costs most of a short step: the job's files lie in the attempt's own.
+        attempt.result.mkdir(exist_ok=True)
         shell = planned.node.type == SHELL
         inputs = jobs.input_values(planned.node, results)
         user = {**variables_of(planned, materials)}

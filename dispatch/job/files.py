@@ -44,10 +44,17 @@ def write_step_job(
 def write_process_job(
     directory: Path, label: StepLabel, task: PythonTask | ShellTask, workdir: str, places: HostPlaces
 ) -> JobFiles:
-    """Write the files of a job for this machine; a Python step gets no entrypoint, for it needs no shell."""
+    """Write the files of a job for this machine into ``directory``, which is there.
+
+    A Python step gets no entrypoint, for it needs no shell.
+    """
     if isinstance(task, ShellTask):
         return write_step_job(directory, label, task, workdir, places)
-    return _write(directory, None, "job.json", _job(label, task, places))
+    # Nobody but the caller reads it, so there are no rights to be set.
+    text = _text("job.json", _job(label, task, places))
+    files = JobFiles(directory, directory / "entrypoint.sh", directory / "job.json")
+    files.document.write_text(text, encoding="utf-8")
+    return files
 
 
 def write_describe_job(
@@ -127,16 +134,19 @@ def _render(template: str, values: Mapping[str, object]) -> str:
     return render(template, values)
 
 
-def _write(directory: Path, entrypoint: str | None, name: str, document: Mapping[str, Any]) -> JobFiles:
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(_SHARED_FOLDER)
+def _text(name: str, document: Mapping[str, Any]) -> str:
     try:
-        text = json.dumps(document, indent=1, sort_keys=True)
+        return json.dumps(document, indent=1, sort_keys=True) + "\n"
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{name}: {error}", remedy="use plain YAML values as arguments") from error
+
+
+def _write(directory: Path, entrypoint: str, name: str, document: Mapping[str, Any]) -> JobFiles:
+    text = _text(name, document)
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(_SHARED_FOLDER)
     files = JobFiles(directory, directory / "entrypoint.sh", directory / name)
-    for path, content in ((files.entrypoint, entrypoint), (files.document, text + "\n")):
-        if content is not None:
-            path.write_text(content, encoding="utf-8")
-            path.chmod(_SHARED_FILE)
+    for path, content in ((files.entrypoint, entrypoint), (files.document, text)):
+        path.write_text(content, encoding="utf-8")
+        path.chmod(_SHARED_FILE)
     return files

@@ -37,7 +37,7 @@ class StepSupersededError(StepStateError):
 class Attempt:
     """A claimed attempt at a step: its number, counted from 1 and never used again, and its own directory.
 
-    The directory holds ``job/``, ``output/``, ``src/`` and ``scratch/``, and may hold ``out.log``. The result
+    The directory holds ``output/``, and what job and engine add, such as ``out.log``. The result
     is expected in ``output/result/``. With ``replaces`` it takes the place of the result that is there.
     """
 

@@ -25,7 +25,8 @@ from dispatch.workspace.disk import Disk
 VERSION = 1
 MARKER = "settings.json"
 _FOLDERS = ("cache", "runs", "steps", "leases", "attempts", "work")
-ATTEMPT_FOLDERS = ("job", "output", "src", "scratch")
+# What every attempt has; the engine adds what it needs.
+ATTEMPT_FOLDERS = ("output",)
 
 
 class Layout:

@@ -312,6 +312,7 @@ def test_the_files_of_a_process(tmp_path: Path) -> None:
     """A Python step's are data with the client's paths; a command has the containers' entrypoint."""
     places = HostPlaces("/runtime", "/ws/job", "/ws/output", "/ws/work")
     python = PythonTask("m", "C", None, None, {}, {"a": "/ws/cache/a/result"}, ("/home/me",))
+    (tmp_path / "1").mkdir()
     files = write_process_job(tmp_path / "1", LABEL, python, "/home/me", places)
     assert [path.name for path in files.directory.iterdir()] == ["job.json"]
     job = json.loads(files.document.read_text())

@@ -40,9 +40,9 @@ def complete(place: LocalWorkspace, name: str, cacheable: bool = True, replace: 
 
 def litter(attempt: Attempt) -> None:
     """Leave what a job leaves, 30 bytes beside the log."""
-    (attempt.directory / "src" / "code.py").write_text("0123456789")
-    (attempt.directory / "scratch" / "tmp").write_text("0123456789")
-    (attempt.directory / "job" / "job.json").write_text("0123456789")
+    for folder, name in (("src", "code.py"), ("scratch", "tmp"), ("job", "job.json")):
+        (attempt.directory / folder).mkdir()
+        (attempt.directory / folder / name).write_text("0123456789")
     (attempt.directory / "out.log").write_text("log")
 
 
