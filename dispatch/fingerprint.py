@@ -287,7 +287,17 @@ def _encode_array(value: Any) -> Any:
             f"an array of dtype {dtype} or with a mask cannot be part of a step's identity",
             "pass an array of plain numbers, or the result of another step",
         )
-    return ["a", str(dtype.str), [int(size) for size in value.shape], _sha256(value.tobytes())]
+    return ["a", str(dtype.str), [int(size) for size in value.shape], _sha256(_in_c_order(value))]
+
+
+def _in_c_order(array: Any) -> Any:
+    """The bytes of an array: its own memory where they lie there in order, else a copy."""
+    try:
+        view = memoryview(array)
+    except (TypeError, ValueError):
+        # Times have no buffer, nor have arrays of every library.
+        return array.tobytes()
+    return view.cast("B") if view.c_contiguous and view.nbytes else array.tobytes()
 
 
 def _sorted(trees: Iterable[Any]) -> list[Any]:
