@@ -5,7 +5,8 @@ if TYPE_CHECKING:
     from dispatch.info import Run, RunInfo, StepInfo, StepState
     from dispatch.workspace.base import Attempt, RunSort, StepCache, StepInfoSort, Workspace
     from dispatch.workspace.local import LocalWorkspace
-    from dispatch.workspace.memory import MemoryStepCache, MemoryWorkspace
+    from dispatch.workspace.memory import MemoryWorkspace
+    from dispatch.workspace.memory_cache import MemoryStepCache
 
 __all__ = [
     "Attempt",
@@ -25,7 +26,7 @@ __all__ = [
 _PLACES = {
     "Attempt": "dispatch.workspace.base",
     "LocalWorkspace": "dispatch.workspace.local",
-    "MemoryStepCache": "dispatch.workspace.memory",
+    "MemoryStepCache": "dispatch.workspace.memory_cache",
     "MemoryWorkspace": "dispatch.workspace.memory",
     "Run": "dispatch.info",
     "RunInfo": "dispatch.info",

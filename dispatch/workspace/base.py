@@ -363,4 +363,4 @@ def _class_of(name: str) -> type[Workspace]:
 Workspace.register("from_url", constructor="from_url")(Workspace)
 Workspace.register_lazy("local", "dispatch.workspace.local:LocalWorkspace")
 Workspace.register_lazy("memory", "dispatch.workspace.memory:MemoryWorkspace")
-StepCache.register_lazy("memory", "dispatch.workspace.memory:MemoryStepCache")
+StepCache.register_lazy("memory", "dispatch.workspace.memory_cache:MemoryStepCache")

@@ -20,7 +20,8 @@ from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
 from dispatch.workspace.base import Attempt, Workspace
-from dispatch.workspace.cache import LocalStepCache, is_used_up, store
+from dispatch.workspace.cache import LocalStepCache, store
+from dispatch.workspace.here import Started, WorkspaceHere
 from dispatch.workspace.known import Known
 from dispatch.workspace.layout import Layout
 from dispatch.workspace.names import invent, is_unique_id
@@ -29,7 +30,6 @@ from dispatch.workspace.search import Page, RunSort, StepInfoSort
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from datetime import datetime
     from urllib.parse import ParseResult
 
     from dispatch.formats import Format
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 @Workspace.register("local")
-class LocalWorkspace(Workspace):
+class LocalWorkspace(WorkspaceHere):
     """Keeps everything in the directory ``dir``, which is made when something is first stored.
 
     A relative ``dir`` is taken from the working directory once, now. ``trusted`` allows pickled results of
@@ -51,6 +51,7 @@ class LocalWorkspace(Workspace):
     def __init__(
         self, dir: str | os.PathLike[str], trusted: bool = False, ports: Ports | None = None
     ) -> None:
+        super().__init__()
         self.dir = Path(os.path.abspath(dir))  # noqa: PTH100
         self._ports = ports or Ports()
         self._layout = Layout(self.dir, self._ports.disk)
@@ -59,7 +60,6 @@ class LocalWorkspace(Workspace):
         self._cache = LocalStepCache(self._layout, self._attempts, self._ports, trusted)
         self._trusted = trusted
         self._known = Known(self._layout, self._attempts, self._ports.disk)
-        self._here: dict[str, tuple[Attempt, StepRecord, datetime]] = {}
 
     def __reduce__(self) -> tuple[type[LocalWorkspace], tuple[str, bool]]:
         """Be opened anew, with ports of its own, where it is unpickled: leases belong to a process."""
@@ -112,37 +112,19 @@ class LocalWorkspace(Workspace):
         record = record or records.record_of(step)
         return records.info(record, self._attempts.standing(record.unique_id))
 
-    def step_starting(self, step: StepLike) -> None:
-        """Note that a step starts in this process. StepStateError if it runs elsewhere or has a result."""
-        record = records.record_of(step)
-        if record.cacheable:
-            self._here[record.unique_id] = (self.claim(record, ""), record, self._ports.now())
+    def _begin(self, record: StepRecord) -> Started:
+        return Started(record, self._ports.now(), self.claim(record, ""))
 
-    def step_finished(self, step: Step, result: T) -> T:
-        """Store the result of a step that was starting here, and return what to use in its place."""
-        if not step.cache_results:
-            return result
-        attempt, record, started = self._started(step.unique_id)
-        try:
-            self._ports.disk.make_dir(attempt.result)
-            store(result, step.format, attempt, self._layout.work(record.unique_id))
-            facts = records.facts_of_process(started, self._ports.now())
-            self.commit(attempt, record, facts, step.format)
-        except BaseException as error:
-            self.step_failed(record, error)
-            raise
-        del self._here[record.unique_id]
-        if is_used_up(result):
-            stored: T = self._cache[step]
-            return stored
-        return result
+    def _keep(self, started: Started, value: Any, step: Step) -> None:
+        attempt: Attempt = started.token
+        self._ports.disk.make_dir(attempt.result)
+        store(value, step.format, attempt, self._layout.work(attempt.unique_id))
+        facts = records.facts_of_process(started.at, self._ports.now())
+        self.commit(attempt, started.record, facts, step.format)
 
-    def step_failed(self, step: StepLike, e: BaseException) -> None:
-        """Note that a step that was starting here failed. StepStateError if it was not."""
-        if step.cacheable if isinstance(step, StepRecord) else step.cache_results:
-            attempt, record, started = self._started(step.unique_id)
-            self.fail(attempt, record, records.facts_of_process(started, self._ports.now(), e))
-            del self._here[record.unique_id]
+    def _give_up(self, started: Started, error: BaseException) -> None:
+        facts = records.facts_of_process(started.at, self._ports.now(), error)
+        self.fail(started.token, started.record, facts)
 
     def register_run(
         self,
@@ -345,13 +327,6 @@ class LocalWorkspace(Workspace):
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
         self._layout.check()
         return self._attempts.log(unique_id) if is_unique_id(unique_id) else None
-
-    def _started(self, unique_id: str) -> tuple[Attempt, StepRecord, datetime]:
-        if unique_id not in self._here:
-            raise StepStateError(
-                f"step {unique_id}: was not starting in this process", "call step_starting first"
-            )
-        return self._here[unique_id]
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)

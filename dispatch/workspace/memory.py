@@ -7,8 +7,6 @@ URL as long as somebody in the same process holds it, and is empty everywhere el
 from __future__ import annotations
 
 import os
-import pickle
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -17,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatch.errors import ConfigurationError, StepStateError
-from dispatch.formats import AUTO, read_result
+from dispatch.formats import AUTO
 from dispatch.info import Run, RunInfo, StepRecord
 from dispatch.location import Spool
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, search
-from dispatch.workspace.base import Attempt, StepCache, StepCompletedError, Workspace
-from dispatch.workspace.cache import is_used_up, store
+from dispatch.workspace.base import Attempt, Workspace
+from dispatch.workspace.here import Started, WorkspaceHere
 from dispatch.workspace.ledger import Ledger
+from dispatch.workspace.memory_cache import MemoryStepCache
 from dispatch.workspace.names import invent, is_name
 from dispatch.workspace.search import Page, RunSort, StepInfoSort
 
@@ -48,89 +47,8 @@ def _below(limit: int) -> int:
     return int.from_bytes(os.urandom(8), "big") % limit
 
 
-@StepCache.register("memory")
-class MemoryStepCache(StepCache):
-    """Results in memory. Each cache has its own; ``ledger`` is given by the workspace that it belongs to."""
-
-    def __init__(self, ledger: Ledger | None = None) -> None:
-        self._ledger = ledger or Ledger(_now)
-
-    def __contains__(self, step: object) -> bool:
-        """Say whether the step has a result here that is to be used again."""
-        unique_id = getattr(step, "unique_id", None)
-        return isinstance(unique_id, str) and self._ledger.is_completed(unique_id)
-
-    def __getitem__(self, step: StepLike) -> Any:
-        """Return the step's result, made anew each time. KeyError where there is none."""
-        stored = self._ledger.stored(step.unique_id)
-        if stored is None:
-            raise KeyError(step.unique_id)
-        if stored.pickled is not None:
-            return pickle.loads(stored.pickled)
-        assert stored.directory is not None
-        manifests.verify(stored.directory / "result", stored.manifest, deep=True)
-        # Nobody but this process could put a pickle there.
-        return read_result(stored.directory / "result", trust_pickle=True)
-
-    def __setitem__(self, step: StepLike, value: Any) -> None:
-        """Store a result. ValueError where the step has one; a step that is not to be cached is ignored."""
-        record = records.record_of(step)
-        if not record.cacheable:
-            warnings.warn(
-                f"step {record.unique_id} is not to be cached: its result is not stored", stacklevel=2
-            )
-            return
-        started = self._ledger.now()
-        try:
-            number = self._ledger.begin(record, "")
-        except StepCompletedError as error:
-            raise ValueError(error.message) from error
-        try:
-            self.keep(record, number, started, value, getattr(step, "format", AUTO))
-        except BaseException as error:
-            facts = records.facts_of_process(started, self._ledger.now(), error)
-            self._ledger.end(record.unique_id, number, facts)
-            raise
-
-    def __delitem__(self, step: StepLike) -> None:
-        """Remove a step's result. KeyError where there is none."""
-        if step not in self:
-            raise KeyError(step.unique_id)
-        self._ledger.drop(step.unique_id)
-
-    def __len__(self) -> int:
-        """Return the number of results."""
-        return sum(1 for unique_id in self._ledger.unique_ids() if self._ledger.is_completed(unique_id))
-
-    def keep(
-        self, record: StepRecord, number: int, started: datetime, value: Any, format: Format[Any]
-    ) -> None:
-        """Take in the value that an attempt made here; FormatError if the format cannot hold it."""
-        pickled = _pickled(value, format)
-        if pickled is None:
-            attempt = self._ledger.attempt(record.unique_id, number)
-            attempt.result.mkdir()
-            store(value, format, attempt, self._ledger.work_path(record.unique_id))
-        facts = records.facts_of_process(started, self._ledger.now())
-        if pickled is None:
-            self._ledger.commit(attempt, record, facts, records.format_facts(format))
-        else:
-            self._ledger.keep(record, number, facts, format, pickled)
-
-
-def _pickled(value: Any, format: Format[Any]) -> bytes | None:
-    """Return a value's bytes, or None where only the format can tell what is to be stored of it."""
-    if format.NAME != AUTO.NAME or is_used_up(value):
-        return None
-    try:
-        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception:
-        # The format says what is wrong with it, in the words that every workspace uses.
-        return None
-
-
 @Workspace.register("memory")
-class MemoryWorkspace(Workspace):
+class MemoryWorkspace(WorkspaceHere):
     """Keeps everything in memory; each is a new and empty one.
 
     Values are kept as copies. Results of jobs are files in a temporary directory, which goes when the
@@ -142,12 +60,12 @@ class MemoryWorkspace(Workspace):
     _in_use: weakref.WeakValueDictionary[str, MemoryWorkspace] = weakref.WeakValueDictionary()
 
     def __init__(self, now: Callable[[], datetime] = _now, below: Callable[[int], int] = _below) -> None:
+        super().__init__()
         self._now = now
         self._below = below
         self._ledger = Ledger(now)
         self._cache = MemoryStepCache(self._ledger)
         self._runs: dict[str, RunRecord] = {}
-        self._here: dict[str, tuple[int, StepRecord, datetime]] = {}
         self._name = os.urandom(8).hex()
         self._in_use[self._name] = self
 
@@ -207,35 +125,16 @@ class MemoryWorkspace(Workspace):
         record = None if isinstance(step, StepRecord) else self._ledger.record(step.unique_id)
         return self._ledger.info(record or records.record_of(step))
 
-    def step_starting(self, step: StepLike) -> None:
-        """Note that a step starts in this process. StepStateError if it has started or has a result."""
-        record = records.record_of(step)
-        if record.cacheable:
-            started = self._now()
-            self._here[record.unique_id] = (self._ledger.begin(record, ""), record, started)
+    def _begin(self, record: StepRecord) -> Started:
+        started = self._now()
+        return Started(record, started, self._ledger.begin(record, ""))
 
-    def step_finished(self, step: Step, result: T) -> T:
-        """Store the result of a step that was starting here, and return what to use in its place."""
-        if not step.cache_results:
-            return result
-        number, record, started = self._started(step.unique_id)
-        try:
-            self._cache.keep(record, number, started, result, step.format)
-        except BaseException as error:
-            self.step_failed(record, error)
-            raise
-        del self._here[record.unique_id]
-        if is_used_up(result):
-            stored: T = self._cache[record]
-            return stored
-        return result
+    def _keep(self, started: Started, value: Any, step: Step) -> None:
+        self._cache.keep(started.record, started.token, started.at, value, step.format)
 
-    def step_failed(self, step: StepLike, e: BaseException) -> None:
-        """Note that a step that was starting here failed. StepStateError if it was not."""
-        if step.cacheable if isinstance(step, StepRecord) else step.cache_results:
-            number, record, started = self._started(step.unique_id)
-            self._ledger.end(record.unique_id, number, records.facts_of_process(started, self._now(), e))
-            del self._here[record.unique_id]
+    def _give_up(self, started: Started, error: BaseException) -> None:
+        facts = records.facts_of_process(started.at, self._now(), error)
+        self._ledger.end(started.record.unique_id, started.token, facts)
 
     def register_run(
         self,
@@ -398,13 +297,6 @@ class MemoryWorkspace(Workspace):
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
         return self._ledger.log(unique_id)
-
-    def _started(self, unique_id: str) -> tuple[int, StepRecord, datetime]:
-        if unique_id not in self._here:
-            raise StepStateError(
-                f"step {unique_id}: was not starting in this process", "call step_starting first"
-            )
-        return self._here[unique_id]
 
     def _known(self, unique_id: str) -> StepInfo:
         record = self._ledger.record(unique_id)

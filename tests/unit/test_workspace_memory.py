@@ -18,7 +18,7 @@ from dispatch.location import Spool
 from dispatch.params import Params
 from dispatch.testing.contracts_workspace import DONE, Add, complete, fill, record
 from dispatch.workspace.base import StepCache, StepHeldError, Workspace
-from dispatch.workspace.memory import MemoryStepCache
+from dispatch.workspace.memory_cache import MemoryStepCache
 from dispatch.workspaces import MemoryWorkspace
 
 ROOT = Path(__file__).parents[2]
