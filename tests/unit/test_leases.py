@@ -8,39 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dispatch.testing.faults import FakeClock, FakeHost
 from dispatch.workspace.disk import Disk
 from dispatch.workspace.host import Holder, Host
 from dispatch.workspace.leases import Leases
 
 OURS = Holder("here", "machine-1", "boot-1", "pid:[1]", 10, "100", "run")
 ELSEWHERE = Holder("there", "machine-2", "boot-2", "pid:[1]", 10, "100", "run")
-
-
-class FakeHost(Host):
-    """A machine with the processes we say."""
-
-    def __init__(self, me: Holder, alive: dict[int, str]) -> None:
-        self._me = me
-        self.alive = alive
-
-    def me(self, run: str) -> Holder:
-        """Be the given process."""
-        return replace(self._me, run=run)
-
-    def start_of(self, pid: int) -> str | None:
-        """Look the process up in the table."""
-        return self.alive.get(pid)
-
-
-class FakeClock:
-    """A monotonic clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.time = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.time
 
 
 @pytest.fixture
