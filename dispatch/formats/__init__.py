@@ -8,14 +8,15 @@ value that it would change, saying which and where, and only ``auto`` picks anot
 Refuses to run code while it reads: a pickle is not loaded without being told to trust it, arrays are read
 without objects, and classes that JSON names are those that the reader has loaded.
 
-Only ``base`` and ``auto`` are loaded by each step's start; everything else is when a value or a file needs
-it, and no package but the standard library before that.
+Only ``base``, ``auto`` and ``finding`` are loaded by each step's start; everything else is when a value or a
+file needs it, and no package but the standard library before that.
 """
 
 from __future__ import annotations
 
 from dispatch.formats.auto import AUTO, AutoFormat
-from dispatch.formats.base import Format, UnfitError, read_result, resolve_format
+from dispatch.formats.base import Format, UnfitError
+from dispatch.formats.finding import read_result, resolve_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What a format is. Knows no particular one, and is all that a step's start loads of them.
+"""What a format is. Knows no particular one.
 
 ``storing`` has how a value comes into a directory, ``reading`` how it comes back.
 """
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from types import GenericAlias
 
-from dispatch.errors import ConfigurationError, FormatError
+from dispatch.errors import FormatError
 from dispatch.registrable import Registrable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
     from typing import IO, Any, Generic, TypeVar
 
     T = TypeVar("T")
@@ -114,49 +114,7 @@ class Format(_Generic["T"]):
         modules: Collection[str] = (),
     ) -> T:
         """Return the result in ``directory``; see ``read_result``."""
-        result: T = read_result(directory, trust_pickle=trust_pickle, modules=modules)
+        from dispatch.formats.reading import read
+
+        result: T = read(directory, trust_pickle, modules)
         return result
-
-
-def resolve_format(format: Format[Any] | str | Mapping[str, Any] | None) -> Format[Any]:
-    """Return a format by its registered name, or made from a mapping: ``{type: json, compress: gz}``.
-
-    A format is returned as it is, and None means ``auto``. Raises ConfigurationError for an unknown name and
-    for arguments that the format does not take.
-    """
-    if format is None:
-        from dispatch.formats.auto import AUTO
-
-        return AUTO
-    if isinstance(format, Format):
-        return format
-    if isinstance(format, str):
-        named: Format[Any] = Format.by_name(format)()
-        return named
-    if hasattr(format, "keys"):
-        from dispatch.params import Params
-
-        made: Format[Any] = Format.from_params(Params(format))
-        return made
-    raise ConfigurationError(
-        f"format {format!r}: neither a name nor a mapping nor a Format", "write a name such as 'json'"
-    )
-
-
-def read_result(
-    directory: str | os.PathLike[str], *, trust_pickle: bool = False, modules: Collection[str] = ()
-) -> Any:
-    """Return the result that ``directory`` holds.
-
-    A result that was an iterator is one again, fresh with each call, reading as it goes: it can be gone
-    through once. One that was a Path is the path of the file or directory in the result. Without any, or with
-    several, of the files of this package the directory is not one of ours but a command's: its ``Path`` is
-    the result.
-
-    Raises FormatError if the file cannot be read, and for a pickle unless ``trust_pickle``. ``modules`` names
-    packages whose classes may be imported if the result names them: those of the reading step. Every other
-    class must have been imported already.
-    """
-    from dispatch.formats.reading import read
-
-    return read(directory, trust_pickle, modules)

@@ -15,7 +15,7 @@ from dispatch.formats.storing import put
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import IO, Any
 
 
@@ -104,29 +104,3 @@ def _files(value: Any, directory: Any, own: Iterable[str]) -> Format[Any] | None
         stacklevel=2,
     )
     return None
-
-
-def foreign_format(name: str) -> Format[Any] | None:
-    """Return the format of somebody else, loaded or registered here, that reads files of this name."""
-    for cls in _foreign(Format):
-        if _reads(cls, name):
-            return cls()
-    for registered in Format.list_available():
-        made = Format.by_name(registered)
-        loaded: Any = made if isinstance(made, type) else getattr(made, "__self__", None)
-        if _reads(loaded, name):
-            found: Format[Any] = loaded()
-            return found
-    return None
-
-
-def _reads(cls: Any, name: str) -> bool:
-    file = getattr(cls, "FILE", None)
-    return isinstance(file, str) and name == file
-
-
-def _foreign(cls: type[Format[Any]]) -> Iterator[type[Format[Any]]]:
-    for subclass in cls.__subclasses__():
-        if not subclass.__module__.startswith("dispatch.formats."):
-            yield subclass
-        yield from _foreign(subclass)

@@ -12,14 +12,13 @@ import os
 import stat
 
 from dispatch.errors import FormatError
+from dispatch.formats.base import Format
 from dispatch.formats.storing import PREFIX, READERS, stem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from typing import IO, Any
-
-    from dispatch.formats.base import Format
 
 
 def read(directory: str | os.PathLike[str], trust_pickle: bool, modules: Collection[str]) -> Any:
@@ -83,9 +82,7 @@ def _result_file(directory: str | os.PathLike[str]) -> tuple[str, Format[Any]] |
         return (ours[0][0], _ours(ours[0][1])) if len(ours) == 1 else None
     if not names:
         return None
-    from dispatch.formats.choice import foreign_format
-
-    found = [(name, format) for name in names for format in [foreign_format(name)] if format is not None]
+    found = [(name, format) for name in names for format in [_foreign_format(name)] if format is not None]
     return found[0] if len(found) == 1 else None
 
 
@@ -107,3 +104,29 @@ def open_regular(path: str) -> IO[bytes]:
         os.close(descriptor)
         raise FormatError(f"{path}: is not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def _foreign_format(name: str) -> Format[Any] | None:
+    """Return the format of somebody else, loaded or registered here, that reads files of this name."""
+    for cls in _foreign(Format):
+        if _reads(cls, name):
+            return cls()
+    for registered in Format.list_available():
+        made = Format.by_name(registered)
+        loaded: Any = made if isinstance(made, type) else getattr(made, "__self__", None)
+        if _reads(loaded, name):
+            found: Format[Any] = loaded()
+            return found
+    return None
+
+
+def _reads(cls: Any, name: str) -> bool:
+    file = getattr(cls, "FILE", None)
+    return isinstance(file, str) and name == file
+
+
+def _foreign(cls: type[Format[Any]]) -> Iterator[type[Format[Any]]]:
+    for subclass in cls.__subclasses__():
+        if not subclass.__module__.startswith("dispatch.formats."):
+            yield subclass
+        yield from _foreign(subclass)

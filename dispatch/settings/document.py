@@ -29,6 +29,7 @@ from yaml.events import (
 )
 
 from dispatch.errors import ConfigurationError
+from dispatch.settings.jsontext import DEEPEST, parse
 
 Key = str | int
 Keys = tuple[Key, ...]
@@ -36,7 +37,6 @@ Position = tuple[int, int]
 
 # What messages call the place of values that were given on the command line.
 OVERRIDES = "-o"
-DEEPEST = 100
 
 _CORE = "tag:yaml.org,2002:"
 _MERGE = _CORE + "merge"
@@ -135,8 +135,6 @@ def read_document(path: Path, variables: Mapping[str, str] | None = None) -> Doc
     """
     text = _text(path)
     if path.suffix == ".json":
-        from dispatch.settings.jsontext import parse
-
         return Document(path, parse(text, str(path)), {})
     if is_jsonnet(path):
         from dispatch.settings.jsonnet import evaluate

@@ -6,7 +6,8 @@ import json
 from typing import Any, NoReturn
 
 from dispatch.errors import ConfigurationError
-from dispatch.settings.document import DEEPEST
+
+DEEPEST = 100
 
 
 def parse(text: str, name: str) -> Any:

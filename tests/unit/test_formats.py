@@ -402,7 +402,7 @@ def test_a_format_of_others_may_make_a_directory(tmp_path: Path) -> None:
 
 
 def test_a_start_loads_no_package_and_no_particular_format() -> None:
-    """Importing the formats loads two small modules; looking at a value imports nothing that is not there."""
+    """Importing the formats loads three small modules; looking at a value imports nothing that is not there."""
     code = (
         "import sys, tempfile; from dispatch.formats import AUTO, read_result;"
         "print(sorted(n for n in sys.modules if n.startswith('dispatch.formats.')));"
@@ -411,4 +411,6 @@ def test_a_start_loads_no_package_and_no_particular_format() -> None:
     )
     root = Path(dispatch.__file__).parent.parent
     out = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, capture_output=True, text=True)
-    assert out.stdout.splitlines() == ["['dispatch.formats.auto', 'dispatch.formats.base']", "set()"]
+    loaded, others = out.stdout.splitlines()
+    assert loaded == str([f"dispatch.formats.{name}" for name in ("auto", "base", "finding")])
+    assert others == "set()"
