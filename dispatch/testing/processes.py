@@ -84,12 +84,12 @@ class Bench:
         here = self.root / "attempts" / f"{name}-abc.{number}"
         places = HostPlaces(
             runtime=str(self.runtime.directory),
-            job=str(here / "job"),
+            job=str(here),
             output=str(here / "output"),
             work=str(self.root / "work"),
         )
         (here / "output" / "result").mkdir(parents=True)
-        files = write_process_job(here / "job", label, task, workdir or str(self.project), places)
+        files = write_process_job(here, label, task, workdir or str(self.project), places)
         shell = isinstance(task, ShellTask)
         python = runner(sys.executable, self.runtime.directory, files.document)
         return JobSpec(

@@ -402,7 +402,7 @@ def test_a_format_of_others_may_make_a_directory(tmp_path: Path) -> None:
 
 
 def test_a_start_loads_no_package_and_no_particular_format() -> None:
-    """Importing the formats loads three small modules; looking at a value imports nothing that is not there."""
+    """Importing the formats loads three small modules; looking at a value imports no package."""
     code = (
         "import sys, tempfile; from dispatch.formats import AUTO, read_result;"
         "print(sorted(n for n in sys.modules if n.startswith('dispatch.formats.')));"
