@@ -27,22 +27,26 @@ class Check:
 
 
 def check_all(app: App) -> Iterator[Check]:
-    """Yield findings as they come; none of them raises."""
-    yield _guard("engine", lambda: _engine(app))
-    yield _guard("git", lambda: _git(app))
+    """Yield findings as they come; none of them raises.
+
+    Where the settings say that all steps run here, engine and repository are nothing that a run needs.
+    """
+    contained = app.settings.executor.type != "local"
+    yield _guard("engine", lambda: _engine(app), contained)
+    yield _guard("git", lambda: _git(app), contained)
     yield _guard("workspace", lambda: _workspace(app))
     yield _disk("disk: cache", app.surroundings.cache)
     yield _guard("uv", lambda: _uv(app))
     yield _tool("mmdebstrap", "only to build a base image such as debian-python: apt-get install mmdebstrap")
 
 
-def _guard(what: str, check: Callable[[], Check]) -> Check:
+def _guard(what: str, check: Callable[[], Check], needed: bool = True) -> Check:
     try:
         return check()
     except DispatchError as error:
-        return Check(what, False, error.message, error.remedy)
+        return Check(what, False, error.message, error.remedy, needed)
     except OSError as error:
-        return Check(what, False, str(error), "mend what it names")
+        return Check(what, False, str(error), "mend what it names", needed)
 
 
 def _engine(app: App) -> Check:
@@ -70,7 +74,8 @@ def _workspace(app: App) -> Check:
     from dispatch.workspace.local import LocalWorkspace
 
     workspace = app.workspace
-    assert isinstance(workspace, LocalWorkspace)
+    if not isinstance(workspace, LocalWorkspace):
+        return Check("workspace", True, workspace.url)
     place = next(place for place in (workspace.dir, *workspace.dir.parents) if place.exists())
     if not os.access(place, os.W_OK):
         return Check(

@@ -253,6 +253,16 @@ def test_uncommitted_changes_can_be_refused(project: Project, dirty: bool) -> No
     assert done.code == (2 if dirty else 0), done.err
 
 
+def test_doctor_asks_for_no_engine_where_none_is_used(project: Project) -> None:
+    """With `executor: {type: local}` a missing engine is told, and is nothing that a run needs."""
+    project.write({"dispatch.yml": "include_package: [mine]\nexecutor: {type: local}\n"})
+    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    done = project.dispatch("doctor", env=nowhere).well()
+    assert "missing  engine" in done.out
+    project.write({"dispatch.yml": "include_package: [mine]\n"})
+    assert project.dispatch("doctor", env=nowhere).code == 3
+
+
 @pytest.mark.engine
 @pytest.mark.archive
 def test_images_and_the_current_environment_in_one_run(project: Project, base: str) -> None:
