@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ from dispatch.testing.busybox import REFERENCE, busybox_archive
 BUSYBOX = Path("/bin/busybox")
 
 pytest.register_assert_rewrite("dispatch.testing.contracts_engine", "dispatch.testing.contracts_workspace")
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: a shell that puts a command into the background has it ignored, and what it starts, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
