@@ -20,7 +20,7 @@ pytest.register_assert_rewrite("dispatch.testing.contracts_engine", "dispatch.te
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C: a shell that puts a command into the background has it ignored, and what it starts, too."""
+    """Hear Ctrl-C: what a shell puts into the background ignores it, and so would what it starts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
