@@ -56,11 +56,11 @@ def running(engine: Engine, key: str) -> None:
     raise AssertionError(f"{key} did not begin within {LIMIT} s")
 
 
-def greeting(engine: Engine, handle: Handle) -> None:
+def greeting(engine: Engine, handle: Handle, words: bytes = GREETING) -> None:
     """Wait until a job runs, and has come so far as to greet."""
     running(engine, handle.key)
     given_up = time.monotonic() + LIMIT
-    while GREETING not in b"".join(engine.logs(handle)):
+    while words not in b"".join(engine.logs(handle)):
         assert time.monotonic() < given_up, f"{handle.key} says nothing"
         time.sleep(0.01)
 

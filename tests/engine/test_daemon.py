@@ -19,7 +19,7 @@ from dispatch.engine.docker import DockerEngine
 from dispatch.environment import LocalId
 from dispatch.errors import EngineError
 from dispatch.testing.busybox import REFERENCE, busybox_archive
-from dispatch.testing.contracts_engine import end_of, running
+from dispatch.testing.contracts_engine import end_of, greeting, running
 
 DEBIAN = {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"}
 MINT = {"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}
@@ -396,7 +396,7 @@ def test_restart(tmp_path: Path, second: EngineSetup) -> None:
     engine = DockerEngine(door, uid=os.geteuid(), gid=os.getegid())
     job = _job(tmp_path, door, "echo begun; exec sleep 3600")
     (handle,) = engine.submit([job])
-    running(engine, job.key)
+    greeting(engine, handle, b"begun")
     assert "has ended" in second.stop()
     assert "started by us" in second.ensure()
     assert end_of(engine, job.key).exit_code == 143

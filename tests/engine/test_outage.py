@@ -15,7 +15,7 @@ from dispatch._docker import Address, Door, ImageRecord
 from dispatch.engine.base import JobSpec, Network, Reason
 from dispatch.engine.docker import DockerEngine
 from dispatch.environment import LocalId
-from dispatch.testing.contracts_engine import end_of, running
+from dispatch.testing.contracts_engine import end_of, greeting, running
 
 pytestmark = pytest.mark.engine
 RUN = "test-outage"
@@ -106,9 +106,9 @@ def test_end_during_an_outage(
     tmp_path: Path, proxy: Proxy, engine: DockerEngine, door: Door, busybox_image: ImageRecord
 ) -> None:
     """A job that ends while the engine cannot be reached is told once, with its own exit code and log."""
-    job = _job(tmp_path, busybox_image, "echo begun; trap 'exit 3' TERM; sleep 3600 & wait")
+    job = _job(tmp_path, busybox_image, "trap 'exit 3' TERM; echo begun; sleep 3600 & wait")
     (handle,) = engine.submit([job])
-    running(engine, job.key)
+    greeting(engine, handle, b"begun")
     proxy.cut()
     door.containers.kill(handle.engine_id, "SIGTERM")
     assert door.containers.wait(handle.engine_id, 60) == 3
