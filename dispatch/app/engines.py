@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dispatch.engine.base import Engine
     from dispatch.engine.docker import DockerEngine
     from dispatch.engine.process import ProcessEngine
+    from dispatch.engine.routed import RoutedEngine
     from dispatch.executor import Executor, Materials, ProcessMaterials
     from dispatch.schedule import LocalScheduler
 
@@ -37,6 +38,7 @@ class Engines:
         self._parallelism = parallelism
         self._docker: DockerEngine | None = None
         self._processes: ProcessEngine | None = None
+        self._routed: RoutedEngine | None = None
 
     def docker(self) -> DockerEngine:
         """The engine for containers."""
@@ -84,11 +86,14 @@ class Engines:
         if any(step.place is Place.PROCESS for step in plan.standing(Standing.RUN)):
             from dispatch.engine.routed import RoutedEngine
 
-            engine = RoutedEngine(self.docker(), self.processes(here.runtime))
+            engine = self._routed = RoutedEngine(self.docker(), self.processes(here.runtime))
         return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
 
     def close(self) -> None:
         """Stop our threads and processes; no container is touched."""
+        if self._routed is not None:
+            self._routed.close()
+            return
         for engine in (self._processes, self._docker):
             if engine is not None:
                 engine.close()

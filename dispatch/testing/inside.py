@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,34 @@ from dispatch import payload
 from dispatch.job import Outcome, Places, PythonTask, StepLabel, environment, read_outcome, write_step_job
 from dispatch.runtime.outcome import OutcomeState
 
+# A module of steps: a function, a class, and one that fails with a cause.
+STEPS = """
+    from dispatch import Step, step
 
+    @step()
+    def hello(name: str = "you", n: int = 1) -> dict:
+        print("out")
+        return {"hello": [name] * n}
+
+    @Step.register("nested.train")
+    class Train(Step):
+        VERSION = "002"
+
+        def run(self, data: dict, C: float = 1.0) -> object:
+            return (self.name, self.unique_id, str(self.work_dir), data, C)
+
+    @step()
+    def fails(x: int):
+        def inner():
+            raise ValueError(f"x is {x}")
+        try:
+            inner()
+        except ValueError as error:
+            raise RuntimeError("no") from error
+"""
+
+
+@cache
 def interpreters() -> dict[str, str]:
     """Find a Python of each supported minor version, this one first."""
     found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}

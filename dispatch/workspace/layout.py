@@ -7,7 +7,7 @@
     runs/<name>/{.run.json,.out.log,<step> -> ../../cache/<unique id>}
     steps/<unique id>.json                           what is known of a step
     leases/<unique id>.<n>                           who works, or worked, at it
-    attempts/<unique id>.<n>/{attempt.json,out.log,job/,output/,src/,scratch/,commit/,replaced/}
+    attempts/<unique id>.<n>/{attempt.json,out.log,output/,commit/,replaced/}, and a job's own files
     work/<unique id>/                                what a step keeps between attempts
     damaged/                                         what `repair` set aside
 

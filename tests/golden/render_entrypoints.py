@@ -22,7 +22,7 @@ from dispatch.job import (
 
 GOLDEN = Path(__file__).parent / "entrypoint"
 
-PROCESS = HostPlaces("/cache/runtime", "/ws/attempts/a.1/job", "/ws/attempts/a.1/output", "/ws/work/a")
+PROCESS = HostPlaces("/cache/runtime", "/ws/attempts/a.1", "/ws/attempts/a.1/output", "/ws/work/a")
 HOSTILE = 'it\'s "$HOME" `id`\n$(id) \\ *;#é'
 
 

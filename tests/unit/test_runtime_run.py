@@ -13,35 +13,10 @@ import pytest
 from dispatch.formats import read_result
 from dispatch.job import InlineTask
 from dispatch.runtime.outcome import OutcomeState
-from dispatch.testing.inside import Inside, interpreters
+from dispatch.testing.inside import STEPS, Inside, interpreters
 
 PYTHONS = interpreters()
 every_python = pytest.mark.parametrize("python", list(PYTHONS.values()), ids=list(PYTHONS))
-
-STEPS = """
-    from dispatch import Step, step
-
-    @step()
-    def hello(name: str = "you", n: int = 1) -> dict:
-        print("out")
-        return {"hello": [name] * n}
-
-    @Step.register("nested.train")
-    class Train(Step):
-        VERSION = "002"
-
-        def run(self, data: dict, C: float = 1.0) -> object:
-            return (self.name, self.unique_id, str(self.work_dir), data, C)
-
-    @step()
-    def fails(x: int):
-        def inner():
-            raise ValueError(f"x is {x}")
-        try:
-            inner()
-        except ValueError as error:
-            raise RuntimeError("no") from error
-"""
 
 
 @every_python
