@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from dispatch import job as jobs
 from dispatch.describe import Description
@@ -28,8 +29,8 @@ _MANY = 3
 class Wanted:
     """What the user asked for: ``targets`` by name, none for all steps, and whether to run steps again.
 
-    With ``rerun_changed`` a step whose result is of other code than the snapshot's is run again, and so is
-    all that depends on it.
+    With ``rerun_changed`` a step whose result is of other code than the snapshot's, or older than a result it
+    was made of, is run again, and so is all that depends on it.
     """
 
     targets: tuple[str, ...] = ()
@@ -106,12 +107,31 @@ class _Judgement:
         if record.unique_id not in self._results:
             return Standing.RUN, NO_RESULT
         changed = node.type != SHELL and _is_of_other_code(self._results[record.unique_id], self._code)
-        if changed and self._rerun_changed:
+        younger = self._younger(node, record)
+        reason = CHANGED if changed else f"{younger!r} was computed again since" if younger else ""
+        if reason and self._rerun_changed:
             self._again.add(node.name)
-            return Standing.RUN, CHANGED
+            return Standing.RUN, reason
         if before is not None:
             return Standing.RUN, f"{before!r} is run again"
-        return Standing.CACHED, CHANGED if changed else ""
+        return Standing.CACHED, reason
+
+    def _younger(self, node: StepNode, record: StepRecord) -> str | None:
+        """Name a dependency whose result replaced the one that the step's own was made of.
+
+        A run that replaces results may end before it comes to the steps behind. Ends are compared, since a
+        command's start is told in whole seconds; where clocks differ, a step is at worst run again.
+        """
+        own = self._ended(record)
+        for need in (*node.dependencies, *node.extra):
+            theirs = self._ended(self._records[need])
+            if own is not None and theirs is not None and theirs > own:
+                return need
+        return None
+
+    def _ended(self, record: StepRecord) -> datetime | None:
+        info = self._results.get(record.unique_id)
+        return None if info is None else info.end_time
 
 
 def _is_of_other_code(info: StepInfo | None, code: str) -> bool:

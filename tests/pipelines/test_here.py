@@ -185,6 +185,29 @@ def test_changed_code_runs_again_when_asked(project: Project) -> None:
     assert {row[0] for row in run(project, steps, "--rerun-changed").well().table().values()} == {"cached"}
 
 
+def test_what_a_rerun_did_not_come_to_is_not_forgotten(project: Project) -> None:
+    """Where a step behind a replaced result failed, its old result is named as such, and made anew."""
+    steps = (
+        "  a: {type: add, a: 1}\n  b: {type: shell, inputs: {a: {ref: a}},"
+        ' command: \'test ! -e began && cp "$DISPATCH_INPUT_A/data.json" "$DISPATCH_OUTPUT_DIR/n"\'}\n'
+    )
+    run(project, steps).well()
+    project.write({"mine.py": MODULE.replace("return a + b", "return a + b + 100"), "began": ""})
+    assert run(project, steps, "--rerun-changed").code == 1
+    (project.root / "began").unlink()
+    plain = run(project, steps).well().table()
+    assert {row[0] for row in plain.values()} == {"cached"}
+    shown = {
+        row["name"]: row["reason"] for row in project.dispatch("plan", "x.yml", "--json").json()["steps"]
+    }
+    assert shown["b"] == "'a' was computed again since"
+    again = run(project, steps, "--rerun-changed").well().table()
+    assert {name: row[0] for name, row in again.items()} == {"a": "cached", "b": "completed"}
+    found = Path(project.dispatch("result", "latest", "b").well().out.strip())
+    assert (found / "n").read_text() == "102\n"
+    assert {row[0] for row in run(project, steps, "--rerun-changed").well().table().values()} == {"cached"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_recorded_and_lets_go(project: Project, number: signal.Signals) -> None:
     """Exit 130, the step is cancelled and ended, and the next run starts it at once."""
