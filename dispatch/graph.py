@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dispatch.errors import ConfigurationError, did_you_mean
-from dispatch.node import StepNode, StepOptions, read_node
+from dispatch.node import StepNode, read_node
+from dispatch.options import StepOptions
 from dispatch.step import SHELL
 
 __all__ = ["SHELL", "StepGraph", "StepNode", "StepOptions"]

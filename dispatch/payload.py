@@ -32,9 +32,11 @@ MODULES = (
     "info",
     "location",
     "node",
+    "options",
     "place",
     "registrable",
     "resources",
+    "retry",
     "step",
     "units",
 )

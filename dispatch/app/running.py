@@ -309,7 +309,9 @@ class _Noting:
         self._outcomes = outcomes
         self._observer = observer
         self.starting = observer.starting
+        self.running = observer.running
         self.waiting = observer.waiting
+        self.retrying = observer.retrying
 
     def ended(self, outcome: StepOutcome) -> None:
         """See :class:`dispatch.dispatcher.Observer`."""

@@ -7,6 +7,7 @@ import time
 import click
 
 from dispatch.dispatcher import StepOutcome, Verdict
+from dispatch.engine.base import Event
 from dispatch.units import format_duration
 
 _COLOURS = {
@@ -36,6 +37,14 @@ class LineProgress:
         self._began[name] = time.monotonic()
         again = f", attempt {attempt}" if attempt > 1 else ""
         click.echo(f"{name}: started{again}", err=True)
+
+    def running(self, name: str, event: Event) -> None:
+        """A job runs; its start was said already."""
+
+    def retrying(self, name: str, reason: str, delay: float) -> None:
+        """An attempt failed, and there will be another."""
+        self._waiting.discard(name)
+        click.echo(f"{name}: {reason}; once more in {format_duration(delay)}", err=True)
 
     def waiting(self, name: str, reason: str) -> None:
         """A step is held up; said once a step."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dispatch.dispatcher.work import Observer, StepOutcome
+from dispatch.engine.base import Event
 
 _log = logging.getLogger(__name__)
 
@@ -21,6 +22,14 @@ class Telling:
     def starting(self, name: str, attempt: int) -> None:
         """See :class:`~dispatch.dispatcher.work.Observer`."""
         self._tell(self._observer.starting, name, attempt)
+
+    def running(self, name: str, event: Event) -> None:
+        """See :class:`~dispatch.dispatcher.work.Observer`."""
+        self._tell(self._observer.running, name, event)
+
+    def retrying(self, name: str, reason: str, delay: float) -> None:
+        """See :class:`~dispatch.dispatcher.work.Observer`."""
+        self._tell(self._observer.retrying, name, reason, delay)
 
     def waiting(self, name: str, reason: str) -> None:
         """See :class:`~dispatch.dispatcher.work.Observer`."""

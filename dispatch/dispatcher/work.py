@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from dispatch.retry import NO_RETRIES, RetryPolicy
+
 if TYPE_CHECKING:
     from dispatch.engine.base import Event, JobSpec
     from dispatch.info import AttemptFacts, StepInfo, StepRecord
@@ -41,13 +43,19 @@ class Work:
     """A step that has to end in this run.
 
     ``needs`` are the names of other works that must be committed first; steps that are cached already are
-    not among them. One that ``replaces`` is computed although it has a result.
+    not among them. One that ``replaces`` is computed although it has a result. An attempt may run for
+    ``timeout`` seconds. Of ready works those of the highest ``priority`` come first, and of one ``group``
+    only so many run at once as the scheduler lets.
     """
 
     record: StepRecord
     resources: StepResources
     needs: tuple[str, ...] = ()
     replaces: bool = False
+    retries: RetryPolicy = NO_RETRIES
+    timeout: float | None = None
+    priority: int = 0
+    group: str | None = None
 
     @property
     def name(self) -> str:
@@ -117,10 +125,16 @@ class Observer(Protocol):
     """
 
     def starting(self, name: str, attempt: int) -> None:
-        """A step was handed to the engine."""
+        """A step was handed to the engine, or a job of an earlier client was taken over."""
+
+    def running(self, name: str, event: Event) -> None:
+        """The engine says that a step's job runs: since when, and where."""
 
     def waiting(self, name: str, reason: str) -> None:
         """A step is held up by something outside this run. May be told again while that lasts."""
+
+    def retrying(self, name: str, reason: str, delay: float) -> None:
+        """An attempt failed with ``reason``, and another one begins in ``delay`` seconds."""
 
     def ended(self, outcome: StepOutcome) -> None:
         """A step reached its verdict."""

@@ -56,7 +56,8 @@ class JobSpec:
     ``source`` is an exported tree that is never written; the engine's side shows a private writable copy
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
     may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
-    top of the client's own; mounts it needs none.
+    top of the client's own; mounts it needs none. ``secrets`` are values by name, which the engine brings to
+    the job as files that never touch a disk, and keeps out of everything it says or stores.
     """
 
     key: str
@@ -72,6 +73,16 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     resources: Resources = Resources()
     network: Network = Network.BRIDGE
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a running job uses now: CPUs, bytes of memory, and the most memory it was seen to use."""
+
+    cpus: float
+    memory: int
+    peak_memory: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,10 @@ class Reason(enum.Enum):
 
 @dataclass(frozen=True)
 class Event:
-    """A change of one job. ``time`` is the engine's clock, in seconds since the epoch."""
+    """A change of one job. ``time`` is the engine's clock, in seconds since the epoch.
+
+    ``peak_memory`` is the most memory (bytes) that an ended job was seen to use, None where nobody looked.
+    """
 
     key: str
     state: JobState
@@ -115,6 +129,7 @@ class Event:
     exit_code: int | None = None
     message: str = ""
     cursor: str = ""
+    peak_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,16 @@ class Engine(Protocol):
         """Ask jobs to stop, and kill those that are still there after ``grace`` seconds."""
 
     def find(self, run: str) -> list[Handle]:
-        """Return the jobs of a run that the engine still knows."""
+        """Return the jobs of a run that the engine still knows, whichever client started them."""
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Return what jobs use now, by key; those that do not run, or cannot be told, are left out.
+
+        May take a second. Not to be called from the dispatching thread.
+        """
+
+    def others(self) -> Sequence[Resources]:
+        """Return what jobs of other clients hold of the engine's host now. Costs no call to the engine."""
 
     def output(self, handle: Handle) -> Location:
         """Return where the job's output directory is."""

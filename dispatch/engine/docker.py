@@ -15,7 +15,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -23,7 +23,17 @@ from typing import TypeVar
 from dispatch._docker import ApiError, Door
 from dispatch._docker.containers import ContainerEvent, ContainerState
 from dispatch.engine import ending
-from dispatch.engine.base import RUN_LABEL, Capabilities, Event, Handle, JobSpec, JobState, Reason
+from dispatch.engine.base import (
+    RUN_LABEL,
+    Capabilities,
+    Event,
+    Handle,
+    JobSpec,
+    JobState,
+    Reason,
+    Resources,
+    Usage,
+)
 from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL, container_of
 from dispatch.engine.joblog import LOG_NAME, write_log
 from dispatch.engine.probe import probe
@@ -146,6 +156,14 @@ class DockerEngine:
         """Return the run's containers, whichever client started them."""
         rows = self._containers.labelled(RUN_LABEL, run)
         return [Handle(row.labels[KEY_LABEL], row.name) for row in rows if KEY_LABEL in row.labels]
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
+        """Tell nothing: nobody looks."""
+        return {}
+
+    def others(self) -> Sequence[Resources]:
+        """Tell of nobody."""
+        return ()
 
     def output(self, handle: Handle) -> Location:
         """Return what is mounted at the output directory."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason
+from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
 from dispatch.engine.helper import Crew, Helper, Launch, Surroundings
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
@@ -137,6 +137,14 @@ class ProcessEngine:
     def find(self, run: str) -> list[Handle]:
         """Return the run's jobs of this engine: those of others ended with their clients."""
         return [job.handle for job in list(self._jobs.values()) if job.spec.run == run]
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
+        """Tell nothing: nobody looks."""
+        return {}
+
+    def others(self) -> Sequence[Resources]:
+        """Tell of nobody."""
+        return ()
 
     def output(self, handle: Handle) -> Location:
         """Return the attempt's own output directory."""

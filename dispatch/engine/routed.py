@@ -6,9 +6,9 @@ Owns which job is whose, and the one stream of events made of two. Refuses to kn
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from dispatch.engine.base import Capabilities, Engine, Event, Handle, JobSpec
+from dispatch.engine.base import Capabilities, Engine, Event, Handle, JobSpec, Resources, Usage
 from dispatch.engine.pump import Pump
 from dispatch.location import Location
 
@@ -63,6 +63,19 @@ class RoutedEngine:
     def find(self, run: str) -> list[Handle]:
         """Return the run's jobs of both."""
         return [*self.containers.find(run), *self.processes.find(run)]
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Ask each engine for its own."""
+        found: dict[str, Usage] = {}
+        for engine in (self.containers, self.processes):
+            own = [handle for handle in handles if self._of(handle) is engine]
+            if own:
+                found.update(engine.usage(own))
+        return found
+
+    def others(self) -> Sequence[Resources]:
+        """Return what other clients' containers hold: processes of others are not known."""
+        return self.containers.others()
 
     def output(self, handle: Handle) -> Location:
         """Return where the job's engine has its output."""

@@ -17,7 +17,16 @@ def works(plan: RunPlan) -> Sequence[Work]:
             f"step {unknown[0].node.name!r}: not known yet what it is", "build its image first"
         )
     return [
-        Work(step.record, step.resources, plan.needs(step.node.name), step.replaces)
+        Work(
+            step.record,
+            step.resources,
+            plan.needs(step.node.name),
+            step.replaces,
+            retries=step.node.options.retries,
+            timeout=step.node.options.timeout,
+            priority=step.node.options.priority,
+            group=step.node.options.group,
+        )
         for step in plan.standing(Standing.RUN)
         if step.record is not None
     ]

@@ -6,10 +6,10 @@ Deterministic and without threads or time of its own; nothing runs but what the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason
+from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
 
@@ -117,6 +117,14 @@ class FakeEngine:
     def find(self, run: str) -> list[Handle]:
         """Return the jobs of a run that were not released."""
         return [self._handle(job) for job in self._jobs.values() if job.run == run]
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
+        """Tell nothing: nobody looks."""
+        return {}
+
+    def others(self) -> Sequence[Resources]:
+        """Tell of nobody."""
+        return ()
 
     def output(self, handle: Handle) -> Location:
         """Return what is mounted at the output directory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dispatch.dispatcher import StepOutcome
+from dispatch.engine.base import Event
 
 
 class RecordingObserver:
@@ -12,10 +13,21 @@ class RecordingObserver:
         self.told: list[tuple[str, str]] = []
         self.outcomes: list[StepOutcome] = []
         self.reasons: list[str] = []
+        self.delays: list[float] = []
 
     def starting(self, name: str, attempt: int) -> None:  # noqa: ARG002
         """Remember a start."""
         self.told.append(("starting", name))
+
+    def running(self, name: str, event: Event) -> None:  # noqa: ARG002
+        """Remember that a job runs."""
+        self.told.append(("running", name))
+
+    def retrying(self, name: str, reason: str, delay: float) -> None:
+        """Remember that a step is tried again, why, and after how long."""
+        self.told.append(("retrying", name))
+        self.reasons.append(reason)
+        self.delays.append(delay)
 
     def waiting(self, name: str, reason: str) -> None:
         """Remember that a step is held up, and why."""
