@@ -21,10 +21,12 @@ class ResourceAssignment:
 class Scheduler(Protocol):
     """Decides whether and with what a step may run now. Called from one thread."""
 
-    def schedule(self, unique_id: str, resources: StepResources) -> ResourceAssignment:
-        """Reserve what a step asks for until ``release``.
+    def schedule(
+        self, unique_id: str, resources: StepResources, group: str | None = None
+    ) -> ResourceAssignment:
+        """Reserve what a step asks for until ``release``, and a place in its group if it is of one.
 
-        :raises ResourceAssignmentError: when there is no room for it now
+        :raises ResourceAssignmentError: when there is no room for it now, on the machine or in the group
         :raises UnrecoverableResourceAssignmentError: when there never will be
         """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Mapping
 
 from dispatch.errors import ResourceAssignmentError, UnrecoverableResourceAssignmentError
 from dispatch.schedule import ResourceAssignment
@@ -12,21 +13,32 @@ from dispatch.step import StepResources
 class FakeScheduler:
     """Implements :class:`~dispatch.schedule.Scheduler`: room for ``parallelism`` steps, never for some.
 
-    ``never`` holds unique ids. While ``full`` is true there is no room at all.
+    ``never`` holds unique ids, ``groups`` how many steps of a group there is room for. While ``full`` is true
+    there is no room at all. ``peaks`` says of each group how many held a place at most.
     """
 
-    def __init__(self, parallelism: int = 2, never: Container[str] = ()) -> None:
+    def __init__(
+        self, parallelism: int = 2, never: Container[str] = (), groups: Mapping[str, int] | None = None
+    ) -> None:
         self._parallelism = parallelism
         self._never = never
+        self._groups = groups or {}
+        self._group_of: dict[str, str] = {}
         self.full = False
         self.asked = 0
         self.held: set[str] = set()
         self.peak = 0
+        self.peaks: Counter[str] = Counter()
 
     def refuse_impossible(self, resources: StepResources) -> None:
         """Nothing is impossible by its resources; ``never`` refuses by id, when it is scheduled."""
 
-    def schedule(self, unique_id: str, resources: StepResources) -> ResourceAssignment:  # noqa: ARG002
+    def schedule(
+        self,
+        unique_id: str,
+        resources: StepResources,  # noqa: ARG002
+        group: str | None = None,
+    ) -> ResourceAssignment:
         """Reserve a place."""
         self.asked += 1
         if unique_id in self._never:
@@ -35,6 +47,12 @@ class FakeScheduler:
             raise AssertionError(f"{unique_id} holds a place already")
         if self.full or len(self.held) >= self._parallelism:
             raise ResourceAssignmentError("no room now")
+        if group is not None:
+            inside = 1 + sum(each == group for each in self._group_of.values())
+            if inside > self._groups[group]:
+                raise ResourceAssignmentError(f"no room in the group {group!r} now")
+            self._group_of[unique_id] = group
+            self.peaks[group] = max(self.peaks[group], inside)
         self.held.add(unique_id)
         self.peak = max(self.peak, len(self.held))
         return ResourceAssignment()
@@ -42,3 +60,4 @@ class FakeScheduler:
     def release(self, unique_id: str) -> None:
         """Give a place back."""
         self.held.discard(unique_id)
+        self._group_of.pop(unique_id, None)
