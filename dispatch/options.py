@@ -37,9 +37,9 @@ KEYS = (
     "step_name",
     "cache_results",
 )
-GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _UNIQUE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,149}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _NETWORKS = ("bridge", "none")
 _MOUNT_KEYS = ("source", "target", "read_only")
 # Places of the container contract, and of the system.
@@ -142,7 +142,7 @@ def _priority(name: str, raw: Any) -> int:
 
 
 def _group(name: str, raw: Any) -> str | None:
-    if raw is None or (isinstance(raw, str) and GROUP_NAME.fullmatch(raw)):
+    if raw is None or (isinstance(raw, str) and _GROUP.fullmatch(raw)):
         return raw
     raise wrong(name, "step_group", "the name of a group", raw)
 

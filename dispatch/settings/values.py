@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 from dispatch.errors import ConfigurationError, did_you_mean
-from dispatch.options import GROUP_NAME
 from dispatch.settings.section import Section, one_of
 
 WORKSPACES = ("local", "memory", "beaker")
@@ -22,6 +21,8 @@ START_METHODS = ("fork", "spawn")
 _FROM_URL = "from_url"
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]{0,99}")
 _MOST_GPUS = 64
+# As `step_group` takes it in config, whose reader is too much to import for this.
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TAKEN = ("dispatch", "src", "proc", "sys", "dev")
 
 
@@ -189,7 +190,7 @@ def read_groups(section: Section, key: str) -> Mapping[str, int]:
     found: dict[str, int] = {}
     for name in groups or ():
         assert groups is not None
-        if not GROUP_NAME.fullmatch(name):
+        if not _GROUP.fullmatch(name):
             fact = f"{name!r} is no name of a group"
             raise groups.refusal(name, fact, "use at most 100 letters, digits and _ . -")
         limit = groups.integer(name)
