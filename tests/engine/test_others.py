@@ -145,7 +145,7 @@ class Claimant:
         labels = {"dispatch.run": RUN, "dispatch.gpus": ",".join(gpus)}
         self.spec = ContainerSpec(image, ("sleep", "3600"), self.name, labels)
         self.said = ""
-        self.arbiter = Arbiter(door.containers, lambda seconds: bool(time.sleep(seconds)))
+        self.arbiter = Arbiter(door.containers, threading.Event().wait)
 
     def create(self) -> None:
         """Create the container."""
@@ -274,7 +274,12 @@ def test_a_claimant_that_is_cancelled(door: Door, claim: Claim) -> None:
     first.create()
     second.create()
     cancelled = threading.Event()
-    arbiter = Arbiter(door.containers, lambda _: cancelled.set() or False)  # type: ignore[func-returns-value]
+
+    def wait(_: float) -> bool:
+        cancelled.set()
+        return False
+
+    arbiter = Arbiter(door.containers, wait)
     # One of them goes first, and waits for the other, which nobody takes away.
     said = [arbiter.contest(each.name, each.gpus, cancelled.is_set, each.create) for each in (first, second)]
     assert "" in said

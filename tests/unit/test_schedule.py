@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,9 +36,9 @@ class Others:
         return self.held
 
 
-def holding(key: str = "theirs.1", directory: str = "/elsewhere/attempts/1", **resources: object) -> Holding:
+def holding(key: str = "theirs.1", directory: str = "/elsewhere/attempts/1", **resources: Any) -> Holding:
     """What a job of another client holds."""
-    return Holding(key, directory, Resources(**resources))  # type: ignore[arg-type]
+    return Holding(key, directory, Resources(**resources))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ def test_gpus_of_a_type_that_are_taken() -> None:
         ([{"cpus": 9.0}], StepResources(cpu_count=1), "0 are free, other clients hold 9"),
     ],
 )
-def test_what_others_hold(theirs: Sequence[Mapping[str, object]], wanted: StepResources, fact: str) -> None:
+def test_what_others_hold(theirs: Sequence[Mapping[str, Any]], wanted: StepResources, fact: str) -> None:
     """What containers of other clients hold is not free, and the refusal says who has it."""
     others = Others(*(holding(**each) for each in theirs))
     scheduler = LocalScheduler(ENGINE, 4, others=others)
