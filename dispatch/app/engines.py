@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dispatch.dispatcher import Observer
     from dispatch.engine.base import Capabilities, Engine
     from dispatch.engine.docker import DockerEngine
+    from dispatch.engine.gpus import Gpu
     from dispatch.engine.process import ProcessEngine
     from dispatch.engine.routed import RoutedEngine
     from dispatch.executor import Executor, Materials, ProcessMaterials
@@ -67,13 +68,14 @@ class Engines:
 
     def scheduler(self, place: Place, runtime: Path) -> LocalScheduler:
         """Who places the steps of a run that has steps at ``place``."""
+        from dispatch.engine.gpus import gpus_here
         from dispatch.schedule import LocalScheduler
 
         engine: Engine = self.docker() if place is Place.CONTAINER else self.processes(runtime)
         settings, workspace = self._app.settings, self._app.workspace
         capabilities = engine.capabilities()
         if settings.executor.gpus is not None:
-            capabilities = _with_gpus(capabilities, settings.executor.gpus)
+            capabilities = offering(capabilities, settings.executor.gpus, gpus_here())
         limit = self._parallelism or settings.executor.parallelism or PARALLELISM[place]
         return LocalScheduler(
             capabilities,
@@ -112,7 +114,13 @@ class Engines:
                 engine.close()
 
 
-def _with_gpus(capabilities: Capabilities, gpus: Sequence[str]) -> Capabilities:
-    """Have an engine offer those GPUs that the settings name, of the types that it knows."""
+def offering(capabilities: Capabilities, gpus: Sequence[str], here: Sequence[Gpu]) -> Capabilities:
+    """Have an engine offer those GPUs that the settings name, of the types that it knows.
+
+    One of this machine that is named by its UUID is called by its index, as all clients do: they find in each
+    other's labels which are taken.
+    """
+    indexes = {gpu.uuid: gpu.id for gpu in here if gpu.uuid}
+    ids = tuple(dict.fromkeys(indexes.get(gpu, gpu) for gpu in gpus))
     types = dict(zip(capabilities.gpus, capabilities.gpu_types, strict=False))
-    return replace(capabilities, gpus=tuple(gpus), gpu_types=tuple(types.get(gpu, "") for gpu in gpus))
+    return replace(capabilities, gpus=ids, gpu_types=tuple(types.get(gpu, "") for gpu in ids))

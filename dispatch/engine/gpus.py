@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+DEVICE_ORDER = "CUDA_DEVICE_ORDER"
 _MODEL = re.compile(r"^Model:[ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
 _UUID = re.compile(r"^GPU UUID:[ \t]*(\S+)[ \t]*$", re.MULTILINE)
 _DISCOVERED = re.compile(r"nvidia\.com/gpu=([0-9]{1,4})")
@@ -46,6 +48,17 @@ def gpus_of_engine(info: Mapping[str, Any], here: bool, devices: Path = NVIDIA_D
     names = [str(device.get("ID", "")) for device in info.get("DiscoveredDevices") or ()]
     indexes = {int(match[1]) for name in names if (match := _DISCOVERED.fullmatch(name))}
     return tuple(Gpu(str(index)) for index in sorted(indexes))
+
+
+def in_bus_order(environ: Mapping[str, str], devices: Path = NVIDIA_DEVICES) -> Mapping[str, str]:
+    """Return an environment in which programs count the GPUs of this machine as we do.
+
+    CUDA counts the fastest first where nobody says otherwise. What the user set is left: who names GPUs by
+    index in an order of his own is to get these.
+    """
+    if not devices.is_dir() or VISIBLE_DEVICES in environ:
+        return environ
+    return {DEVICE_ORDER: "PCI_BUS_ID", **environ}
 
 
 def visible(gpus: Sequence[Gpu], variable: str | None) -> tuple[Gpu, ...]:

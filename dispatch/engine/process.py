@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Reason, Usage
-from dispatch.engine.gpus import gpus_here, visible
+from dispatch.engine.gpus import VISIBLE_DEVICES, gpus_here, in_bus_order, visible
 from dispatch.engine.helper import Crew, Helper, Launch, Surroundings
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
@@ -29,7 +29,6 @@ from dispatch.units import format_size
 
 NAME = "local"
 LOG_NAME = "out.log"
-VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 KILLED = 128 + signal.SIGKILL
 # Each holds the modules of its steps in memory. Steps with yet other variables get fresh interpreters.
 HELPERS = 4
@@ -77,7 +76,7 @@ class ProcessEngine:
         self._environ = environ
         self._forks = start_method is StartMethod.FORK
         self._clock = clock
-        self._crew = Crew((*self._runner, "zygote"), environ, launch)
+        self._crew = Crew((*self._runner, "zygote"), in_bus_order(environ), launch)
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._events: deque[Event] = deque()

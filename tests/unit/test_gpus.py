@@ -10,7 +10,7 @@ import pytest
 
 from dispatch.engine.base import Resources
 from dispatch.engine.container import holding_of
-from dispatch.engine.gpus import Gpu, gpus_here, gpus_of_engine, visible
+from dispatch.engine.gpus import Gpu, gpus_here, gpus_of_engine, in_bus_order, visible
 
 INFORMATION = """\
 Model: \t\t {model}
@@ -80,6 +80,22 @@ def test_gpus_that_the_user_leaves(driver: Path, variable: str | None, gpus: lis
     assert [gpu.id for gpu in found] == gpus
     models = {"0": "NVIDIA A100-SXM4-80GB", "2": "NVIDIA H100 PCIe", "GPU-bb": "NVIDIA H100 PCIe"}
     assert [gpu.type for gpu in found] == [models.get(gpu, "") for gpu in gpus]
+
+
+@pytest.mark.parametrize(
+    ("environ", "order"),
+    [
+        ({}, "PCI_BUS_ID"),
+        ({"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}, "FASTEST_FIRST"),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, None),
+    ],
+)
+def test_programs_count_as_we_do(driver: Path, environ: Mapping[str, str], order: str | None) -> None:
+    """Without a driver, or where the user chose GPUs or an order himself, nothing is changed."""
+    assert in_bus_order(environ, driver) == dict(environ) | (
+        {} if order is None else {"CUDA_DEVICE_ORDER": order}
+    )
+    assert in_bus_order(environ, driver / "nothing") == environ
 
 
 @pytest.mark.parametrize(
