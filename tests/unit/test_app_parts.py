@@ -117,7 +117,7 @@ def test_settings_reach_the_scheduler(tmp_path: Path) -> None:
 
 
 def test_gpus_that_the_settings_name() -> None:
-    """They take the place of those that were found, under the names that all clients use, with their types."""
+    """They take the place of those that were found, under the names that all clients use."""
     here = (Gpu("0", "A100", "GPU-aa"), Gpu("1", "H100", "GPU-bb"))
     found = Capabilities("docker", (), 0, 0, 1, 1, gpus=("0", "1"), gpu_types=("A100", "H100"))
     assert offering(found, ["GPU-bb", "1", "MIG-x"], here) == replace(
