@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 
 from dispatch.engine.base import Capabilities, Holding
 from dispatch.errors import ResourceAssignmentError, UnrecoverableResourceAssignmentError
-from dispatch.schedule.base import ResourceAssignment
+from dispatch.schedule.base import GroupFullError, ResourceAssignment
 from dispatch.schedule.demand import Demand, refuse_excess
 from dispatch.step import StepResources
 from dispatch.units import format_size
@@ -120,16 +120,14 @@ class LocalScheduler:
                 self._left[holding.key.rpartition(".")[0]] = holding
 
     def _refuse_crowd(self, group: str | None) -> None:
-        """Hold a step back that would be one too many, of all or of its group."""
+        """Hold a step back that would be one too many, of its group or of all."""
+        if group is not None and group not in self._groups:
+            raise UnrecoverableResourceAssignmentError(f"it is of the group {group!r}, which is not known")
+        if group is not None and self._in_group[group] >= self._groups[group]:
+            fact = f"{self._in_group[group]} steps of the group {group!r} run, and no more may at once"
+            raise GroupFullError(fact)
         if len(self._held) >= self._parallelism:
             raise ResourceAssignmentError(f"{len(self._held)} steps run, and no more may at once")
-        if group is None:
-            return
-        if group not in self._groups:
-            raise UnrecoverableResourceAssignmentError(f"it is of the group {group!r}, which is not known")
-        if self._in_group[group] >= self._groups[group]:
-            fact = f"{self._in_group[group]} steps of the group {group!r} run, and no more may at once"
-            raise ResourceAssignmentError(fact)
 
     def _fitting(self, demand: Demand) -> tuple[str, ...]:
         """Return GPUs for a step that fits into what is free now."""

@@ -7,14 +7,15 @@ from collections.abc import Container, Mapping
 
 from dispatch.errors import ResourceAssignmentError, UnrecoverableResourceAssignmentError
 from dispatch.schedule import ResourceAssignment
+from dispatch.schedule.base import GroupFullError
 from dispatch.step import StepResources
 
 
 class FakeScheduler:
     """Implements :class:`~dispatch.schedule.Scheduler`: room for ``parallelism`` steps, never for some.
 
-    ``never`` holds unique ids, ``groups`` how many steps of a group there is room for. While ``full`` is true
-    there is no room at all. ``peaks`` says of each group how many held a place at most.
+    ``never`` holds unique ids; of a group in ``groups`` only so many run at once. While ``full`` is true
+    there is no room at all.
     """
 
     def __init__(
@@ -22,13 +23,13 @@ class FakeScheduler:
     ) -> None:
         self._parallelism = parallelism
         self._never = never
-        self._groups = groups or {}
+        self._groups = dict(groups or {})
         self._group_of: dict[str, str] = {}
+        self.group_peaks: Counter[str] = Counter()
         self.full = False
         self.asked = 0
         self.held: set[str] = set()
         self.peak = 0
-        self.peaks: Counter[str] = Counter()
 
     def refuse_impossible(self, resources: StepResources) -> None:
         """Nothing is impossible by its resources; ``never`` refuses by id, when it is scheduled."""
@@ -48,11 +49,11 @@ class FakeScheduler:
         if self.full or len(self.held) >= self._parallelism:
             raise ResourceAssignmentError("no room now")
         if group is not None:
-            inside = 1 + sum(each == group for each in self._group_of.values())
-            if inside > self._groups[group]:
-                raise ResourceAssignmentError(f"no room in the group {group!r} now")
+            among = sum(1 for other in self._group_of.values() if other == group) + 1
+            if among > self._groups.get(group, among):
+                raise GroupFullError(f"the group {group!r} is full")
             self._group_of[unique_id] = group
-            self.peaks[group] = max(self.peaks[group], inside)
+            self.group_peaks[group] = max(self.group_peaks[group], among)
         self.held.add(unique_id)
         self.peak = max(self.peak, len(self.held))
         return ResourceAssignment()

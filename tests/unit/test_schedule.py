@@ -13,6 +13,7 @@ from dispatch.engine.base import Capabilities, Holding, Resources
 from dispatch.errors import ResourceAssignmentError, UnrecoverableResourceAssignmentError
 from dispatch.location import HostPath
 from dispatch.schedule import LocalScheduler, ResourceAssignment
+from dispatch.schedule.base import GroupFullError
 from dispatch.step import StepResources
 
 GIB = 1024**3
@@ -221,7 +222,7 @@ def test_groups() -> None:
     scheduler = LocalScheduler(ENGINE, 10, groups={"api": 2, "disk": 1})
     scheduler.schedule("a", StepResources(), "api")
     scheduler.schedule("b", StepResources(), "api")
-    with pytest.raises(ResourceAssignmentError, match="2 steps of the group 'api' run, and no more may"):
+    with pytest.raises(GroupFullError, match="2 steps of the group 'api' run, and no more may"):
         scheduler.schedule("c", StepResources(), "api")
     scheduler.schedule("d", StepResources(), "disk")
     scheduler.schedule("e", StepResources())
@@ -271,3 +272,11 @@ def test_the_account_is_exact() -> None:
         scheduler.release(name)
     whole = StepResources(cpu_count=2, memory="8GiB", gpu_count=2)
     assert scheduler.schedule("whole", whole, "g").gpus == ("0", "1")
+
+
+def test_a_full_group_comes_first() -> None:
+    """Where all is full, a step whose group is full, too, waits for that: others may pass it."""
+    scheduler = LocalScheduler(ENGINE, 1, groups={"g": 1})
+    scheduler.schedule("a", StepResources(), "g")
+    with pytest.raises(GroupFullError):
+        scheduler.schedule("b", StepResources(), "g")
