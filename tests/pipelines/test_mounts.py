@@ -1,22 +1,20 @@
-"""Mounts and the network of steps in containers, and two runs on one machine, as users meet them."""
+"""Mounts and the network of steps in containers, as users meet them."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from dispatch._docker import Door, ImageRecord
+from dispatch._docker import ImageRecord
 from dispatch.testing.project import Project
 
 pytestmark = pytest.mark.engine
 
 Make = Callable[[Mapping[str, str]], Project]
 
-LIMIT = 120.0
 IMAGE = 'image: busybox\nimages: {busybox: {docker: "dispatch-test-busybox:1"}}\n'
 CACHE = (
     IMAGE
@@ -130,40 +128,3 @@ def test_the_network_of_a_step(
     project.dispatch("run", "x.yml", "-n", "first").well()
     assert of(project, "first", "a", "interfaces") == interfaces
     assert of(project, "first", "a", "routes") == f"{routes}\n"
-
-
-def test_two_runs_share_the_machine(
-    tmp_path: Path, door: Door, make: Make, busybox_image: ImageRecord
-) -> None:
-    """A step that needs what another client's container holds says so and waits until that has ended."""
-    assert busybox_image
-    memory = int(door.info()["MemTotal"])
-    asks = f"step_resources: {{memory: {memory * 2 // 3}}}"
-    wait = "touch /flags/begun; while ! [ -e /flags/go ]; do sleep 0.1; done"
-    mount = f"step_mounts: [{{source: {tmp_path}/flags, target: /flags, read_only: false}}]"
-    (tmp_path / "flags").mkdir()
-    project = make(
-        {
-            "dispatch.yml": IMAGE,
-            "first.yml": shell("holder", wait, asks, mount),
-            "second.yml": shell("later", "test -e /flags/go", asks, mount),
-        }
-    )
-    first = project.start("dispatch", "run", "first.yml", "-n", "first")
-    until((tmp_path / "flags" / "begun").exists)
-    said = tmp_path / "said"
-    second = project.start(*("sh", "-c", f"exec dispatch run second.yml -w other 2> {said}"))
-    until(lambda: said.exists() and "other clients hold" in said.read_text())
-    assert first.running and second.running
-    assert "later: started" not in said.read_text()
-    (tmp_path / "flags" / "go").touch()
-    first.end().well()
-    second.end().well()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition."""
-    given_up = time.monotonic() + LIMIT
-    while not holds():
-        assert time.monotonic() < given_up, "it did not come to hold"
-        time.sleep(0.05)
