@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from dispatch._docker.socket import ApiError, EngineSocket, Reply, Stream
@@ -117,10 +118,17 @@ class ContainerState:
 
 @dataclass(frozen=True)
 class ListedContainer:
-    """One row of a listing."""
+    """One row of a listing. ``state`` is the engine's word, ``created`` a time in whole seconds.
+
+    ``age`` is how many seconds ago that was by the engine's clock.
+    """
 
     name: str
     labels: Mapping[str, str]
+    id: str = ""
+    state: str = ""
+    created: int = 0
+    age: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -134,11 +142,12 @@ class LogFrame:
 
 @dataclass(frozen=True)
 class ContainerEvent:
-    """A change of a container (``start``, ``die``) by the engine's clock."""
+    """A change of a container (``start``, ``die``) by the engine's clock, and what its labels say."""
 
     name: str
     action: str
     time: float
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def epoch(stamp: str) -> float:
@@ -199,12 +208,19 @@ class Containers:
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: it cannot be removed", reply.status, _text(reply))
 
-    def labelled(self, label: str, value: str | None = None) -> list[ListedContainer]:
-        """Return all containers, running or not, that carry a label (with this value)."""
-        wanted = label if value is None else f"{label}={value}"
-        query = {"all": "1", "filters": json.dumps({"label": [wanted]})}
-        rows: list[dict[str, Any]] = self._engine.ask("GET", "/containers/json", query).json()
-        return [ListedContainer(row["Names"][0].lstrip("/"), row.get("Labels") or {}) for row in rows]
+    def labelled(
+        self, label: str, value: str | None = None, states: Sequence[str] = ()
+    ) -> list[ListedContainer]:
+        """Return the containers that carry a label (with this value), of all states or only of ``states``."""
+        filters = {"label": [label if value is None else f"{label}={value}"]}
+        if states:
+            filters["status"] = list(states)
+        reply = self._engine.ask("GET", "/containers/json", {"all": "1", "filters": json.dumps(filters)})
+        # Every answer says what time it is there. Rows of an engine that does not would be of no age.
+        date = reply.headers.get("date")
+        now = parsedate_to_datetime(date).timestamp() if date else 0.0
+        rows: list[dict[str, Any]] = reply.json()
+        return [_row(row, now) for row in rows]
 
     def logs(self, container: str, stamps: bool = False) -> Iterator[LogFrame]:
         """Yield the log so far, in the order in which the engine kept it."""
@@ -238,7 +254,8 @@ class ContainerEvents:
         while (line := self._stream.readline()).endswith(b"\n"):
             message: dict[str, Any] = json.loads(line)
             attributes: dict[str, str] = message["Actor"]["Attributes"]
-            yield ContainerEvent(attributes["name"], message["Action"], message["timeNano"] / 1e9)
+            # Among the attributes are the labels.
+            yield ContainerEvent(attributes["name"], message["Action"], message["timeNano"] / 1e9, attributes)
 
     def close(self) -> None:
         """End the subscription."""
@@ -250,6 +267,18 @@ def _path(container: str, verb: str = "") -> str:
     if not _NAME.fullmatch(container):
         raise EngineError(f"container {container!r}: this is not the name of a container")
     return f"/containers/{container}{verb}"
+
+
+def _row(row: Mapping[str, Any], now: float) -> ListedContainer:
+    created = int(row.get("Created") or 0)
+    return ListedContainer(
+        name=row["Names"][0].lstrip("/"),
+        labels=row.get("Labels") or {},
+        id=str(row.get("Id") or ""),
+        state=str(row.get("State") or ""),
+        created=created,
+        age=max(0.0, now - created),
+    )
 
 
 def _state(inspection: Mapping[str, Any]) -> ContainerState:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
 from dispatch.executor import Materials, ProcessMaterials
 from dispatch.settings import Settings
@@ -37,8 +38,9 @@ def for_containers(
     images: Mapping[str, ImageRef],
     runtimes: Mapping[str, Path],
     here: ProcessMaterials,
+    mounts: Mapping[str, tuple[Mount, ...]],
 ) -> Materials:
-    """What containers share; ``here`` is for those steps of the run that have none."""
+    """What containers share, and by step what is mounted into them; ``here`` is for steps that have none."""
     return Materials(
         workdir=source.workdir,
         paths=source.paths,
@@ -50,6 +52,7 @@ def for_containers(
         images=images,
         runtimes=runtimes,
         source=source.exported,
+        mounts=mounts,
         processes=here,
     )
 

@@ -89,6 +89,15 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """What a running job of another client holds. ``directory`` is its attempt's; both names may be empty."""
+
+    key: str
+    directory: str
+    resources: Resources
+
+
+@dataclass(frozen=True)
 class Handle:
     """A submitted job: our key and the engine's own id for it.
 
@@ -144,7 +153,8 @@ class Capabilities:
     """What a probe found out about an engine.
 
     ``uid``/``gid`` is whom jobs run as so that the caller owns what they write. ``cpus`` and ``memory`` are
-    those of the engine's host.
+    those of the engine's host. ``gpus`` are device ids, and ``gpu_types`` the models of the same GPUs, empty
+    where they are not known.
     """
 
     name: str
@@ -154,6 +164,7 @@ class Capabilities:
     cpus: int
     memory: int
     gpus: tuple[str, ...] = ()
+    gpu_types: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -187,8 +198,11 @@ class Engine(Protocol):
         May take a second. Not to be called from the dispatching thread.
         """
 
-    def others(self) -> Sequence[Resources]:
-        """Return what jobs of other clients hold of the engine's host now. Costs no call to the engine."""
+    def others(self) -> tuple[Holding, ...]:
+        """Return what jobs of other clients hold of the engine's host now.
+
+        The first call may ask the engine, later ones do not. As long as nothing changed it is the same tuple.
+        """
 
     def output(self, handle: Handle) -> Location:
         """Return where the job's output directory is."""

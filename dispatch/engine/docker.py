@@ -23,18 +23,20 @@ from typing import TypeVar
 from dispatch._docker import ApiError, Door
 from dispatch._docker.containers import ContainerEvent, ContainerState, ListedContainer
 from dispatch.engine import ending
+from dispatch.engine.arbiter import Arbiter
 from dispatch.engine.base import (
     RUN_LABEL,
     Capabilities,
     Event,
     Handle,
+    Holding,
     JobSpec,
     JobState,
     Reason,
-    Resources,
     Usage,
 )
 from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL, container_of
+from dispatch.engine.holdings import Holdings
 from dispatch.engine.joblog import LOG_NAME, write_log
 from dispatch.engine.probe import probe
 from dispatch.engine.sandbox import Sandbox
@@ -99,6 +101,8 @@ class DockerEngine:
         self._jobs: dict[str, _Job] = {}
         self._by_name: dict[str, _Job] = {}
         self._queue: queue.SimpleQueue[Event | EngineError] = queue.SimpleQueue()
+        self._holdings = Holdings(door.containers, RUN_LABEL, self._by_name)
+        self._arbiter = Arbiter(door.containers, self._gone.wait)
         self._watcher = Watcher(door.containers, RUN_LABEL, self, clock, patience)
         self._starts = ThreadPoolExecutor(START_THREADS, thread_name_prefix="dispatch-docker-start")
         self._ends = ThreadPoolExecutor(END_THREADS, thread_name_prefix="dispatch-docker-end")
@@ -161,9 +165,10 @@ class DockerEngine:
         """Tell nothing: nobody looks."""
         return {}
 
-    def others(self) -> Sequence[Resources]:
-        """Tell of nobody."""
-        return ()
+    def others(self) -> tuple[Holding, ...]:
+        """Return what containers of other clients hold, by their labels. The first call subscribes."""
+        self._watcher.start()
+        return self._holdings.current()
 
     def output(self, handle: Handle) -> Location:
         """Return what is mounted at the output directory."""
@@ -197,10 +202,15 @@ class DockerEngine:
 
     # What the watcher tells.
 
+    def subscribed(self) -> None:
+        """List what others run."""
+        self._holdings.renew()
+
     def notice(self, event: ContainerEvent) -> None:
-        """Pass on a start, have an end concluded."""
+        """Pass on a start, have an end concluded; note what others hold."""
         job = self._by_name.get(event.name)
         if job is None:
+            self._holdings.notice(event)
             return
         if event.action == "start":
             self._tell_running(job, event.time)
@@ -235,6 +245,7 @@ class DockerEngine:
         job = _Job(spec, name, sandbox)
         with self._lock:
             self._jobs[spec.key] = self._by_name[name] = job
+        self._holdings.drop(name)
         self._starts.submit(self._start, job)
         return job.handle
 
@@ -269,6 +280,15 @@ class DockerEngine:
                     return
             # The name is taken now: the source cannot belong to a container that runs already.
             job.sandbox.fill_source(job.spec)
+            taken = self._arbiter.contest(
+                job.name,
+                job.spec.resources.gpus,
+                cancelled=lambda: job.grace is not None,
+                again=lambda: self._containers.create(spec),
+            )
+            if taken:
+                self._fail(job, Reason.PREEMPTED, taken)
+                return
         if job.grace is not None:
             self._fail(job, Reason.CANCELLED, "cancelled before it was started")
             return

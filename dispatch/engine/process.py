@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
+from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Reason, Usage
+from dispatch.engine.gpus import VISIBLE_DEVICES, gpus_here, in_bus_order, visible
 from dispatch.engine.helper import Crew, Helper, Launch, Surroundings
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
@@ -28,8 +29,6 @@ from dispatch.units import format_size
 
 NAME = "local"
 LOG_NAME = "out.log"
-NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
-VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 KILLED = 128 + signal.SIGKILL
 # Each holds the modules of its steps in memory. Steps with yet other variables get fresh interpreters.
 HELPERS = 4
@@ -77,7 +76,7 @@ class ProcessEngine:
         self._environ = environ
         self._forks = start_method is StartMethod.FORK
         self._clock = clock
-        self._crew = Crew((*self._runner, "zygote"), environ, launch)
+        self._crew = Crew((*self._runner, "zygote"), in_bus_order(environ), launch)
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._events: deque[Event] = deque()
@@ -85,6 +84,7 @@ class ProcessEngine:
 
     def capabilities(self) -> Capabilities:
         """What this machine has, as far as this process may use it."""
+        gpus = visible(gpus_here(), self._environ.get(VISIBLE_DEVICES))
         return Capabilities(
             name=NAME,
             accepts=(HostPath, SharedPath, Spool),
@@ -92,7 +92,8 @@ class ProcessEngine:
             gid=os.getegid(),
             cpus=len(os.sched_getaffinity(0)),
             memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-            gpus=_gpus(self._environ),
+            gpus=tuple(gpu.id for gpu in gpus),
+            gpu_types=tuple(gpu.type for gpu in gpus),
         )
 
     def submit(self, jobs: Sequence[JobSpec]) -> list[Handle]:
@@ -142,7 +143,7 @@ class ProcessEngine:
         """Tell nothing: nobody looks."""
         return {}
 
-    def others(self) -> Sequence[Resources]:
+    def others(self) -> tuple[Holding, ...]:
         """Tell of nobody."""
         return ()
 
@@ -291,11 +292,3 @@ def _kill(job: _Job) -> None:
 def runner(python: str, runtime: Path, job_file: Path) -> tuple[str, ...]:
     """The command of a Python step, which an engine with this interpreter and this runtime may fork."""
     return (python, str(runtime / "main.py"), "run", str(job_file))
-
-
-def _gpus(environ: Mapping[str, str], devices: Path = NVIDIA_DEVICES) -> tuple[str, ...]:
-    """The GPUs that programs see: those that the user's own variable leaves, if it is set."""
-    visible = environ.get(VISIBLE_DEVICES)
-    if visible is not None:
-        return tuple(each.strip() for each in visible.split(",") if each.strip() not in ("", "-1"))
-    return tuple(str(index) for index, _ in enumerate(devices.iterdir())) if devices.is_dir() else ()

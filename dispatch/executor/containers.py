@@ -103,6 +103,7 @@ class ContainerJobs:
             mounts.append(Mount(HostPath(self._materials.runtimes[planned.image]), container.runtime))
         for place, location in results.items():
             mounts.append(Mount(mount_source(location, self._capabilities), place))
+        mounts.extend(self._materials.mounts.get(planned.node.name, ()))
         return mounts
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:

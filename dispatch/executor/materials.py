@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
 
 
@@ -47,7 +48,8 @@ class Materials(Common):
     """For containers.
 
     ``images`` maps names of environments to what the engine has of them; ``runtimes`` likewise to the runtime
-    directory to mount; ``source`` is the exported tree. ``processes`` is for those steps of the plan that run
+    directory to mount; ``source`` is the exported tree. ``mounts`` are, by step, those that the user asks for
+    beside ours. ``processes`` is for those steps of the plan that run
     on this machine without a container, None where there are none.
     """
 
@@ -55,3 +57,4 @@ class Materials(Common):
     runtimes: Mapping[str, Path]
     source: Path
     processes: ProcessMaterials | None = None
+    mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)

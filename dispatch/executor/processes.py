@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dispatch import job as jobs
 from dispatch.engine.base import Capabilities, Event, JobSpec, Network, Resources
-from dispatch.engine.process import VISIBLE_DEVICES, runner
+from dispatch.engine.gpus import VISIBLE_DEVICES
+from dispatch.engine.process import runner
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import ProcessMaterials
 from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of

@@ -25,6 +25,7 @@ from dispatch.settings.values import (
     WorkspaceSetting,
     parse_workspace,
     read_executor,
+    read_groups,
     read_mounts,
     read_trusted,
     read_workspace,
@@ -58,6 +59,7 @@ KEYS = (
     "images",
     "env",
     "mounts",
+    "groups",
     "shared_dirs",
     "allow_dirty",
     "source",
@@ -93,6 +95,7 @@ class Settings:
 
     ``path`` is the file they came from, None if there is none. ``allow_dirty`` None leaves it to the
     executor. ``default_format`` is a format's name, or a mapping of its ``type`` and what that takes.
+    ``groups`` says how many steps of a group may run at once.
     ``notices`` are lines that the user should be told, once.
     """
 
@@ -103,6 +106,7 @@ class Settings:
     images: Mapping[str, ImageEntry] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSetting, ...] = ()
+    groups: Mapping[str, int] = field(default_factory=dict)
     shared_dirs: tuple[Path, ...] = ()
     allow_dirty: bool | None = None
     source: SourceMode = SourceMode.AUTO
@@ -159,6 +163,7 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         images=read_images(section.section("images")),
         env=section.variables("env"),
         mounts=read_mounts(section, "mounts", base),
+        groups=read_groups(section, "groups"),
         shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
         allow_dirty=section.flag("allow_dirty"),
         source=SourceMode(section.choice("source", [mode.value for mode in SourceMode]) or "auto"),

@@ -6,7 +6,9 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,34 @@ def test_job_that_outlives_an_outage(
     engine.cancel(handles, grace=30)
     event = end_of(engine, job.key)
     assert (event.exit_code, event.reason) == (143, Reason.CANCELLED)
+
+
+def test_what_others_run_after_an_outage(
+    tmp_path: Path, proxy: Proxy, engine: DockerEngine, door: Door, busybox_image: ImageRecord
+) -> None:
+    """Containers of others that ended or started during an outage are told apart when it is over."""
+    other = DockerEngine(door, uid=os.geteuid(), gid=os.getegid())
+    try:
+        gone = _job(tmp_path, busybox_image, "sleep 3600")
+        (handle,) = other.submit([gone])
+        running(other, gone.key)
+        assert _known(engine, tmp_path) == {"cut.1"}
+        proxy.cut()
+        door.containers.remove(handle.engine_id)
+        end_of(other, gone.key)
+        came = replace(gone, key="came.1", attempt_dir=tmp_path / "came")
+        other.submit([came])
+        running(other, came.key)
+        assert _known(engine, tmp_path) == {"cut.1"}
+        proxy.mend()
+        given_up = time.monotonic() + 60
+        while _known(engine, tmp_path) != {"came.1"}:
+            assert time.monotonic() < given_up
+            time.sleep(0.01)
+    finally:
+        other.close()
+
+
+def _known(engine: DockerEngine, directory: Path) -> set[str]:
+    """The keys of this test's jobs that a client counts as others'."""
+    return {each.key for each in engine.others() if each.directory.startswith(f"{directory}/")}
