@@ -34,14 +34,16 @@ from dispatch.engine.base import (
     Resources,
     Usage,
 )
+from dispatch.engine.collector import Collector
 from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL, container_of
-from dispatch.engine.joblog import LOG_NAME, write_log
+from dispatch.engine.joblog import LOG_NAME, JobLog
 from dispatch.engine.probe import probe
 from dispatch.engine.sandbox import Sandbox
 from dispatch.engine.stopping import Stopper
 from dispatch.engine.watch import Watcher
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location
+from dispatch.runtime.mask import Masker
 
 OUTPUT_TARGET = "/dispatch/output"
 
@@ -60,6 +62,7 @@ class _Job:
         self.spec = spec
         self.name = name
         self.sandbox = sandbox
+        self.log = JobLog(spec.attempt_dir, spec.secrets.values())
         self.started = False
         self.claimed = False
         self.grace: float | None = None
@@ -103,6 +106,7 @@ class DockerEngine:
         self._starts = ThreadPoolExecutor(START_THREADS, thread_name_prefix="dispatch-docker-start")
         self._ends = ThreadPoolExecutor(END_THREADS, thread_name_prefix="dispatch-docker-end")
         self._stopper = Stopper(door.containers, self._has_ended)
+        self._logs = Collector(door.containers, self._has_ended)
 
     def capabilities(self) -> Capabilities:
         """Probe the engine once; raise EngineError for a kind that is not supported yet."""
@@ -129,9 +133,11 @@ class DockerEngine:
     def logs(self, handle: Handle) -> Iterator[bytes]:
         """Yield the log from the engine while it holds the container, else from the attempt's directory."""
         job = self._jobs.get(handle.key)
+        masker = Masker(job.spec.secrets.values() if job is not None else ())
         try:
             for frame in self._containers.logs(handle.engine_id):
-                yield frame.data
+                yield masker.feed(frame.data)
+            yield masker.end()
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -193,6 +199,7 @@ class DockerEngine:
         self._starts.shutdown(cancel_futures=True)
         self._stopper.close()
         self._ends.shutdown()
+        self._logs.close()
         self._watcher.close()
 
     # What the watcher tells.
@@ -293,6 +300,7 @@ class DockerEngine:
         with self._lock:
             job.started = True
             grace = job.grace
+        self._logs.follow(job.name, job.log)
         if grace is not None:
             self._stopper.stop([job.name], grace)
 
@@ -342,12 +350,13 @@ class DockerEngine:
             self._patiently(job, lambda: self._containers.wait(job.name))
             state = self._patiently(job, lambda: self._containers.inspect(job.name))
         if state is None:
+            self._logs.abandon(job.name, job.log)
             return self._exited(job, Reason.LOST, GONE)
         # The engine tells a start only after it: a job may have ended before.
         finished = max(state.finished or seen, job.begun)
         unexecuted, note = "", ""
         try:
-            unexecuted = self._patiently(job, lambda: self._keep_log(job, finished))
+            unexecuted = self._patiently(job, lambda: self._logs.complete(job.name, job.log, finished))
         except OSError as error:
             note = f"its log could not be kept: {error.strerror}"
         reason, message = ending.reason(state, unexecuted, job.grace is not None, job.outage)
@@ -362,10 +371,6 @@ class DockerEngine:
             message=message,
             cursor=f"{seen:.9f}",
         )
-
-    def _keep_log(self, job: _Job, finished: float) -> str:
-        frames = self._containers.logs(job.name, stamps=True)
-        return write_log(frames, job.spec.attempt_dir, finished)
 
     def _fail(self, job: _Job, reason: Reason, message: str) -> None:
         """Tell the end of a job of which there is no container to examine."""

@@ -58,7 +58,8 @@ class Masker:
     def _scan(self, text: bytes, holds: list[int]) -> tuple[bytes, int]:
         """Mask up to the first place from which on more has to be known; return that, too."""
         assert self._any is not None
-        pieces, done = [], 0
+        pieces: list[bytes] = []
+        done = 0
         for match in self._any.finditer(text):
             # A value that begins before that place cannot become a longer one.
             if match.start() >= _next(holds, done, len(text)):
