@@ -13,7 +13,9 @@ from dispatch.settings import Settings
 from dispatch.workspace import surroundings
 
 
-def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> ProcessMaterials:
+def for_processes(
+    source: WorkingTree, settings: Settings, runtime: Path, secrets: Mapping[str, str]
+) -> ProcessMaterials:
     """What processes of this machine share."""
     ref = source.snapshot.ref if source.snapshot is not None else None
     return ProcessMaterials(
@@ -28,6 +30,7 @@ def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> Pro
         environment=surroundings.process(_without_values(sys.argv), Path(source.workdir)),
         python=sys.executable,
         runtime=runtime,
+        secrets=secrets,
     )
 
 
@@ -51,6 +54,7 @@ def for_containers(
         runtimes=runtimes,
         source=source.exported,
         processes=here,
+        secrets=here.secrets,
     )
 
 

@@ -57,7 +57,8 @@ class JobSpec:
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
     may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
     top of the client's own; mounts it needs none. ``secrets`` are values by name, which the engine brings to
-    the job as files that never touch a disk, and keeps out of everything it says or stores.
+    the job as files that never touch a disk, and keeps out of everything it says or stores. Those of
+    ``secret_variables`` are in the job's environment, too.
     """
 
     key: str
@@ -74,6 +75,7 @@ class JobSpec:
     resources: Resources = Resources()
     network: Network = Network.BRIDGE
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

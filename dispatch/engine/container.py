@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dispatch._docker.containers import Bind, ContainerSpec
+from dispatch.engine import delivery
 from dispatch.engine.base import ATTEMPT_LABEL, RUN_LABEL, STEP_LABEL, JobSpec, Mount
 from dispatch.environment import ImageRef, LocalId, RegistryDigest
 from dispatch.errors import EngineError
@@ -45,6 +46,8 @@ def container_of(job: JobSpec, name: str, user: str, places: Sequence[Bind]) -> 
         cpus=resources.cpus,
         shared_memory=resources.shared_memory,
         gpus=resources.gpus,
+        tmpfs=delivery.memory_of(job.secrets, user),
+        stdin=bool(job.secrets),
     )
 
 

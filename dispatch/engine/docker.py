@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from dispatch._docker import ApiError, Door
 from dispatch._docker.containers import ContainerEvent, ContainerState
-from dispatch.engine import ending
+from dispatch.engine import delivery, ending
 from dispatch.engine.base import (
     RUN_LABEL,
     Capabilities,
@@ -270,12 +270,16 @@ class DockerEngine:
                     raise
                 if self._attach(job):
                     return
+                if job.spec.secrets:
+                    # Its standard input may have ended with the client that created it.
+                    self._containers.remove(job.name)
+                    self._containers.create(spec)
             # The name is taken now: the source cannot belong to a container that runs already.
             job.sandbox.fill_source(job.spec)
         if job.grace is not None:
             self._fail(job, Reason.CANCELLED, "cancelled before it was started")
             return
-        self._containers.start(job.name)
+        delivery.start(self._containers, job.name, job.spec)
         self._mark_started(job)
 
     def _attach(self, job: _Job) -> bool:

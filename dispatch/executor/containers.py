@@ -9,7 +9,7 @@ from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network, R
 from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
-from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
+from dispatch.executor.tasks import inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.location import HostPath, Location
@@ -41,7 +41,9 @@ class ContainerJobs:
         label = label_of(record, attempt)
         mounts = tuple(self._mounts(planned, attempt, {places[name]: results[name] for name in places}))
         task = task_of(self._plan, planned, places, materials)
-        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir)
+        secrets = secrets_of(planned, materials)
+        place = jobs.CONTAINER.secrets if secrets.values else ""
+        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir, secrets=place)
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
         attempt.result.mkdir(parents=True, exist_ok=True)
@@ -58,9 +60,12 @@ class ContainerJobs:
             mounts=mounts,
             source=HostPath(materials.source),
             working_dir="/",
-            env=jobs.environment(label, inputs, user, planned.resources.cpu_count),
+            env=jobs.environment(label, inputs, user, planned.resources.cpu_count)
+            | jobs.secrets_variable(place),
             resources=Resources(**vars(assignment)),
             network=Network(planned.node.options.network or Network.BRIDGE.value),
+            secrets=secrets.values,
+            secret_variables=secrets.variables,
         )
 
     def _image(self, planned: PlannedStep) -> ImageRef:

@@ -16,6 +16,7 @@ from typing import Any
 
 from dispatch.settings.document import read_document
 from dispatch.settings.images import ImageEntry, read_image_name, read_images
+from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
 from dispatch.settings.surroundings import Surroundings, read_environment, read_variables
 from dispatch.settings.values import (
@@ -58,6 +59,7 @@ KEYS = (
     "images",
     "env",
     "mounts",
+    "secrets",
     "shared_dirs",
     "allow_dirty",
     "source",
@@ -103,6 +105,7 @@ class Settings:
     images: Mapping[str, ImageEntry] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSetting, ...] = ()
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     shared_dirs: tuple[Path, ...] = ()
     allow_dirty: bool | None = None
     source: SourceMode = SourceMode.AUTO
@@ -159,6 +162,7 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         images=read_images(section.section("images")),
         env=section.variables("env"),
         mounts=read_mounts(section, "mounts", base),
+        secrets=read_secrets(section, "secrets", base),
         shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
         allow_dirty=section.flag("allow_dirty"),
         source=SourceMode(section.choice("source", [mode.value for mode in SourceMode]) or "auto"),
