@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dispatch.engine import vault
 from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
 from dispatch.engine.helper import Crew, Helper, Launch, Surroundings
 from dispatch.errors import EngineError
@@ -51,6 +52,7 @@ class _Job:
         self.helper: Helper | None = helper
         self.pid: int | None = None
         self.cancelled = False
+        self.vault: Path | None = None
 
     @property
     def handle(self) -> Handle:
@@ -166,6 +168,8 @@ class ProcessEngine:
                 # A helper that ends by itself has done this.
                 if job.helper is not None and job.helper.gone:
                     _kill(job)
+                if job.vault is not None:
+                    vault.remove(job.vault)
 
     # Starting.
 
@@ -182,17 +186,22 @@ class ProcessEngine:
                 f"job {spec.key}: {self._runner[0]} cannot be started: {error.strerror}",
                 "use an interpreter that works, or make room for more processes",
             ) from error
+        place = vault.place_of(self._environ) if spec.secrets else None
         with self._lock:
             self._jobs[spec.key] = job = _Job(spec, helper)
+            job.vault = place
             if helper.gone:
                 self._lose(job, helper)
-        order = {
+        order: dict[str, Any] = {
             "command": spec.command,
             "env": {name: value for name, value in spec.env.items() if (name, value) not in surroundings},
             "cwd": spec.working_dir,
             "log": str(spec.attempt_dir / LOG_NAME),
             "fork": forks,
         }
+        if place is not None:
+            order["secrets"] = vault.order_of(spec, place)
+            order["env"] = {**order["env"], **vault.variables_of(spec, place)}
         helper.start(spec.key, order)
         return job.handle
 
@@ -259,6 +268,8 @@ class ProcessEngine:
     def _lose(self, job: _Job, helper: Helper) -> None:
         job.helper = None
         _kill(job)
+        if job.vault is not None:
+            vault.remove(job.vault)
         self._refuse(job, Reason.LOST, f"the process that watched it ended ({helper.gone})")
 
     def _refuse(self, job: _Job, reason: Reason, message: str) -> None:

@@ -1,7 +1,7 @@
 """Takes the values of secrets out of what a job says, as a stream.
 
-Owns which forms of a value are recognised: the value itself, without the blank space around it too, each line
-of several that has :data:`SHORTEST_LINE` characters, and its Base64 (whole, in either alphabet, in lines, and
+Owns which forms of a value are recognised: the value itself (without the blank space around it), each line of
+several that has :data:`SHORTEST_LINE` characters, and its Base64 (whole, in either alphabet, in lines, and
 inside of something longer). Refuses to guess other forms: a step that prints a value backwards prints it.
 
 What comes out depends on what went in alone, not on the pieces in which it came: a log that is read again
@@ -86,8 +86,8 @@ class Masker:
 def mask_text(values: Iterable[str], text: str) -> str:
     """Replace values in a text."""
     masker = Masker(values)
-    data = text.encode("utf-8", "surrogatepass")
-    return (masker.feed(data) + masker.end()).decode("utf-8", "surrogatepass")
+    data = text.encode("utf-8", "surrogateescape")
+    return (masker.feed(data) + masker.end()).decode("utf-8", "surrogateescape")
 
 
 def mask_texts(values: Iterable[str], texts: Mapping[str, str]) -> dict[str, str]:
@@ -99,12 +99,12 @@ def mask_texts(values: Iterable[str], texts: Mapping[str, str]) -> dict[str, str
 def forms(value: str) -> set[bytes]:
     """Return what is recognised as a value."""
     bare = value.strip()
-    found = {value, bare}
+    found = {bare}
     if "\n" in bare:
         found |= {line.strip() for line in bare.split("\n") if len(line.strip()) >= SHORTEST_LINE}
-    words = {text.encode("utf-8", "surrogatepass") for text in found}
+    words = {text.encode("utf-8", "surrogateescape") for text in found}
     for whole in (value, bare, bare + "\n"):
-        words |= _base64(whole.encode("utf-8", "surrogatepass"))
+        words |= _base64(whole.encode("utf-8", "surrogateescape"))
     return {word for word in words if len(word) >= SHORTEST}
 
 
