@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STDOUT, STDERR = 1, 2
 STATS_TIMEOUT = 10.0
+# Else the engine's own default counts, and where that is small the beginning of a long log is thrown away.
+LOG_LIMIT = "1000000g"
 _FRAME_HEADER = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
@@ -73,7 +75,7 @@ class ContainerSpec:
             "NetworkMode": self.network,
             "Init": self.init,
             "RestartPolicy": {"Name": "no"},
-            "LogConfig": {"Type": "json-file", "Config": {}},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_LIMIT}},
         }
         if self.memory is not None:
             host["Memory"] = host["MemorySwap"] = self.memory

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from dispatch._docker import ApiError, Door
 from dispatch._docker.containers import ContainerEvent, ContainerState
-from dispatch.engine import delivery, ending
+from dispatch.engine import delivery, ending, stats
 from dispatch.engine.base import (
     RUN_LABEL,
     Capabilities,
@@ -48,7 +48,8 @@ from dispatch.runtime.mask import Masker
 OUTPUT_TARGET = "/dispatch/output"
 
 START_THREADS = 4
-END_THREADS = 2
+# An end may have to wait for the rest of a long log.
+END_THREADS = 4
 RETRY_EVERY = 0.5
 GONE = "its container was removed by somebody else"
 
@@ -106,6 +107,7 @@ class DockerEngine:
         self._starts = ThreadPoolExecutor(START_THREADS, thread_name_prefix="dispatch-docker-start")
         self._ends = ThreadPoolExecutor(END_THREADS, thread_name_prefix="dispatch-docker-end")
         self._stopper = Stopper(door.containers, self._has_ended)
+        self._meter = stats.Meter()
         self._logs = Collector(door.containers, self._has_ended)
 
     def capabilities(self) -> Capabilities:
@@ -163,9 +165,24 @@ class DockerEngine:
         rows = self._containers.labelled(RUN_LABEL, run)
         return [Handle(row.labels[KEY_LABEL], row.name) for row in rows if KEY_LABEL in row.labels]
 
-    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
-        """Tell nothing: nobody looks."""
-        return {}
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Ask the engine of each job that runs; one that it cannot tell about now is left out."""
+        found = {}
+        for handle in handles:
+            job = self._jobs.get(handle.key)
+            if job is not None and job.begun and not job.claimed:
+                usage = self._measure(job)
+                if usage is not None:
+                    found[handle.key] = usage
+        return found
+
+    def _measure(self, job: _Job) -> Usage | None:
+        with contextlib.suppress(EngineError):
+            told = self._containers.stats(job.name)
+            sample = stats.of_container(told, self._clock()) if told is not None else None
+            if sample is not None:
+                return self._meter.take(job.spec.key, sample, job.begun)
+        return None
 
     def others(self) -> Sequence[Resources]:
         """Tell of nobody."""
@@ -191,6 +208,7 @@ class DockerEngine:
             if job is not None:
                 self._by_name.pop(job.name, None)
                 job.claimed = True
+        self._meter.forget(handle.key)
         self._ends.submit(self._forget, handle.engine_id, job)
 
     def close(self) -> None:
@@ -211,6 +229,8 @@ class DockerEngine:
             return
         if event.action == "start":
             self._tell_running(job, event.time)
+        elif event.action == "oom":
+            self._note_memory(job)
         elif self._claim(job):
             self._ends.submit(self._conclude, job, event.time)
 
@@ -224,6 +244,14 @@ class DockerEngine:
         """Let ``next_event`` raise."""
         self._gone.set()
         self._queue.put(error)
+
+    def _note_memory(self, job: _Job) -> None:
+        """A process of the job was killed for memory: what it was given is what it has used."""
+        limit = job.spec.resources.memory
+        if limit is not None:
+            self._meter.reach(job.spec.key, limit)
+        elif not job.claimed:
+            self._ends.submit(self._measure, job)
 
     # Starting.
 
@@ -365,6 +393,8 @@ class DockerEngine:
             note = f"its log could not be kept: {error.strerror}"
         reason, message = ending.reason(state, unexecuted, job.grace is not None, job.outage)
         message = "; ".join(part for part in (message, note) if part)
+        if reason is Reason.OOM:
+            self._note_memory(job)
         return Event(
             job.spec.key,
             JobState.EXITED,
@@ -374,6 +404,7 @@ class DockerEngine:
             exit_code=state.exit_code,
             message=message,
             cursor=f"{seen:.9f}",
+            peak_memory=self._meter.peak(job.spec.key),
         )
 
     def _fail(self, job: _Job, reason: Reason, message: str) -> None:

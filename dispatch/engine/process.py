@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dispatch.engine import vault
+from dispatch.engine import stats, vault
 from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
 from dispatch.engine.helper import Crew, Helper, Launch, Surroundings
 from dispatch.errors import EngineError
@@ -51,6 +51,7 @@ class _Job:
         self.spec = spec
         self.helper: Helper | None = helper
         self.pid: int | None = None
+        self.begun = 0.0
         self.cancelled = False
         self.vault: Path | None = None
 
@@ -81,6 +82,7 @@ class ProcessEngine:
         self._clock = clock
         self._crew = Crew((*self._runner, "zygote"), environ, launch)
         self._lock = threading.Lock()
+        self._meter = stats.Meter()
         self._jobs: dict[str, _Job] = {}
         self._events: deque[Event] = deque()
         self._broken: EngineError | None = None
@@ -140,9 +142,16 @@ class ProcessEngine:
         """Return the run's jobs of this engine: those of others ended with their clients."""
         return [job.handle for job in list(self._jobs.values()) if job.spec.run == run]
 
-    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
-        """Tell nothing: nobody looks."""
-        return {}
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Add up what the kernel tells of the jobs' processes."""
+        found = {}
+        for handle in handles:
+            job = self._jobs.get(handle.key)
+            if job is not None and job.pid is not None and job.helper is not None:
+                sample = stats.of_group(job.pid, self._clock())
+                if sample is not None:
+                    found[handle.key] = self._meter.take(handle.key, sample, job.begun)
+        return found
 
     def others(self) -> Sequence[Resources]:
         """Tell of nobody."""
@@ -159,6 +168,7 @@ class ProcessEngine:
         """Forget the job: it left nothing of its own."""
         with self._lock:
             self._jobs.pop(handle.key, None)
+        self._meter.forget(handle.key)
 
     def close(self) -> None:
         """Kill what still runs, and end the helpers."""
@@ -234,7 +244,7 @@ class ProcessEngine:
         if job is None:
             return
         if "running" in message:
-            job.pid = message["pid"]
+            job.pid, job.begun = message["pid"], message["time"]
             self._tell(job, JobState.RUNNING, message["time"])
             return
         job.helper = None
@@ -247,7 +257,11 @@ class ProcessEngine:
             # Whoever killed it, want of memory is what it mostly is.
             note = f"killed; its largest process held {format_size(message['memory'])} of memory"
         reason = Reason.CANCELLED if cancelled else Reason.STEP
-        self._tell(job, JobState.EXITED, message["time"], reason=reason, exit_code=code, message=note)
+        # Of its largest process alone, but for the moments at which somebody looked.
+        self._meter.reach(key, message["memory"])
+        peak = self._meter.peak(key)
+        facts = {"reason": reason, "exit_code": code, "message": note, "peak_memory": peak}
+        self._tell(job, JobState.EXITED, message["time"], **facts)
 
     def _bury(self, helper: Helper) -> None:
         """A helper is gone: kill what it had started, and tell that these jobs are lost."""

@@ -73,6 +73,7 @@ def judge(
         engine=origin.engine,
         interpreter=outcome.interpreter if outcome else None,
         phases=phases,
+        peak_memory=end.peak_memory,
         **_of_run(common),
     )
 
@@ -91,6 +92,12 @@ class _End:
     planned: PlannedStep
     log: Path
 
+    @property
+    def peak_memory(self) -> int | None:
+        """The most memory that anybody saw."""
+        told = (self.event.peak_memory, self.outcome.peak_memory if self.outcome is not None else None)
+        return max((size for size in told if size is not None), default=None)
+
     def reason(self) -> Reason:
         """The engine's reason, but for a job that was stopped from outside, or never had its secrets, and
         says so itself.
@@ -106,8 +113,10 @@ class _End:
         """Say in one line why an attempt failed."""
         outcome, event = self.outcome, self.event
         if event.reason is Reason.OOM:
-            memory = self.planned.resources.memory_bytes
-            return f"killed for memory: its limit is {format_size(memory)}" if memory else "killed for memory"
+            limit, peak = self.planned.resources.memory_bytes, self.peak_memory
+            facts = {"its limit is": limit, "its peak was": peak}
+            told = ", ".join(f"{name} {format_size(size)}" for name, size in facts.items() if size)
+            return f"killed for memory: {told}" if told else "killed for memory"
         if outcome is not None and outcome.state is OutcomeState.CANCELLED:
             return "cancelled"
         if outcome is not None and outcome.exception:

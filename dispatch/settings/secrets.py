@@ -6,7 +6,6 @@ Owns spelling only. Values are never in the settings, and are not looked for her
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +91,8 @@ def _argv(section: Section) -> tuple[str, ...]:
     if isinstance(given, list):
         words = section.texts("command")
     else:
+        import shlex
+
         try:
             words = tuple(shlex.split(section.text("command") or ""))
         except ValueError as error:
