@@ -50,14 +50,14 @@ def judge(
     """
     outcome, fault = None, ""
     try:
-        outcome = jobs.read_outcome(attempt.directory / "output")
+        outcome = jobs.read_outcome(attempt.place / "output")
     except StepError as unreadable:
         fault = unreadable.message
     secrets = secrets_of(planned, common).values.values()
     completed = outcome is not None and outcome.state is OutcomeState.COMPLETED
-    end = _End(outcome, event, planned, attempt.directory / "out.log")
+    end = _End(outcome, event, planned, attempt.place / "out.log")
     ended = datetime.fromtimestamp(event.time, timezone.utc)
-    phases = _phases(attempt.directory / "phases.json")
+    phases = _phases(attempt.place / "phases.json")
     started = ended - timedelta(seconds=sum(phases.values())) if phases else None
     return AttemptFacts(
         state=StepState.COMPLETED if completed else StepState.FAILED,
@@ -94,8 +94,10 @@ class _End:
 
     @property
     def peak_memory(self) -> int | None:
-        """The most memory that anybody saw."""
-        told = (self.event.peak_memory, self.outcome.peak_memory if self.outcome is not None else None)
+        """The most memory that anybody saw. Who is killed for memory has reached the limit, seen or not."""
+        outcome, event = self.outcome, self.event
+        limit = self.planned.resources.memory_bytes if event.reason is Reason.OOM else None
+        told = (event.peak_memory or limit, outcome.peak_memory if outcome is not None else None)
         return max((size for size in told if size is not None), default=None)
 
     def reason(self) -> Reason:
@@ -117,6 +119,8 @@ class _End:
             facts = {"its limit is": limit, "its peak was": peak}
             told = ", ".join(f"{name} {format_size(size)}" for name, size in facts.items() if size)
             return f"killed for memory: {told}" if told else "killed for memory"
+        if event.reason in (Reason.TIMEOUT, Reason.LOST) and event.message:
+            return event.message
         if outcome is not None and outcome.state is OutcomeState.CANCELLED:
             return "cancelled"
         if outcome is not None and outcome.exception:

@@ -22,7 +22,11 @@ _RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def record(error: BaseException, secrets: Sequence[str] = ()) -> dict[str, str]:
-    """Return ``type``, ``message`` and ``traceback`` as ``outcome.json`` holds them, without ``secrets``."""
+    """Return ``type``, ``message``, ``traceback`` and ``bases`` as ``outcome.json`` holds them.
+
+    ``bases`` are the classes that the exception's derives from, with blanks between them. None of the texts
+    holds any of ``secrets``.
+    """
     kind = type(error)
     known = kind.__module__ == "builtins" or isinstance(error, DispatchError)
     name = kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
@@ -30,7 +34,12 @@ def record(error: BaseException, secrets: Sequence[str] = ()) -> dict[str, str]:
         "type": name,
         "message": _hide(secrets, message(error))[:MESSAGE_LIMIT],
         "traceback": _hide(secrets, _traceback(error, name))[-TRACEBACK_LIMIT:],
+        "bases": " ".join(map(_name, kind.__mro__[1:])),
     }
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _hide(secrets: Sequence[str], text: str) -> str:

@@ -57,7 +57,7 @@ OUTCOME: dict[str, Any] = {
     "exception": None,
     "interpreter": "3.11.2",
 }
-EXCEPTION = {"type": "ValueError", "message": "odd\nvalue", "traceback": "Traceback …"}
+EXCEPTION = {"type": "ValueError", "message": "odd\nvalue", "traceback": "Traceback …", "bases": "Exception"}
 
 
 def description(type: str, arguments: Mapping[str, Any]) -> Description:
@@ -326,7 +326,7 @@ CHILD = event(exit_code=1, message="one of its processes was killed for want of 
         ({"state": "failed", "exit_code": 1, "exception": {**EXCEPTION, "message": ""}}, event(exit_code=1),
          FAILED, "step", "ValueError", 1),
         ({"state": "failed", "exit_code": 137}, KILLED, FAILED, "oom",
-         "killed for memory: its limit is 1 GiB", 137),
+         "killed for memory: its limit is 1 GiB, its peak was 1 GiB", 137),
         ({"state": "failed", "exit_code": 137}, DOWN, FAILED, "infra",
          "the engine went down while it ran", 137),
         ({"state": "failed", "phase": "source", "exit_code": 64}, event(exit_code=64), FAILED, "step",
@@ -337,7 +337,7 @@ CHILD = event(exit_code=1, message="one of its processes was killed for want of 
         (None, event(exit_code=0), FAILED, "step", "ended without a result (exit code 0)", 0),
         (None, event(exit_code=3), FAILED, "step", "ended without a result (exit code 3)", 3),
         (None, event(exit_code=None), FAILED, "step", "ended without a result", None),
-        (None, KILLED, FAILED, "oom", "killed for memory: its limit is 1 GiB", 137),
+        (None, KILLED, FAILED, "oom", "killed for memory: its limit is 1 GiB, its peak was 1 GiB", 137),
         (None, replace(KILLED, peak_memory=GIB - 2**20), FAILED, "oom",
          "killed for memory: its limit is 1 GiB, its peak was 1023 MiB", 137),
         ({"state": "failed", "phase": "secrets", "exit_code": 75}, event(exit_code=75), FAILED, "infra",
