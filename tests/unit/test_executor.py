@@ -413,10 +413,10 @@ def test_secrets_of_a_step(tmp_path: Path) -> None:
     assert "dispatch_secrets='/dispatch/secrets'" in (job.attempt_dir / "job" / "entrypoint.sh").read_text()
     other = lab.prepare("other")
     assert other.secrets == {} and "DISPATCH_SECRETS_DIR" not in other.env
-    words = {"type": "E", "message": "no hunter2\nfor key-of-all", "traceback": "hunter2"}
+    words = {"type": "E", "message": "no hunter2\nfor key-of-all", "traceback": "hunter2", "bases": "E"}
     facts = judged(lab, {"state": "failed", "exit_code": 1, "exception": words}, event(exit_code=1), "load")
     assert facts.error == "E: no ***"
-    assert facts.exception == {"type": "E", "message": "no ***\nfor ***", "traceback": "***"}
+    assert facts.exception == {"type": "E", "message": "no ***\nfor ***", "traceback": "***", "bases": "E"}
 
 
 def test_memory_without_a_limit_of_ours(lab: Lab) -> None:
