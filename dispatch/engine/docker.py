@@ -167,14 +167,10 @@ class DockerEngine:
 
     def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
         """Ask the engine of each job that runs; one that it cannot tell about now is left out."""
-        found = {}
-        for handle in handles:
-            job = self._jobs.get(handle.key)
-            if job is not None and job.begun and not job.claimed:
-                usage = self._measure(job)
-                if usage is not None:
-                    found[handle.key] = usage
-        return found
+        jobs = [self._jobs.get(handle.key) for handle in handles]
+        running = [job for job in jobs if job is not None and job.begun and not job.claimed]
+        told = stats.at_once(self._measure, running)
+        return {job.spec.key: usage for job, usage in told if usage is not None}
 
     def _measure(self, job: _Job) -> Usage | None:
         with contextlib.suppress(EngineError):
@@ -251,7 +247,7 @@ class DockerEngine:
         if limit is not None:
             self._meter.reach(job.spec.key, limit)
         elif not job.claimed:
-            self._ends.submit(self._measure, job)
+            stats.begin(self._measure, job)
 
     # Starting.
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dispatch.engine.base import Usage
 
+J = TypeVar("J")
+R = TypeVar("R")
 PROC = Path("/proc")
+PATIENCE = 3.0
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Of two looks in quick succession the difference says nothing.
@@ -69,6 +73,27 @@ class Meter:
                 known.pop(key, None)
 
 
+def at_once(look: Callable[[J], R], jobs: Sequence[J]) -> list[tuple[J, R]]:
+    """Look at several jobs at once, and return what was seen before patience ran out.
+
+    An engine counts once a second, for all jobs in the same moment, and lets who asks wait for it: one after
+    another it would take as many seconds. No pool: the end of the program would wait for its threads.
+    """
+    found: list[tuple[J, R]] = []
+    threads = [begin(lambda job: found.append((job, look(job))), job) for job in jobs]
+    given_up = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(0.0, given_up - time.monotonic()))
+    return found[:]
+
+
+def begin(look: Callable[[J], object], job: J) -> threading.Thread:
+    """Have somebody look at a job."""
+    thread = threading.Thread(target=look, args=(job,), name="dispatch-look", daemon=True)
+    thread.start()
+    return thread
+
+
 def of_container(stats: Mapping[str, Any], now: float) -> Sample | None:
     """Read the engine's ``stats``; None for a container that does not run."""
     memory: Mapping[str, Any] = stats.get("memory_stats") or {}
@@ -79,8 +104,9 @@ def of_container(stats: Mapping[str, Any], now: float) -> Sample | None:
     # that of version 1, which counts the groups below, too.
     given_back = details.get("total_inactive_file", details.get("inactive_file", 0))
     used = int(memory["usage"])
+    spent: Mapping[str, int] = (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
     return Sample(
-        cpu=stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
+        cpu=spent.get("total_usage", 0) / 1e9,
         memory=used - given_back if given_back < used else used,
         peak=int(memory.get("max_usage", 0)),
         time=now,
