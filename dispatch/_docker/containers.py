@@ -13,16 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dispatch._docker.socket import ApiError, EngineSocket, Reply, Stream
 from dispatch.errors import EngineError
 
+if TYPE_CHECKING:
+    from dispatch._docker.follow import LogFeed
+
 STDOUT, STDERR = 1, 2
+STATS_TIMEOUT = 10.0
+# Else the engine's own default counts, and where that is small the beginning of a long log is thrown away.
+LOG_LIMIT = "1000000g"
 _FRAME_HEADER = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
-_STAMP_LENGTH = len("2006-01-02T15:04:05.000000000Z ")
+STAMP_LENGTH = len("2006-01-02T15:04:05.000000000Z ")
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ class ContainerSpec:
     """What to create. ``command`` replaces the image's entrypoint and command; sizes in bytes.
 
     No health check, no restart, and no swap beyond the memory. With ``init`` a command that the image lacks
-    is not a failed start but an end with 127.
+    is not a failed start but an end with 127. ``tmpfs`` are places in memory with their mount options. With
+    ``stdin`` there is a standard input, which ends with the first connection to it.
     """
 
     image: str
@@ -56,6 +63,8 @@ class ContainerSpec:
     shared_memory: int | None = None
     gpus: tuple[str, ...] = ()
     init: bool = True
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    stdin: bool = False
 
     def body(self) -> dict[str, Any]:
         """The body of the engine's create call."""
@@ -67,7 +76,7 @@ class ContainerSpec:
             "NetworkMode": self.network,
             "Init": self.init,
             "RestartPolicy": {"Name": "no"},
-            "LogConfig": {"Type": "json-file", "Config": {}},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_LIMIT}},
         }
         if self.memory is not None:
             host["Memory"] = host["MemorySwap"] = self.memory
@@ -78,7 +87,11 @@ class ContainerSpec:
         if self.gpus:
             request = {"Driver": "nvidia", "DeviceIDs": list(self.gpus), "Capabilities": [["gpu"]]}
             host["DeviceRequests"] = [request]
+        if self.tmpfs:
+            host["Tmpfs"] = dict(self.tmpfs)
+        stdin = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True} if self.stdin else {}
         return {
+            **stdin,
             "Image": self.image,
             "Entrypoint": list(self.command),
             "Cmd": [],
@@ -131,9 +144,11 @@ class ListedContainer:
     age: float = 0.0
 
 
-@dataclass(frozen=True)
-class LogFrame:
-    """One message of a log, mostly a line. ``stamp`` is the engine's time as text, empty if not asked for."""
+class LogFrame(NamedTuple):
+    """One message of a log, mostly a line. ``stamp`` is the engine's time as text, empty if not asked for.
+
+    A tuple, for there may be a hundred thousand in a second.
+    """
 
     stream: int
     stamp: str
@@ -142,7 +157,10 @@ class LogFrame:
 
 @dataclass(frozen=True)
 class ContainerEvent:
-    """A change of a container (``start``, ``die``) by the engine's clock, and what its labels say."""
+    """A change of a container by the engine's clock, and what its labels say.
+
+    It is ``start``, ``die``, or ``oom``, when the kernel killed one of its processes for memory.
+    """
 
     name: str
     action: str
@@ -222,24 +240,48 @@ class Containers:
         rows: list[dict[str, Any]] = reply.json()
         return [_row(row, now) for row in rows]
 
-    def logs(self, container: str, stamps: bool = False) -> Iterator[LogFrame]:
-        """Yield the log so far, in the order in which the engine kept it."""
+    def logs(self, container: str, stamps: bool = False, last: int | None = None) -> Iterator[LogFrame]:
+        """Yield the log so far, or its ``last`` frames, in the order in which the engine kept it."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1" if stamps else "0"}
+        if last is not None:
+            query["tail"] = str(last)
         stream = self._engine.open(_path(container, "/logs"), query)
         try:
             while len(header := stream.read(_FRAME_HEADER)) == _FRAME_HEADER:
                 data = stream.read(int.from_bytes(header[4:], "big"))
-                stamp = data[: _STAMP_LENGTH - 1].decode("ascii", "replace") if stamps else ""
-                yield LogFrame(header[0], stamp, data[_STAMP_LENGTH:] if stamps else data)
+                stamp = data[: STAMP_LENGTH - 1].decode("ascii", "replace") if stamps else ""
+                yield LogFrame(header[0], stamp, data[STAMP_LENGTH:] if stamps else data)
         finally:
             stream.close()
 
+    def follow(self, container: str) -> LogFeed:
+        """Ask for the log from its beginning, and all that will be added; one that is not there is empty."""
+        from dispatch._docker.follow import LogFeed
+
+        query = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1"}
+        return LogFeed(self._engine.connect("GET", _path(container, "/logs"), query))
+
+    def stats(self, container: str) -> Mapping[str, Any] | None:
+        """Return what the engine measures of a container now, or None if there is no such container."""
+        query = {"stream": "false", "one-shot": "true"}
+        reply = self._engine.call("GET", _path(container, "/stats"), query, timeout=STATS_TIMEOUT)
+        if reply.status == 404:
+            return None
+        if reply.status >= 400:
+            raise ApiError(f"container {container}: it cannot be measured", reply.status, _text(reply))
+        answer: Mapping[str, Any] = reply.json()
+        return answer
+
+    def attach_input(self, container: str) -> Stream:
+        """Connect to the standard input of a container: created with ``stdin``, and not started yet."""
+        return self._engine.attach(_path(container, "/attach"), {"stream": "1", "stdin": "1"})
+
     def events(self, label: str, since: float) -> ContainerEvents:
-        """Subscribe to starts and ends of the containers with a label, those since a time included.
+        """Subscribe to what happens to the containers with a label (see ContainerEvent), since a time.
 
         The engine remembers the last 256 events only.
         """
-        filters = {"type": ["container"], "event": ["start", "die"], "label": [label]}
+        filters = {"type": ["container"], "event": ["start", "die", "oom"], "label": [label]}
         query = {"since": f"{since:.9f}", "filters": json.dumps(filters)}
         return ContainerEvents(self._engine.open("/events", query, timeout=None))
 

@@ -14,7 +14,9 @@ from dispatch.settings import Settings
 from dispatch.workspace import surroundings
 
 
-def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> ProcessMaterials:
+def for_processes(
+    source: WorkingTree, settings: Settings, runtime: Path, secrets: Mapping[str, str]
+) -> ProcessMaterials:
     """What processes of this machine share."""
     ref = source.snapshot.ref if source.snapshot is not None else None
     return ProcessMaterials(
@@ -29,6 +31,7 @@ def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> Pro
         environment=surroundings.process(_without_values(sys.argv), Path(source.workdir)),
         python=sys.executable,
         runtime=runtime,
+        secrets=secrets,
     )
 
 
@@ -54,6 +57,7 @@ def for_containers(
         source=source.exported,
         mounts=mounts,
         processes=here,
+        secrets=here.secrets,
     )
 
 

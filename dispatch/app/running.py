@@ -20,6 +20,7 @@ from dispatch.app.installed import packages
 from dispatch.app.placing import Placing
 from dispatch.app.registering import register
 from dispatch.app.runtimes import Runtimes
+from dispatch.app.secrets import needed, resolve
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
@@ -227,6 +228,7 @@ class Running:
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
         todo = plan.standing(Standing.RUN)
+        self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         built = self._build(dict.fromkeys(contained)) if contained else {}
         workspace = self._app.workspace
@@ -253,11 +255,16 @@ class Running:
             }
             workspace.finish_run(name, state, ends)
 
+    def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
+        wanted = needed(plan)
+        app = self._app
+        return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
+
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         from dispatch.app.materials import for_containers, for_processes
 
         settings = self._app.settings
-        here = for_processes(self._here, settings, self.runtimes.own.directory)
+        here = for_processes(self._here, settings, self.runtimes.own.directory, self._secrets)
         inside = None
         if images:
             python = {

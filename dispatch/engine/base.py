@@ -57,9 +57,9 @@ class JobSpec:
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
     may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
     top of the client's own; mounts it needs none. ``secrets`` are values by name, which the engine brings to
-    the job as files that never touch a disk, and keeps out of everything it says or stores. With ``attach``
-    the job is one that an earlier client started: where the engine has it no more, it is not started but told
-    to be lost.
+    the job as files that never touch a disk, and keeps out of everything it says or stores; those of
+    ``secret_variables`` are in the job's environment, too. With ``attach`` the job is one that an earlier
+    client started: where the engine has it no more, it is not started but told to be lost.
     """
 
     key: str
@@ -76,6 +76,7 @@ class JobSpec:
     resources: Resources = Resources()
     network: Network = Network.BRIDGE
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_variables: tuple[str, ...] = ()
     attach: bool = False
 
 

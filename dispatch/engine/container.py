@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from dispatch._docker.containers import Bind, ContainerSpec
+from dispatch.engine import delivery
 from dispatch.engine.base import ATTEMPT_LABEL, RUN_LABEL, STEP_LABEL, Holding, JobSpec, Mount, Resources
 from dispatch.environment import ImageRef, LocalId, RegistryDigest
 from dispatch.errors import EngineError
@@ -51,6 +52,8 @@ def container_of(job: JobSpec, name: str, user: str, places: Sequence[Bind]) -> 
         cpus=resources.cpus,
         shared_memory=resources.shared_memory,
         gpus=resources.gpus,
+        tmpfs=delivery.memory_of(job.secrets, user),
+        stdin=bool(job.secrets),
     )
 
 

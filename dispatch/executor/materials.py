@@ -18,7 +18,8 @@ class Common:
     ``workdir`` is the working directory where the job runs and ``paths`` the import paths there; ``env`` is
     what the settings add to every step's environment. ``commit``, ``tree`` and ``code`` (the digest of all
     ``*.py``) are recorded, as are ``platform`` and ``environment`` (see ``info.AttemptFacts``).
-    ``default_format`` is for steps that leave the format open.
+    ``default_format`` is for steps that leave the format open. ``secrets`` are the values of all that the
+    run's steps name.
     """
 
     workdir: str
@@ -30,6 +31,7 @@ class Common:
     default_format: str | Mapping[str, Any] | None = None
     platform: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

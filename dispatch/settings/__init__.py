@@ -16,6 +16,7 @@ from typing import Any
 
 from dispatch.settings.document import read_document
 from dispatch.settings.images import ImageEntry, read_image_name, read_images
+from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
 from dispatch.settings.surroundings import Surroundings, read_environment, read_variables
 from dispatch.settings.values import (
@@ -60,6 +61,7 @@ KEYS = (
     "env",
     "mounts",
     "groups",
+    "secrets",
     "shared_dirs",
     "allow_dirty",
     "source",
@@ -107,6 +109,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSetting, ...] = ()
     groups: Mapping[str, int] = field(default_factory=dict)
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     shared_dirs: tuple[Path, ...] = ()
     allow_dirty: bool | None = None
     source: SourceMode = SourceMode.AUTO
@@ -164,6 +167,7 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         env=section.variables("env"),
         mounts=read_mounts(section, "mounts", base),
         groups=read_groups(section, "groups"),
+        secrets=read_secrets(section, "secrets", base),
         shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
         allow_dirty=section.flag("allow_dirty"),
         source=SourceMode(section.choice("source", [mode.value for mode in SourceMode]) or "auto"),
