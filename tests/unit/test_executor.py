@@ -340,7 +340,7 @@ CHILD = event(exit_code=1, message="one of its processes was killed for want of 
         (None, KILLED, FAILED, "oom", "killed for memory: its limit is 1 GiB, its peak was 1 GiB", 137),
         (None, replace(KILLED, peak_memory=GIB - 2**20), FAILED, "oom",
          "killed for memory: its limit is 1 GiB, its peak was 1023 MiB", 137),
-        ({"state": "failed", "phase": "secrets", "exit_code": 75}, event(exit_code=75), FAILED, "infra",
+        ({"state": "failed", "phase": "secrets", "exit_code": 75}, event(exit_code=75), FAILED, "lost",
          "failed in the phase 'secrets' (exit code 75)", 75),
         ({"state": "failed", "phase": "run", "exit_code": 75}, event(exit_code=1), FAILED, "step",
          "the step exited with code 75", 75),
