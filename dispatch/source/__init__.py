@@ -6,6 +6,7 @@ repository brings along (hooks, filters, file system monitors).
 
 from dispatch.source.git import Git
 from dispatch.source.provenance import Provenance, provenance
-from dispatch.source.repository import Repository, SourceRef
+from dispatch.source.ref import Part, SourceRef
+from dispatch.source.repository import Repository
 
-__all__ = ["Git", "Provenance", "Repository", "SourceRef", "provenance"]
+__all__ = ["Git", "Part", "Provenance", "Repository", "SourceRef", "provenance"]
