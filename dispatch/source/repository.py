@@ -21,7 +21,9 @@ from dispatch.errors import SourceError
 from dispatch.source import difference, lfs
 from dispatch.source import tree as trees
 from dispatch.source.git import Git, GitError
+from dispatch.source.pushed import Login, RemoteQuestion
 from dispatch.source.ref import Part, SourceRef
+from dispatch.source.remotes import Remote, choose
 from dispatch.source.stage import Desk, Stage, no_filters
 from dispatch.source.store import Store, alternates
 
@@ -51,11 +53,6 @@ class Repository:
     def root(self) -> Path:
         """The top directory of the work tree."""
         return self._places.root
-
-    @property
-    def config(self) -> Path:
-        """The repository's own configuration file."""
-        return self._places.config
 
     @classmethod
     def open(cls, directory: Path, git: Git, cache: Path) -> Repository:
@@ -134,6 +131,16 @@ class Repository:
         Regular files have mode 644 or 755. Submodules that are not checked out are empty directories.
         """
         return self._store.export(ref.tree, ref.stores)
+
+    def remote(self, name: str | None = None) -> Remote:
+        """The remote to clone from; see :func:`dispatch.source.remotes.choose`."""
+        return choose(self._desk, name)
+
+    def holder(self, remote: Remote, commit: str, login: Login | None = None) -> str:
+        """Ask a remote which of its branches holds a commit; see :meth:`RemoteQuestion.holder`."""
+        return RemoteQuestion(self._git, self._store, self._desk, self._places.config, remote, login).holder(
+            commit
+        )
 
     def _env(self, tree: str, stores: Sequence[Path]) -> dict[str, str]:
         objects = self._store.git_dir(tree) / "objects"

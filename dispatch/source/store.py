@@ -45,6 +45,17 @@ class Store:
             _put(attributes, _ATTRIBUTES)
         return directory
 
+    def new_git_dir(self, directory: Path, object_id: str, config: Path) -> Path:
+        """Make an empty git directory that knows the remotes, and the access to them, of a user's one."""
+        for part in ("refs", "objects"):
+            (directory / part).mkdir(parents=True)
+        quoted = str(config).replace("\\", "\\\\").replace('"', '\\"')
+        include = f'[include]\n\tpath = "{quoted}"\n'
+        # Ours last: the user's file may speak of a work tree, and of what lies beside it.
+        (directory / "config").write_text(include + _CONFIG[len(object_id)], encoding="utf-8")
+        _put(directory / "HEAD", "ref: refs/heads/none\n")
+        return directory
+
     def scratch(self) -> tempfile.TemporaryDirectory[str]:
         """Return a new private directory beside the exported trees, removed when its context ends."""
         folder = self._root / "tmp"
