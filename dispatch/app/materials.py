@@ -9,6 +9,7 @@ from pathlib import Path
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.environment import ImageRef
 from dispatch.executor import Materials, ProcessMaterials
+from dispatch.job import Clone
 from dispatch.settings import Settings
 from dispatch.workspace import surroundings
 
@@ -37,8 +38,12 @@ def for_containers(
     images: Mapping[str, ImageRef],
     runtimes: Mapping[str, Path],
     here: ProcessMaterials,
+    clone: Clone | None = None,
 ) -> Materials:
-    """What containers share; ``here`` is for those steps of the run that have none."""
+    """What containers share; ``here`` is for those steps of the run that have none.
+
+    With ``clone`` nothing is exported for them.
+    """
     return Materials(
         workdir=source.workdir,
         paths=source.paths,
@@ -49,7 +54,8 @@ def for_containers(
         default_format=settings.default_format,
         images=images,
         runtimes=runtimes,
-        source=source.exported,
+        source=None if clone is not None else source.exported,
+        clone=clone,
         processes=here,
     )
 

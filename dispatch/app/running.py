@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
+from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
@@ -101,6 +102,7 @@ class Running:
         wanted = Wanted(targets, self._request.rerun_changed)
         plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
         self._refuse_impossible(plan)
+        self._clone = clone_for(plan, self.source, self._app.settings.source, self._app.say)
         return plan
 
     @cached_property
@@ -137,8 +139,6 @@ class Running:
                 f"executor {settings.executor.type!r} is not supported yet",
                 "use `executor: {type: docker}`, or `{type: local}`",
             )
-        if settings.source.value == "clone":
-            raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
         if settings.mounts:
             raise ConfigurationError("`mounts:` is not supported yet", "remove it from the settings")
 
@@ -179,6 +179,12 @@ class Running:
             )
         if not inside:
             return
+        if source.ref.dirty and app.settings.allow_dirty is None and not app.door.address.is_local:
+            raise SourceError(
+                f"{source.repository.root}: uncommitted changes, and the engine is another machine's "
+                f"({app.door.address})",
+                "commit them, or say `allow_dirty: true` in the settings to send a snapshot of them there",
+            )
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:
@@ -281,7 +287,7 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
-            inside = for_containers(self.source, settings, images, runtimes, here)
+            inside = for_containers(self.source, settings, images, runtimes, here, self._clone)
         return self.engines.executor(plan, here, inside, observer)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch.environment import ImageRef
+from dispatch.job import Clone
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ class Materials(Common):
     """For containers.
 
     ``images`` maps names of environments to what the engine has of them; ``runtimes`` likewise to the runtime
-    directory to mount; ``source`` is the exported tree. ``processes`` is for those steps of the plan that run
+    directory to mount; ``source`` is the exported tree, or None where each job clones it, as ``clone`` says.
+    ``processes`` is for those steps of the plan that run
     on this machine without a container, None where there are none.
     """
 
     images: Mapping[str, ImageRef]
     runtimes: Mapping[str, Path]
-    source: Path
+    source: Path | None
+    clone: Clone | None = None
     processes: ProcessMaterials | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from dispatch.errors import ConfigurationError
 from dispatch.job.places import CONTAINER, HostPlaces, Layout
-from dispatch.job.task import InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
 from dispatch.runtime.outcome import CONTRACT
 
 _SHARED_FILE = 0o644
@@ -32,13 +32,15 @@ def write_step_job(
     task: PythonTask | ShellTask,
     workdir: str = CONTAINER.source,
     places: Layout = CONTAINER,
+    clone: Clone | None = None,
 ) -> JobFiles:
     """Write ``entrypoint.sh`` and ``job.json`` of one attempt into ``directory``, made if it is not there.
 
-    ``workdir`` is the working directory in the container. Raises ConfigurationError for a value that a shell
-    or JSON cannot hold.
+    ``workdir`` is the working directory in the container; with ``clone`` the job fetches its source first.
+    Raises ConfigurationError for a value that a shell or JSON cannot hold.
     """
-    return _write(directory, _step_entrypoint(task, workdir, places), "job.json", _job(label, task, places))
+    script = _step_entrypoint(task, workdir, places, clone)
+    return _write(directory, script, "job.json", _job(label, task, places))
 
 
 def write_process_job(
@@ -109,10 +111,11 @@ def _modules(task: PythonTask | InlineTask) -> dict[str, Any]:
     return {"modules": list(task.modules)} if task.modules else {}
 
 
-def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout) -> str:
+def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout, clone: Clone | None) -> str:
     if isinstance(task, PythonTask):
-        return _render("entrypoint/python.sh.j2", _python_values(task.interpreter, workdir, places))
-    values = {"workdir": workdir, "output": places.output, "command": task.command}
+        values = {**_python_values(task.interpreter, workdir, places), "clone": clone}
+        return _render("entrypoint/python.sh.j2", values)
+    values = {"workdir": workdir, "output": places.output, "command": task.command, "clone": clone}
     return _render("entrypoint/shell.sh.j2", values)
 
 
@@ -123,6 +126,7 @@ def _python_values(interpreter: str | None, workdir: str, places: Layout) -> dic
         "interpreter": interpreter or "",
         "runtime": places.runtime,
         "job": places.job,
+        "clone": None,
     }
 
 
