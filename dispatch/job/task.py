@@ -93,7 +93,9 @@ class Clone:
     @property
     def needs_ssh(self) -> str:
         """Not empty if the address is one for ssh."""
-        return "yes" if self.url.startswith("ssh://") or "://" not in self.url else ""
+        scheme, separator, _ = self.url.partition("://")
+        over_ssh = scheme == "ssh" if separator else "::" not in self.url
+        return "yes" if over_ssh else ""
 
     @property
     def drop(self) -> str:

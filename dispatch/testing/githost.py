@@ -9,7 +9,7 @@ import base64
 import contextlib
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +22,8 @@ class GitHost:
     """A host that answers at ``url``. ``password`` is asked of everybody, empty of nobody.
 
     ``modern`` false makes it speak the protocol of old, which gives no commit that is not a branch's tip.
-    ``asked`` are the paths of all requests; ``users`` those who logged in.
+    ``asked`` are the paths of all requests; ``users`` those who logged in; ``before`` is called before each
+    answer.
     """
 
     root: Path
@@ -32,6 +33,7 @@ class GitHost:
     port: int = 0
     asked: list[str] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
+    before: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -73,6 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Pass a request on to git."""
         self.host.asked.append(self.path)
+        self.host.before()
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if not self.host.admits(self.headers.get("Authorization")):
             self.send_response(401)
