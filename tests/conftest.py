@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import platform
 import signal
@@ -51,6 +53,15 @@ def busybox_image(door: Door) -> ImageRecord:
 def git_image(door: Door) -> ImageRecord:
     """The same with this machine's git in it."""
     return _load(door, gitimage.git_files(), gitimage.REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def bridge() -> str:
+    """This machine's address as containers see it."""
+    words = ("docker", "network", "inspect", "bridge", "--format", "{{json (index .IPAM.Config 0)}}")
+    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    # An engine that was not told its address takes the first of the network.
+    return found.get("Gateway") or str(next(ipaddress.ip_network(found["Subnet"], strict=False).hosts()))
 
 
 def _load(door: Door, more: Mapping[str, bytes], reference: str) -> ImageRecord:

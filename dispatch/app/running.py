@@ -248,6 +248,7 @@ class Running:
         built = self._build(dict.fromkeys(contained)) if contained else {}
         workspace = self._app.workspace
         name, plan = register(workspace, plan, self._request.name, self._facts(bool(todo)), secrets.randbelow)
+        self._keep_difference(name, bool(todo))
         state = "failed"
         outcomes: dict[str, StepOutcome] = {
             step.node.name: StepOutcome(step.node.name, Verdict.CACHED, step.reason)
@@ -302,6 +303,17 @@ class Running:
             if runs:
                 facts["source"] = snapshot.provenance.to_json()
         return facts
+
+    def _keep_difference(self, run: str, runs: bool) -> None:
+        """Keep how what runs differs from the commit, so that the run can be understood without the tree."""
+        snapshot = self._here.snapshot if runs else None
+        if snapshot is not None and snapshot.ref.dirty:
+            try:
+                text = snapshot.repository.difference(snapshot.ref)
+            except SourceError as error:
+                # A record: a clone that does not hold the commit's own files runs all the same.
+                text = f"# cannot be told: {error.message}\n".encode()
+            self._app.workspace.keep_difference(run, snapshot.ref.tree, text)
 
     def close(self) -> None:
         """Stop our threads; nothing of the engine's is touched."""

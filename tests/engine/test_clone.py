@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
 import os
 import subprocess
 import threading
@@ -38,15 +36,6 @@ def engine(door: Door) -> Iterator[DockerEngine]:
     engine.close()
     for handle in engine.find(RUN):
         door.containers.remove(handle.engine_id)
-
-
-@pytest.fixture(scope="session")
-def bridge() -> str:
-    """This machine's address as containers see it."""
-    words = ("docker", "network", "inspect", "bridge", "--format", "{{json (index .IPAM.Config 0)}}")
-    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    # An engine that was not told its address takes the first of the network.
-    return found.get("Gateway") or str(next(ipaddress.ip_network(found["Subnet"], strict=False).hosts()))
 
 
 @pytest.fixture
