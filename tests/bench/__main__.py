@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import Row, table
 
-SUITES = ("startup", "quickstart", "steps", "images", "identity", "results", "listing", "graphs")
+SUITES = ("startup", "quickstart", "steps", "images", "identity", "results", "listing", "graphs", "source")
 
 
 def main(names: list[str]) -> None:
