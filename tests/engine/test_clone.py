@@ -269,3 +269,46 @@ def test_a_clone_is_cancelled_at_once(lab: Lab, host: GitHost, pushed: Path) -> 
     outcome = jobs.read_outcome(job.attempt_dir / "output")
     assert outcome is not None
     assert (outcome.phase, outcome.state.value) == ("source", "cancelled")
+
+
+SSH = """#!/bin/sh
+# In the place of ssh: takes the key as ssh would, and runs the host's part of git here.
+while [ $# -gt 0 ]; do
+    case $1 in
+    -i) key=$2; shift 2 ;;
+    -o) case $2 in UserKnownHostsFile=*) ;; *) printf 'option %s\\n' "$2" >&2 ;; esac; shift 2 ;;
+    *) break ;;
+    esac
+done
+[ "$(stat -c %a "$key")" = 600 ] && [ "$(tail -n 1 "$key")" = end-of-key ] || exit 255
+printf 'to %s\\n' "$1" >&2
+shift
+exec sh -c "git ${1#git-}"
+"""
+
+
+def test_a_key_over_ssh(lab: Lab, pushed: Path, tmp_path: Path) -> None:
+    """ssh is given the key as a file of its own, asks nobody, and the key is gone before the step begins."""
+    program = tmp_path / "ssh"
+    program.write_text(SSH)
+    program.chmod(0o755)
+    head = git(pushed, "rev-parse", "HEAD")
+    clone = jobs.Clone("git@example.org:/srv/repo.git", head, "refs/heads/main", ssh_key="TOKEN")
+    job = lab.job(
+        replace(clone, dropped=("TOKEN",)), "cat a.txt; ls /dev/shm", secrets=TOKEN + "\nend-of-key"
+    )
+    mounts = (
+        Mount(HostPath(program), "/usr/bin/ssh"),
+        Mount(HostPath(tmp_path / "host" / "repo.git"), "/srv/repo.git"),
+    )
+    job = replace(job, mounts=job.mounts + mounts)
+    event, said = lab.run(job)
+    assert event.exit_code == 0, said
+    lines = said.splitlines()
+    assert "new" in lines
+    assert "to git@example.org" in lines
+    for option in ("BatchMode=yes", "StrictHostKeyChecking=accept-new", "IdentitiesOnly=yes"):
+        assert f"option {option}" in lines
+    assert not [line for line in lines if "dispatch-clone-key" in line]
+    assert traces(job, event.engine_id, TOKEN) == []
+    assert not (job.attempt_dir / "secrets" / "TOKEN").exists()
