@@ -34,9 +34,9 @@ def provenance(root: Path, commit: str) -> Provenance:
 
     A record is a convenience: nothing about the repository that GitPython cannot read may stop a run.
     """
-    from git import Repo
-
     try:
+        from git import Repo
+
         with Repo(root) as repository:
             found = repository.commit(commit)
             return Provenance(

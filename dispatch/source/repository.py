@@ -24,7 +24,7 @@ from dispatch.source.git import Git, GitError
 from dispatch.source.pushed import Login, RemoteQuestion
 from dispatch.source.ref import Part, SourceRef
 from dispatch.source.remotes import Remote, choose
-from dispatch.source.stage import Desk, Stage, no_filters
+from dispatch.source.stage import Configured, Desk, Stage
 from dispatch.source.store import Store, alternates
 
 _OBJECT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -159,7 +159,8 @@ class Repository:
         else:
             self._desk.call("read-tree", "HEAD", env={"GIT_INDEX_FILE": str(index)})
         env = {**self._env(tree, self._stores()), "GIT_INDEX_FILE": str(index)}
-        return Stage(self._desk, env, no_filters(self._desk))
+        configured = Configured.of(self._desk)
+        return Stage(self._desk, env, configured.without_filters(), configured.sparse)
 
     def _parts(self, paths: Iterable[str], exclude: Sequence[Path]) -> tuple[Part, ...]:
         """Photograph the submodules that are checked out, and those within them."""

@@ -16,6 +16,7 @@ from dispatch.source.git import Git, GitError
 _AUTHOR = "dispatch"
 _EMAIL = "dispatch@localhost"
 _MESSAGE = "dispatch: snapshot of the working tree"
+_SPARSE = "core.sparsecheckout"
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,14 @@ class Stage:
     desk: Desk
     env: Mapping[str, str]
     options: Mapping[str, str]
+    sparse: bool = False
 
     def write_tree(self, excluded: Sequence[str]) -> str:
         """Bring the copied index up to the working tree and write its tree."""
         left_out = [f":(exclude,top,literal){path}" for path in excluded if not self._is_left_out(path)]
-        self._call("add", "--all", "--", ":/", *left_out)
+        # Files that lie outside of what is to be checked out, and are there all the same.
+        outside = ("--sparse",) if self.sparse else ()
+        self._call("add", "--all", *outside, "--", ":/", *left_out)
         return self._tree()
 
     def without(self, excluded: Sequence[str]) -> str:
@@ -104,13 +108,26 @@ class Stage:
         return True
 
 
-def no_filters(desk: Desk) -> dict[str, str]:
-    """Options that turn every configured filter into none."""
-    names = desk.asks("config", "-z", "--name-only", "--get-regexp", r"^filter\.")
-    drivers = {name.rpartition(".")[0] for name in os.fsdecode(names).split("\0") if name}
-    settings = {}
-    for driver in drivers:
-        for key in ("clean", "smudge", "process"):
-            settings[f"{driver}.{key}"] = ""
-        settings[f"{driver}.required"] = "false"
-    return settings
+@dataclass(frozen=True)
+class Configured:
+    """What of a user's configuration matters here: the filters, and whether a part only is checked out."""
+
+    filters: frozenset[str]
+    sparse: bool
+
+    @classmethod
+    def of(cls, desk: Desk) -> Configured:
+        """Ask git."""
+        names = desk.asks("config", "-z", "--name-only", "--get-regexp", rf"^(filter\.|{_SPARSE}$)")
+        found = {name for name in os.fsdecode(names).split("\0") if name}
+        drivers = frozenset(name.rpartition(".")[0] for name in found - {_SPARSE})
+        return cls(drivers, sparse=_SPARSE in found)
+
+    def without_filters(self) -> dict[str, str]:
+        """Options that turn every configured filter into none."""
+        settings = {}
+        for driver in self.filters:
+            for key in ("clean", "smudge", "process"):
+                settings[f"{driver}.{key}"] = ""
+            settings[f"{driver}.required"] = "false"
+        return settings

@@ -254,6 +254,25 @@ def test_a_partial_clone_without_its_files(tmp_path: Path, cache: Path) -> None:
     assert provenance(repository.root, repository.snapshot().commit).subject == "change"
 
 
+def test_files_outside_of_a_sparse_checkout(tmp_path: Path, cache: Path) -> None:
+    """What was made there by hand comes along, and what is not checked out is there as committed."""
+    source = new(tmp_path / "source", a_txt="1\n", out__b_txt="b\n", out__c_txt="c\n")
+    git(tmp_path, "clone", "-q", str(source), "target")
+    root = tmp_path / "target"
+    git(root, "sparse-checkout", "set", "--cone", "nothing")
+    (root / "out").mkdir()
+    (root / "out" / "b.txt").write_text("changed\n")
+    (root / "out" / "new.txt").write_text("new\n")
+    repository = opened(root, cache)
+    found = {name: text for name, (_, text, _) in contents(repository.export(repository.snapshot())).items()}
+    assert found == {
+        "a.txt": b"1\n",
+        "out/b.txt": b"changed\n",
+        "out/c.txt": b"c\n",
+        "out/new.txt": b"new\n",
+    }
+
+
 def test_a_bare_repository_is_refused(tmp_path: Path, cache: Path) -> None:
     """There is no working tree to run from, and provenance stays empty."""
     git(tmp_path, "init", "-q", "--bare", "bare")
