@@ -35,6 +35,7 @@ from dispatch.workspace.local import LocalWorkspace
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
+    from dispatch.job import Clone
     from dispatch.schedule import LocalScheduler
 
 
@@ -102,8 +103,11 @@ class Running:
         wanted = Wanted(targets, self._request.rerun_changed)
         plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
         self._refuse_impossible(plan)
-        self._clone = clone_for(plan, self.source, self._app.settings.source, self._app.say)
         return plan
+
+    def clone(self, plan: RunPlan) -> Clone | None:
+        """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
+        return clone_for(plan, self.source, self._app.settings.source, self._app.say)
 
     @cached_property
     def source(self) -> SourceTree:
@@ -243,6 +247,7 @@ class Running:
 
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
+        self._clone = self.clone(plan)
         todo = plan.standing(Standing.RUN)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         built = self._build(dict.fromkeys(contained)) if contained else {}

@@ -74,6 +74,9 @@ def test_an_unpushed_commit_is_refused_before_anything_starts(project: Project, 
         assert commit[:12] in done.err
         assert "git push origin HEAD" in done.err
     assert not (project.workspace / "runs").exists()
+    host.asked.clear()
+    project.dispatch("why", "experiment.yml", "one").well()
+    assert host.asked == []
     push(project, host)
     project.dispatch("run", "experiment.yml").well()
     assert result(project) == "2\n"
