@@ -15,10 +15,11 @@ from dispatch.app import App
 from dispatch.plan import Place, RunPlan, Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dispatch.dispatcher import Observer
-    from dispatch.engine.base import Engine
+    from dispatch.engine.base import Engine, Handle, Usage
     from dispatch.engine.docker import DockerEngine
     from dispatch.engine.process import ProcessEngine
     from dispatch.engine.routed import RoutedEngine
@@ -39,6 +40,7 @@ class Engines:
         self._docker: DockerEngine | None = None
         self._processes: ProcessEngine | None = None
         self._routed: RoutedEngine | None = None
+        self._working: Engine | None = None
 
     def docker(self) -> DockerEngine:
         """The engine for containers."""
@@ -67,8 +69,16 @@ class Engines:
         from dispatch.schedule import LocalScheduler
 
         engine: Engine = self.docker() if place is Place.CONTAINER else self.processes(runtime)
+        return LocalScheduler(engine.capabilities(), self.limit(place))
+
+    def limit(self, place: Place) -> int:
+        """How many steps run at once at most, where some are at ``place``; resources may allow fewer."""
         limit = self._parallelism or self._app.settings.executor.parallelism or PARALLELISM[place]
-        return LocalScheduler(engine.capabilities(), sys.maxsize if limit == NO_LIMIT else limit)
+        return sys.maxsize if limit == NO_LIMIT else limit
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Ask the engine of the executor that was made; see :meth:`dispatch.engine.base.Engine.usage`."""
+        return self._working.usage(handles) if self._working is not None else {}
 
     def executor(
         self, plan: RunPlan, here: ProcessMaterials, inside: Materials | None, observer: Observer
@@ -79,7 +89,7 @@ class Engines:
         workspace, clock = self._app.workspace, time.monotonic
         if inside is None:
             scheduler = self.scheduler(Place.PROCESS, here.runtime)
-            processes = self.processes(here.runtime)
+            processes = self._working = self.processes(here.runtime)
             return LocalExecutor(processes, scheduler, workspace, here, observer, clock)
         scheduler = self.scheduler(Place.CONTAINER, here.runtime)
         engine: Engine = self.docker()
@@ -87,6 +97,7 @@ class Engines:
             from dispatch.engine.routed import RoutedEngine
 
             engine = self._routed = RoutedEngine(self.docker(), self.processes(here.runtime))
+        self._working = engine
         return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
 
     def close(self) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
+from dispatch.app.earlier import earlier
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest, RunSummary
 from dispatch.cli.options import (
@@ -19,10 +22,10 @@ from dispatch.cli.options import (
 )
 from dispatch.cli.output import iso, note, print_json, print_table
 from dispatch.cli.plan import image_of, show_plan
-from dispatch.cli.progress import LineProgress
-from dispatch.dispatcher import StepOutcome, Verdict
-from dispatch.location import HostPath
-from dispatch.plan import Standing
+from dispatch.cli.progress import Shown, Watched, WatchedStep, open_progress, progress_options
+from dispatch.cli.progress.summary import Account, StepEnd, account, ends
+from dispatch.dispatcher import Verdict
+from dispatch.plan import Place, RunPlan, Standing
 from dispatch.units import format_duration
 from dispatch.workspace.base import Workspace
 
@@ -43,6 +46,7 @@ from dispatch.workspace.base import Workspace
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
 @config_options
+@progress_options
 @json_option
 def command(
     config: Path,
@@ -54,6 +58,7 @@ def command(
     rerun_changed: bool,
     dry_run: bool,
     choice: ConfigChoice,
+    shown: Shown,
     as_json: bool,
 ) -> None:
     """Run the steps of CONFIG, each in its own image, or here where it names none.
@@ -64,63 +69,108 @@ def command(
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
         raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
-    app = open_app(workspace, choice.settings)
+    began = time.monotonic()
+    progress = open_progress(shown)
+    app = open_app(workspace, choice.settings, progress)
     request = RunRequest(config, name, steps, packages, jobs, rerun_changed, choice.overlay)
     running = Running(app, request)
     try:
-        plan = running.prepare(may_build=not dry_run)
+        with progress:
+            plan = running.prepare(may_build=not dry_run)
+            if not dry_run:
+                observer = progress.watch(_watched(running, plan, app.workspace))
+                summary = running.execute(plan, observer)
         if dry_run:
             show_plan(app, running, plan, as_json)
             return
-        with LineProgress() as progress:
-            summary = running.execute(plan, progress)
     finally:
         running.close()
-    _print_summary(summary, app.workspace, as_json)
+    found = ends(summary, app.workspace)
+    ended = account(summary, progress.story, app.workspace, time.monotonic() - began)
+    _print_summary(found, ended, as_json)
+    facts = {"run": ended.run, "state": ended.state, **ended.to_json()}
+    progress.concluded(facts, [] if as_json else ended.lines())
+    if app.surroundings.step_summary is not None:
+        _append_markdown(app.surroundings.step_summary, found, ended, app.workspace)
     if summary.state != "completed":
-        _print_failures(summary, app.workspace, workspace)
+        if shown.mode != "json":
+            _print_failures(summary, app.workspace, workspace)
         click.get_current_context().exit(1)
 
 
-def _print_summary(summary: RunSummary, workspace: Workspace, as_json: bool) -> None:
-    rows, documents = [], []
-    for step in summary.plan.steps:
-        assert step.record is not None
-        inside = StepOutcome(step.node.name, Verdict.COMPLETED, step.reason)
-        outcome = summary.outcomes.get(step.node.name, inside)
-        verdict = step.standing.value if outcome is inside else outcome.verdict.value
-        info = outcome.info or summary.cached.get(step.record.unique_id)
-        location = workspace.locate(step.record.unique_id)
-        result = str(location.path) if isinstance(location, HostPath) else None
-        seconds = info.duration.total_seconds() if info is not None and info.duration is not None else None
-        rows.append(
-            (
-                step.node.name,
-                verdict,
-                format_duration(seconds) if seconds is not None else "-",
-                image_of(step),
-                outcome.reason if result is None else result,
-            )
+def _watched(running: Running, plan: RunPlan, workspace: Workspace) -> Watched:
+    """What a display needs of the run."""
+    todo = plan.standing(Standing.RUN)
+    steps = [
+        WatchedStep(
+            name=step.node.name,
+            unique_id=step.record.unique_id,
+            image=image_of(step),
+            type=step.record.type,
+            needs=plan.needs(step.node.name),
         )
+        for step in todo
+        if step.record is not None
+    ]
+    contained = any(step.place is Place.CONTAINER for step in todo)
+    return Watched(
+        steps=steps,
+        cached=len(plan.standing(Standing.CACHED)),
+        width=running.engines.limit(Place.CONTAINER if contained else Place.PROCESS),
+        log=workspace.attempt_log,
+        usage=running.engines.usage,
+        earlier=lambda: earlier(workspace, [step.name for step in steps]),
+    )
+
+
+def _print_summary(found: Sequence[StepEnd], account: Account, as_json: bool) -> None:
+    if not as_json:
+        rows = [
+            (
+                end.name,
+                end.state,
+                format_duration(end.seconds) if end.seconds is not None else "-",
+                image_of(end.step),
+                end.result if end.result is not None else end.reason,
+            )
+            for end in found
+        ]
+        print_table(("step", "state", "time", "image", "result"), rows)
+        return
+    documents = []
+    for end in found:
+        info = end.info
         documents.append(
             {
-                "name": step.node.name,
-                "id": step.record.unique_id,
-                "verdict": verdict,
-                "reason": outcome.reason,
-                "image": step.image,
+                "name": end.name,
+                "id": end.step.record.unique_id if end.step.record is not None else None,
+                "verdict": end.state,
+                "reason": end.reason,
+                "image": end.step.image,
                 "image_id": info.attempt.image_digest if info is not None and info.attempt else None,
                 "started": iso(info.start_time) if info is not None else None,
                 "ended": iso(info.end_time) if info is not None else None,
-                "result": result,
+                "seconds": end.seconds,
+                "result": end.result,
             }
         )
-    if as_json:
-        print_json({"run": summary.name, "state": summary.state, "steps": documents})
-        return
-    print_table(("step", "state", "time", "image", "result"), rows)
-    cached = len(summary.plan.standing(Standing.CACHED))
-    note(f"run {summary.name}: {summary.state}, {cached} of {len(rows)} steps cached")
+    print_json({"run": account.run, "state": account.state, **account.to_json(), "steps": documents})
+
+
+def _append_markdown(path: Path, found: Sequence[StepEnd], account: Account, workspace: Workspace) -> None:
+    """Leave a summary where GitHub Actions shows it; what keeps it from being written is only said."""
+    from dispatch.cli.progress.github import StepRow, append
+
+    rows = []
+    for end in found:
+        failed, record = end.state == Verdict.FAILED.value, end.step.record
+        time = format_duration(end.seconds) if end.seconds is not None else "-"
+        log = workspace.log_path(record.unique_id) if failed and record is not None else None
+        attempts = account.attempts.get(end.name, 1 if end.state == Verdict.COMPLETED.value or failed else 0)
+        rows.append(StepRow(end.name, end.state, time, image_of(end.step), attempts, failed, end.reason, log))
+    failure = append(path, account, rows)
+    if failure is not None:
+        note(failure)
 
 
 def _print_failures(summary: RunSummary, workspace: Workspace, named: str | None) -> None:
