@@ -72,7 +72,8 @@ class DebianBuilder:
                 repository = self._repository(lock, pool, Path(scratch) / "repository")
                 raw = Path(scratch) / "raw.tar"
                 report(f"{name}: assembling {len(lock.packages)} packages")
-                self._assemble(name, lock, repository, raw)
+                with working(report, f"{name}: assembling"):
+                    self._assemble(name, lock, repository, raw)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial = target.with_name(f".{target.name}.{os.getpid()}")
                 try:

@@ -217,8 +217,9 @@ def _tasks(tasks: Sequence[TaskStory], more: int, now: float, width: int) -> lis
         if task.total:
             share = min(task.bytes / task.total, 1.0)
             size = f"{format_size(task.bytes)} of {format_size(task.total)}"
-            line = _bar(share, width).append(f"  {share:4.0%}  {task.name}  {size}  {rate(task, now)}")
-            line.append(f"  {took}")
+            # What has all been sent may take a while to be taken in: that is no rate.
+            speed = f"  {rate(task, now)}" if share < 1 else ""
+            line = _bar(share, width).append(f"  {share:4.0%}  {task.name}  {size}{speed}  {took}")
         else:
             size = f"  {format_size(task.bytes)}  {rate(task, now)}" if task.bytes else ""
             line = Text(f"{' ' * _bar_width(width)}        {task.name}{size}  {took}")
