@@ -10,7 +10,6 @@ import click
 
 from dispatch.cli.progress import words
 from dispatch.cli.progress.story import StepStory, Story, TaskStory, Watched
-from dispatch.dispatcher.work import Verdict
 
 
 class PlainDisplay:
@@ -89,7 +88,7 @@ class QuietDisplay(PlainDisplay):
 
     def ended(self, step: StepStory) -> None:
         """Shown of those that failed."""
-        if step.outcome is not None and step.outcome.verdict is Verdict.FAILED:
+        if step.outcome is not None and step.outcome.verdict.value == "failed":
             super().ended(step)
 
     def task_begun(self, task: TaskStory) -> None:

@@ -17,8 +17,9 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
+from dispatch.cli.output import STYLES
 from dispatch.cli.progress.story import LINGER, Stage, StepStory, Story, TaskStory
-from dispatch.cli.progress.words import COLOURS, clean, rate
+from dispatch.cli.progress.words import clean, rate
 from dispatch.dispatcher.work import Verdict
 from dispatch.units import format_duration, format_size
 
@@ -193,7 +194,7 @@ def _elapsed(seconds: float) -> str:
 
 
 def _style(step: StepStory) -> str:
-    return COLOURS[step.outcome.verdict] if step.outcome is not None else _STYLES[step.stage]
+    return STYLES[step.outcome.verdict.value] if step.outcome is not None else _STYLES[step.stage]
 
 
 def _line(columns: Mapping[str, int], cells: Mapping[str, str], style: str) -> Text:
@@ -241,7 +242,7 @@ def _overall(story: Story, width: int) -> Text:
     cached = story.cached + story.verdicts[Verdict.CACHED]
     counts = [(cached, "cached", "cyan")]
     counts += [
-        (story.verdicts[verdict], verdict.value, COLOURS[verdict])
+        (story.verdicts[verdict], verdict.value, STYLES[verdict.value])
         for verdict in (Verdict.FAILED, Verdict.SKIPPED, Verdict.CANCELLED)
     ]
     counts += [(story.retries, "retried", "yellow")]

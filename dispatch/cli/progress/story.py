@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatch.dispatcher.work import StepOutcome, Verdict
-
+# Not the dispatcher: builds show progress, too, and its import would be a tenth of theirs.
 if TYPE_CHECKING:
     from dispatch.app.earlier import Earlier
+    from dispatch.dispatcher.work import StepOutcome, Verdict
     from dispatch.engine.base import Event, Handle, Usage
 
 LINGER = 2.0
@@ -177,7 +177,7 @@ class Story:
         step.stage, step.since, step.outcome, step.reason = Stage.ENDED, self.clock(), outcome, outcome.reason
         step.usage = None
         self.verdicts[outcome.verdict] += 1
-        if outcome.verdict is not Verdict.SKIPPED:
+        if step.attempts:
             self.recent.append(step)
         return step
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dispatch.cli.progress.follow import LogStream
 from dispatch.cli.progress.story import StepStory, Story, TaskStory, Watched
-from dispatch.dispatcher.work import StepOutcome
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from dispatch.dispatcher.work import StepOutcome
     from dispatch.engine.base import Event
     from dispatch.reporting import Task
 

@@ -11,17 +11,10 @@ import zlib
 
 import click
 
+from dispatch.cli.output import STYLES
 from dispatch.cli.progress.story import StepStory, TaskStory
-from dispatch.dispatcher.work import Verdict
 from dispatch.units import format_duration, format_size
 
-COLOURS = {
-    Verdict.COMPLETED: "green",
-    Verdict.CACHED: "cyan",
-    Verdict.FAILED: "red",
-    Verdict.SKIPPED: "yellow",
-    Verdict.CANCELLED: "yellow",
-}
 _PREFIXES = ("cyan", "green", "yellow", "blue", "magenta", "bright_cyan", "bright_green", "bright_blue")
 # What a terminal obeys: CSI and OSC sequences, and other escapes of two characters.
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
@@ -57,10 +50,10 @@ def retrying(step: StepStory, delay: float) -> str:
 def ended(step: StepStory) -> str:
     """A step reached its verdict."""
     assert step.outcome is not None
-    verdict = click.style(step.outcome.verdict.value, fg=COLOURS[step.outcome.verdict])
+    verdict = step.outcome.verdict.value
     took = f" in {format_duration(step.took)}" if step.took is not None else ""
     reason = f": {clean(step.reason)}" if step.reason else ""
-    return f"{step.name}: {verdict}{took}{reason}"
+    return f"{step.name}: {click.style(verdict, fg=STYLES[verdict])}{took}{reason}"
 
 
 def logged(name: str, line: str) -> str:
