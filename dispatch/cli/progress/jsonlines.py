@@ -36,6 +36,8 @@ SCHEMA = 1
 class JsonDisplay:
     """One object a line."""
 
+    for_programs = True
+
     def __init__(self, story: Story, lock: threading.RLock) -> None:  # noqa: ARG002
         self._story = story
 

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 class LiveDisplay:
     """See :class:`~dispatch.cli.progress.teller.Display`. Draws on ``sys.stderr``."""
 
+    for_programs = False
+
     def __init__(
         self, story: Story, lock: threading.RLock, *, colour: bool, environ: Mapping[str, str]
     ) -> None:

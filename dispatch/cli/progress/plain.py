@@ -15,6 +15,8 @@ from dispatch.cli.progress.story import StepStory, Story, TaskStory, Watched
 class PlainDisplay:
     """A line when a step starts and when it ends, and for tasks at both ends and every ten seconds."""
 
+    for_programs = False
+
     def __init__(self, story: Story, lock: threading.RLock) -> None:  # noqa: ARG002
         self._story = story
 

@@ -1,7 +1,8 @@
 """What has happened so far, as all displays see it: steps, tasks, and how many of which.
 
 Owns the meaning of events for people. Shows nothing, reads no file, and is not locked: whoever changes it or
-looks at it holds the lock of :class:`~dispatch.cli.progress.teller.Progress`.
+looks at it holds the lock of :class:`~dispatch.cli.progress.teller.Progress`. Every run waits until this
+module is imported, so its classes are not given methods that nobody calls.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Stage(enum.Enum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class WatchedStep:
     """A step that is to run: its names, and those of the steps to run before it. ``image`` is for people."""
 
@@ -44,7 +45,7 @@ class WatchedStep:
     needs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Watched:
     """What a display needs of a run beside its events.
 
@@ -61,7 +62,7 @@ class Watched:
     earlier: Callable[[], Earlier] | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class StepStory:
     """One step so far. ``since`` is when its stage began, ``due`` when the next attempt does."""
 
@@ -92,7 +93,7 @@ class StepStory:
         return self.key or (f"{self.step.unique_id}.{self.attempt}" if known else "")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class TaskStory:
     """One task so far; ``total`` None as long as nobody knows it."""
 
@@ -105,7 +106,7 @@ class TaskStory:
     broken: bool = False
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Story:
     """All of it. ``active`` are the steps between their first event and their end, in order of time."""
 

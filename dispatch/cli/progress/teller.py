@@ -27,6 +27,8 @@ LONG_TASK = 10.0
 class Display(Protocol):
     """How progress looks. Every method but ``close`` is called with the lock of the story held."""
 
+    for_programs: bool
+
     def said(self, line: str) -> None:
         """A line of progress, of anything."""
 
@@ -90,6 +92,11 @@ class Progress:
         self._watched = Watched(())
         self._closed = threading.Event()
         self._follower: threading.Thread | None = None
+
+    @property
+    def for_programs(self) -> bool:
+        """Whether stderr is read by a program, so that sentences have no place there."""
+        return self._display.for_programs
 
     def __enter__(self) -> Progress:
         return self
