@@ -28,6 +28,7 @@ from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Identities, Place, RunPlan, Standing, Wanted, plan_run
+from dispatch.reporting import working
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
@@ -281,6 +282,8 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
+            with working(self._app.say, "source: exporting"):
+                _ = self.source.exported
             inside = for_containers(self.source, settings, images, runtimes, here)
         return self.engines.executor(plan, here, inside, observer)
 
