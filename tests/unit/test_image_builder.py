@@ -323,3 +323,18 @@ def test_an_image_that_only_inherited_the_label(yard: Yard) -> None:
     del yard.store.images[record.id]
     yard.store.add(replace(record, id="sha256:" + "0" * 64, tags=()))
     assert yard.build("ml").images == report.images
+
+
+def test_bytes_are_told(yard: Yard) -> None:
+    """Each image's way into the engine is a task of all its bytes; one that fails is broken off."""
+    assert not yard.build("ml").failures
+    loads = [task for task in yard.told.tasks if task.name.endswith("loading")]
+    assert [(task.name, task.state) for task in loads] == [
+        ("base: loading", "done"),
+        ("ml: loading", "done"),
+    ]
+    assert all(task.total is not None and task.bytes >= task.total > 0 for task in loads)
+    other = Yard(yard.cache.parent / "other")
+    other.store.refusal = "no space left on device"
+    assert other.build("ml").failures
+    assert {task.state for task in other.told.tasks if task.name.endswith("loading")} == {"broken"}

@@ -76,6 +76,8 @@ def test_each_draw_is_one_write() -> None:
     assert len(file.writes) == before + 1
     drawn.draw([], [Text("row two")])
     assert len(file.writes) == before + 2
+    drawn.draw([], [Text("row two")])
+    assert len(file.writes) == before + 2
     drawn.close()
     said = file.getvalue()
     assert said.index(HIDE) < said.index("completed") < said.index("row") < said.rindex(SHOW)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TextIO
 
 import click
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
@@ -54,6 +54,7 @@ class Screen:
             file=file, force_terminal=True, no_color=not colour, highlight=False, markup=False, _environ=known
         )
         self._colour = colour
+        self._drawn: tuple[ConsoleDimensions, list[Text]] | None = None
         self._live = Live(
             console=self.console,
             auto_refresh=False,
@@ -71,7 +72,14 @@ class Screen:
         self._live.stop()
 
     def draw(self, lines: Sequence[str], rows: Sequence[Text]) -> None:
-        """Print lines for good, and draw the rows below them in the place of those drawn before."""
+        """Print lines for good, and draw the rows below them in the place of those drawn before.
+
+        What is on the screen already is not drawn again.
+        """
+        state = (self.console.size, list(rows))
+        if not lines and state == self._drawn:
+            return
+        self._drawn = state
         # Buffered, so that all of it is one write: nothing flickers.
         with self.console:
             if lines:
