@@ -9,7 +9,6 @@ import click
 
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest
-from dispatch.cli.ending import Ended, tell_end
 from dispatch.cli.options import (
     ConfigChoice,
     config_argument,
@@ -20,6 +19,7 @@ from dispatch.cli.options import (
 )
 from dispatch.cli.plan import show_plan
 from dispatch.cli.progress import Shown, open_progress, progress_options
+from dispatch.cli.progress.ending import Ended, tell_end
 from dispatch.cli.progress.watching import watched
 
 

@@ -1,7 +1,7 @@
 """Progress that people like to watch, and that programs can read: on stderr, in the way the user asked for.
 
 :func:`open_progress` makes what commands report to (``teller``), which keeps what happened (``story``) and
-has one display show it (``live``, ``plain``, ``jsonlines``). ``summary`` and ``github`` tell how a run ended.
+has one display show it (``live``, ``plain``, ``jsonlines``). ``ending`` tells how a run ended.
 """
 
 from __future__ import annotations
