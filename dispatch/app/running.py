@@ -31,6 +31,7 @@ from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Identities, Place, RunPlan, Standing, Wanted, plan_run
+from dispatch.reporting import working
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
@@ -299,6 +300,9 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
+            if self._clone is None:
+                with working(self._app.say, "source: exporting"):
+                    _ = self.source.exported
             inside = for_containers(self.source, settings, images, runtimes, here, self._mounts, self._clone)
         return self.engines.executor(plan, here, inside, observer)
 
