@@ -19,7 +19,7 @@ from dispatch.graph import StepGraph
 from dispatch.settings import Settings, read_modules, repository_root
 from dispatch.settings.document import OVERRIDES, Document, is_jsonnet, read_document
 from dispatch.settings.images import ImageEntry, read_image, read_image_name, read_images
-from dispatch.settings.overrides import overlay
+from dispatch.settings.overrides import is_json, overlay
 from dispatch.settings.section import Section
 
 __all__ = ["Config", "find_images", "load"]
@@ -96,7 +96,7 @@ def find_images(
 
 
 def _read(path: Path, overrides: str | None, variables: Mapping[str, str]) -> Document:
-    if variables and not is_jsonnet(path) and overrides is None:
+    if variables and not is_jsonnet(path) and (overrides is None or is_json(overrides)):
         fact = f"{path}: takes no variables, as it is not Jsonnet: {', '.join(sorted(variables))}"
         remedy = f'rename it to {path.stem}.jsonnet and write std.extVar("NAME"), or use {OVERRIDES}'
         raise ConfigurationError(fact, remedy)
