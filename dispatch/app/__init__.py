@@ -111,7 +111,8 @@ class App:
         """The images of a configuration."""
         from dispatch.app.images import Images
 
-        return Images(config.environments, self.surroundings, lambda: self.door, config.path.name, self.say)
+        renewal = config.renewal or config.path.name
+        return Images(config.environments, self.surroundings, lambda: self.door, renewal, self.say)
 
     def lock(
         self,

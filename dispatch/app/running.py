@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
+from dispatch.app.adhoc import AdHoc, config_of, given_steps
 from dispatch.app.describing import Describing
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
@@ -27,7 +28,7 @@ from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResour
 from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
-from dispatch.plan import Identities, Place, RunPlan, Standing, Wanted, plan_run
+from dispatch.plan import Given, Identities, Place, RunPlan, Standing, Wanted, plan_run
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
 class RunRequest:
     """What the user asked for.
 
-    Empty ``targets`` are all steps; ``parallelism`` -1 is no limit of ours.
+    ``config`` is a file, or one command. Empty ``targets`` are all steps; ``parallelism`` -1 is no limit of
+    ours.
     """
 
-    config: Path
+    config: Path | AdHoc
     name: str | None = None
     targets: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -86,19 +88,27 @@ class Running:
         ConfigurationError for a step that the engine's machine can never hold.
         """
         self._refuse_unsupported()
-        self._config = self._app.config(self._request.config, self._request.overlay)
+        self._load()
         targets = self._request.targets
         self._graph = self._config.graph.sub_graph(targets) if targets else self._config.graph
-        self._names = {name: self._image_of(self._graph[name]) for name in self._graph.order}
-        named = dict.fromkeys(name for name in self._names.values() if name is not None)
+        self._names = {
+            name: self._given[name].image if name in self._given else self._image_of(self._graph[name])
+            for name in self._graph.order
+        }
+        own = {name: image for name, image in self._names.items() if name not in self._given}
+        named = dict.fromkeys(image for image in own.values() if image is not None)
         if named or (self._app.settings.allow_dirty is False and self._here.snapshot is not None):
             self._check_source(inside=bool(named))
         self._build_plan = self.images.plan(named) if named else None
         descriptions = self._describe(may_build)
         identities = Identities(
-            self.images.identity, self.source.tree_of, self._here.code, self.images.distributions
+            self.images.identity,
+            self.source.tree_of,
+            self._here.code,
+            self.images.distributions,
+            self._given,
         )
-        wanted = Wanted(targets, self._request.rerun_changed)
+        wanted = self._wanted(targets)
         plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
         self._refuse_impossible(plan)
         return plan
@@ -109,7 +119,7 @@ class Running:
         workspace = self._app.workspace
         exclude = [workspace.dir] if isinstance(workspace, LocalWorkspace) else []
         git = Git(self._app.surroundings.environ)
-        return SourceTree(self._config.directory, self._beside, exclude, git, self._cache)
+        return SourceTree(self._directory, self._beside, exclude, git, self._cache)
 
     @cached_property
     def images(self) -> Images:
@@ -123,12 +133,36 @@ class Running:
 
     @cached_property
     def _here(self) -> WorkingTree:
-        return WorkingTree(self._config.directory, self._beside, self.source)
+        return WorkingTree(self._directory, self._beside, self.source)
 
     @property
     def _beside(self) -> list[Path]:
         settings = self._app.settings.path
         return [settings.parent] if settings else []
+
+    @cached_property
+    def _directory(self) -> Path:
+        """Where the configuration lies: the working directory of its steps."""
+        asked = self._request.config
+        return asked.directory if isinstance(asked, AdHoc) else asked.absolute().parent
+
+    def _load(self) -> None:
+        """Read the configuration, and find the results of earlier runs that a command asks for."""
+        asked, app = self._request.config, self._app
+        self._given: Mapping[str, Given] = {}
+        if isinstance(asked, AdHoc):
+            given = given_steps(asked, app.workspace)
+            self._given = given.steps
+            tracked = self._here.snapshot is not None
+            self._config = config_of(asked, given, app.settings, tracked=tracked, say=app.say)
+        else:
+            self._config = app.config(asked, self._request.overlay)
+
+    def _wanted(self, targets: tuple[str, ...]) -> Wanted:
+        asked = self._request.config
+        if isinstance(asked, AdHoc):
+            return Wanted((asked.step,), again=asked.again)
+        return Wanted(targets, self._request.rerun_changed)
 
     def _refuse_unsupported(self) -> None:
         settings = self._app.settings
@@ -185,7 +219,11 @@ class Running:
             app.say(notice)
 
     def _describe(self, may_build: bool) -> Mapping[str, Description]:
-        asking = [self._graph[name] for name in self._graph.order if self._graph[name].type != SHELL]
+        asking = [
+            node
+            for name in self._graph.order
+            if (node := self._graph[name]).type != SHELL and name not in self._given
+        ]
         inside = [(node, image) for node in asking if (image := self._names[node.name]) is not None]
         here = [node for node in asking if self._names[node.name] is None]
         named = (
@@ -286,7 +324,12 @@ class Running:
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
         """What is recorded of the run as a whole; where it came from only if something runs."""
-        facts: dict[str, object] = {"config": self._request.config.name}
+        asked = self._request.config
+        facts: dict[str, object] = {}
+        if isinstance(asked, AdHoc):
+            facts["command"] = asked.command
+        else:
+            facts["config"] = asked.name
         if runs and None in self._names.values():
             facts["packages"] = packages()
         snapshot = self._here.snapshot

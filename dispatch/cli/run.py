@@ -9,9 +9,9 @@ import click
 
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest, RunSummary
+from dispatch.cli.adhoc import CommandChoice, ConfigOrCommand, check_form, command_options
 from dispatch.cli.options import (
     ConfigChoice,
-    config_argument,
     config_options,
     json_option,
     open_app,
@@ -27,8 +27,8 @@ from dispatch.units import format_duration
 from dispatch.workspace.base import Workspace
 
 
-@click.command("run")
-@config_argument
+@click.command("run", cls=ConfigOrCommand)
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @workspace_option
 @click.option("-n", "--name", help="The run's name; one is invented without it.")
 @click.option(
@@ -43,9 +43,10 @@ from dispatch.workspace.base import Workspace
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
 @config_options
+@command_options
 @json_option
 def command(
-    config: Path,
+    config: Path | None,
     workspace: str | None,
     name: str | None,
     steps: tuple[str, ...],
@@ -54,18 +55,22 @@ def command(
     rerun_changed: bool,
     dry_run: bool,
     choice: ConfigChoice,
+    adhoc: CommandChoice,
     as_json: bool,
 ) -> None:
-    """Run the steps of CONFIG, each in its own image, or here where it names none.
+    """Run the steps of CONFIG, each in its own image, or here where it names none; or one COMMAND.
 
-    Those that have a result are not run again.
+    Steps that have a result are not run again. COMMAND is one step, from the repository and the directory
+    that you are in; several words are quoted as they are, a single one is a line for the shell.
     """
+    check_form(config, adhoc)
     if jobs is not None and jobs < 1 and jobs != -1:
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
         raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
     app = open_app(workspace, choice.settings)
-    request = RunRequest(config, name, steps, packages, jobs, rerun_changed, choice.overlay)
+    asked = adhoc.request(Path.cwd()) if config is None else config
+    request = RunRequest(asked, name, steps, packages, jobs, rerun_changed, choice.overlay)
     running = Running(app, request)
     try:
         plan = running.prepare(may_build=not dry_run)

@@ -22,7 +22,7 @@ from dispatch.settings.images import ImageEntry, read_image, read_image_name, re
 from dispatch.settings.overrides import is_json, overlay
 from dispatch.settings.section import Section
 
-__all__ = ["Config", "find_images", "load"]
+__all__ = ["Config", "find_images", "folders", "load"]
 
 KEYS = ("image", "images", "include_package", "steps")
 
@@ -34,7 +34,8 @@ class Config:
     ``image`` is the default for steps that name none. ``images`` maps every step to the name of its
     environment, None where neither the step nor a default names one; ``environments`` holds these and their
     bases, a base before what is built on it. ``include_package`` are modules to import besides those of the
-    settings. ``path`` and ``directory`` are absolute.
+    settings. ``path`` and ``directory`` are absolute. ``renewal`` is what `dispatch lock` is given to
+    renew the locks, None for the file's name.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Config:
     images: Mapping[str, str | None]
     environments: Mapping[str, Environment]
     include_package: tuple[str, ...] = ()
+    renewal: str | None = None
 
 
 def load(
@@ -66,12 +68,12 @@ def load(
     image = read_image_name(section, "image") or settings.image
     entries = [read_images(section.section("images")), settings.images]
     graph = _graph(section)
-    folders = _folders(path.parent, packaged_images)
-    inline = _inline(document, graph, Catalogue(entries, folders))
+    places = folders(path.parent, packaged_images)
+    inline = _inline(document, graph, Catalogue(entries, places))
     images = {
         name: inline[name].name if name in inline else _image(graph, name, image) for name in graph.order
     }
-    catalogue = Catalogue([{entry.name: entry for entry in inline.values()}, *entries], folders)
+    catalogue = Catalogue([{entry.name: entry for entry in inline.values()}, *entries], places)
     used = [(used, _user(document, graph, name)) for name in graph.order if (used := images[name])]
     return Config(
         path=path,
@@ -91,7 +93,7 @@ def find_images(
 
     ``directory`` (absolute) says which repository's ``images/`` counts. Errors are those of :func:`load`.
     """
-    catalogue = Catalogue([settings.images], _folders(directory, packaged_images))
+    catalogue = Catalogue([settings.images], folders(directory, packaged_images))
     return collect(catalogue, [(name, f"image {name!r}") for name in names])
 
 
@@ -117,7 +119,8 @@ def _graph(section: Section) -> StepGraph:
         raise type(error)(f"{where}: {error.message}", error.remedy) from error
 
 
-def _folders(directory: Path, packaged: Path) -> list[Path]:
+def folders(directory: Path, packaged: Path) -> list[Path]:
+    """Where images are looked for by name: in the repository around a directory, then in the package."""
     root = repository_root(directory)
     return [packaged] if root is None else [root / "images", packaged]
 

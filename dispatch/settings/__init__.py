@@ -31,6 +31,7 @@ from dispatch.settings.values import (
 )
 
 __all__ = [
+    "SETTINGS_FILE",
     "Base",
     "ExecutorSetting",
     "MountSetting",

@@ -29,7 +29,7 @@ Keys = tuple[str | int, ...]
 def parse(text: str, name: str) -> dict[str, Any]:
     """Return what TOML says. ``name`` is what messages call it. Raises ConfigurationError."""
     try:
-        content = tomllib.loads(text)
+        content: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _not_toml(name, text, str(error)) from None
     except RecursionError:
