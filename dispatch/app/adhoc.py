@@ -55,7 +55,7 @@ class AdHoc:
 
 @dataclass(frozen=True)
 class GivenSteps:
-    """The steps of earlier runs that a command is given, by their names in its run; ``inputs`` lead to them."""
+    """The steps that a command is given, by their names in its run; ``inputs`` are such names by inputs'."""
 
     steps: Mapping[str, Given] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)

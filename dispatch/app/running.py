@@ -28,13 +28,13 @@ from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResour
 from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
-from dispatch.plan import Given, Identities, Place, RunPlan, Standing, Wanted, plan_run
+from dispatch.plan import Given, Identities, Place, PlannedStep, RunPlan, Standing, Wanted, plan_run
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from dispatch.app.images import Images
-    from dispatch.executor import Executor
+    from dispatch.executor import Executor, Materials, ProcessMaterials
     from dispatch.schedule import LocalScheduler
 
 
@@ -255,10 +255,11 @@ class Running:
         return planned.digest or (planned.image.id if planned.image else None)
 
     def _provide(self, image: str) -> tuple[ImageRef, Path]:
-        reference = self._build([image])[image]
+        reference = self.build([image])[image]
         return reference, self.runtimes.of(self._config.environments[image], reference)
 
-    def _build(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
+    def build(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
+        """Build those of the named images that are missing, and return what the engine has of all."""
         report = self.images.build(self.images.plan(names))
         report.raise_failures()
         return report.images
@@ -277,7 +278,7 @@ class Running:
         """Build the images of what has to run, run it, and record how the run ended."""
         todo = plan.standing(Standing.RUN)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
-        built = self._build(dict.fromkeys(contained)) if contained else {}
+        built = self.build(dict.fromkeys(contained)) if contained else {}
         workspace = self._app.workspace
         name, plan = register(workspace, plan, self._request.name, self._facts(bool(todo)), secrets.randbelow)
         state = "failed"
@@ -303,24 +304,29 @@ class Running:
             workspace.finish_run(name, state, ends)
 
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
-        from dispatch.app.materials import for_containers, for_processes
-
-        settings = self._app.settings
-        here = for_processes(self._here, settings, self.runtimes.own.directory)
-        inside = None
-        if images:
-            python = {
-                step.image
-                for step in plan.standing(Standing.RUN)
-                if step.place is Place.CONTAINER and step.node.type != SHELL
-            }
-            runtimes = {
-                name: self.runtimes.of(self._config.environments[name], image)
-                for name, image in images.items()
-                if name in python
-            }
-            inside = for_containers(self.source, settings, images, runtimes, here)
+        here = self.process_materials()
+        inside = self.container_materials(plan.standing(Standing.RUN), images, here) if images else None
         return self.engines.executor(plan, here, inside, observer)
+
+    def process_materials(self) -> ProcessMaterials:
+        """What processes of this machine share."""
+        from dispatch.app.materials import for_processes
+
+        return for_processes(self._here, self._app.settings, self.runtimes.own.directory)
+
+    def container_materials(
+        self, steps: Iterable[PlannedStep], images: Mapping[str, ImageRef], here: ProcessMaterials
+    ) -> Materials:
+        """What the containers of ``steps`` share, whose images were built."""
+        from dispatch.app.materials import for_containers
+
+        python = {step.image for step in steps if step.place is Place.CONTAINER and step.node.type != SHELL}
+        runtimes = {
+            name: self.runtimes.of(self._config.environments[name], image)
+            for name, image in images.items()
+            if name in python
+        }
+        return for_containers(self.source, self._app.settings, images, runtimes, here)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
         """What is recorded of the run as a whole; where it came from only if something runs."""

@@ -34,6 +34,7 @@ COMMANDS = {
     "result": "Print a step's result, or the path of it.",
     "run": "Run a configuration's steps, each in its own image, or here where it names none.",
     "runs": "List the runs of the workspace.",
+    "shell": "Open a shell in what a step would run in: its image, source, inputs and work directory.",
     "show": "Show the steps of a run.",
     "steps": "Search the steps of the workspace.",
     "why": "Say why a step is cached or not, and which input differs from the nearest result.",

@@ -31,8 +31,8 @@ _OF_CONFIG = {
 }
 
 
-class ConfigOrCommand(click.Command):
-    """A command that takes a CONFIG, or after ``--`` any words."""
+class WithWords(click.Command):
+    """A command that takes any words after ``--``; see :func:`words`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep what stands after ``--`` as it is, and parse the rest."""
@@ -41,6 +41,16 @@ class ConfigOrCommand(click.Command):
             ctx.meta[_WORDS] = tuple(args[at + 1 :])
             args = args[:at]
         return super().parse_args(ctx, args)
+
+
+def words() -> tuple[str, ...] | None:
+    """Return what stood after ``--``, None where there was none."""
+    found: tuple[str, ...] | None = click.get_current_context().meta.get(_WORDS)
+    return found
+
+
+class ConfigOrCommand(WithWords):
+    """A command that takes a CONFIG, or after ``--`` any words."""
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Name both forms."""
@@ -80,8 +90,7 @@ def command_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def packed(*arguments: Any, **rest: Any) -> Any:
         options = {name: rest.pop(name) for name in _OWN}
-        words = click.get_current_context().meta.get(_WORDS)
-        return command(*arguments, adhoc=CommandChoice(words, options), **rest)
+        return command(*arguments, adhoc=CommandChoice(words(), options), **rest)
 
     return packed
 

@@ -35,9 +35,9 @@ class Command:
     """One command as a step: its name, ``command`` for ``sh -c``, and the rest as config would say it.
 
     ``options`` are keys of steps (``step_env`` and the like), ``inputs`` names of steps that are given, by
-    those of the inputs. ``paths`` are the files that its identity depends on, from the working directory: with
-    none it is the whole repository, or, where ``kept`` is false because nobody can tell what the files are,
-    the result serves this run alone.
+    those of the inputs. ``paths`` are the files that its identity depends on, from the working directory:
+    with none it is the whole repository, or, where ``kept`` is false because nobody can tell what the files
+    are, the result serves this run alone.
     """
 
     step: str
