@@ -194,7 +194,7 @@ class Containers:
         return int(answer["StatusCode"])
 
     def attach(self, container: str) -> Stream:
-        """Connect to a container's stdin, stdout and stderr; before it is started, so that nothing is lost."""
+        """Connect to a container's stdin, stdout and stderr; before its start, so that nothing is lost."""
         query = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
         return self._engine.hijack(_path(container, "/attach"), query)
 

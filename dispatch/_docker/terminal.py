@@ -114,7 +114,8 @@ class Connection:
 def raw(descriptor: int) -> Iterator[None]:
     """Let a terminal pass on every key as it is; its former mode comes back at the end."""
     before = termios.tcgetattr(descriptor)
-    tty.setraw(descriptor)
+    # Not TCSAFLUSH: what was typed ahead while the image was built or the container started is not lost.
+    tty.setraw(descriptor, termios.TCSADRAIN)
     try:
         yield
     finally:
