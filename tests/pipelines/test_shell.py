@@ -31,6 +31,9 @@ steps:
     command: cat "$DISPATCH_INPUT_SEED/seed"
 """
 
+# Says so from inside the program that Ctrl-C is for: a shell that is just starting it might hear it instead.
+SLEEP = "sh -c \"echo be''gun; exec sleep 1000\""
+
 
 @pytest.fixture
 def project(make: Callable[[Mapping[str, str]], Project], busybox_image: ImageRecord) -> Project:
@@ -135,7 +138,7 @@ def test_a_terminal(project: Project, door: Door) -> None:
         terminal.resize(50, 132)
         terminal.type("while [ \"$(stty size)\" != '50 132' ]; do :; done; echo wi''de $TERM\r")
         terminal.read_until("wide xterm")
-        terminal.type("echo be''gun; sleep 1000; echo ne''ver\r")
+        terminal.type(f"{SLEEP}; echo ne''ver\r")
         terminal.read_until("begun")
         terminal.type("\x03")
         terminal.type("echo code $? en''d\r")
@@ -185,7 +188,7 @@ def test_a_step_of_this_machine(project: Project) -> None:
     done = piped(project, "pwd; echo $DISPATCH_STEP_NAME; cat ../README; exit 6\n", "seed")
     assert (done.code, done.out) == (6, f"{project.root}/jobs\nseed\nof the repository\n")
     with at_terminal(project, "seed") as terminal:
-        terminal.type("echo be''gun; sleep 1000\r")
+        terminal.type(f"{SLEEP}\r")
         terminal.read_until("begun")
         terminal.type("\x03")
         terminal.type("echo still he''re; exit 4\r")
