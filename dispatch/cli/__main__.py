@@ -26,6 +26,7 @@ COMMANDS = {
     "doctor": "Check what a run needs: engine, disk, git, tools; say how to mend what is missing.",
     "engine": "Start or stop a Docker Engine of this machine.",
     "gc": "Remove what no run refers to; shows it first.",
+    "init": "Write a working starting point into a directory, and say what to run next.",
     "lock": "Resolve declarations to exact packages with hashes, in files to commit.",
     "logs": "Print what a step printed.",
     "plan": "Show where every step of a configuration stands, and why; builds and runs nothing.",

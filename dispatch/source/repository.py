@@ -116,6 +116,10 @@ class Repository:
         snapshot = self._commit(found, commit, stage.env)
         return SourceRef(self.root, commit, found, dirty=True, snapshot=snapshot, notices=notices)
 
+    def is_pushed(self, commit: str) -> bool:
+        """Say whether a branch of a remote, as it was known when git last asked there, has a commit."""
+        return bool(self._call("for-each-ref", "--count=1", "--contains", commit, "refs/remotes/").strip())
+
     def tree_of(self, ref: SourceRef, paths: Iterable[str]) -> str:
         """Digest of the files at and below ``paths`` (from the root): modes, contents and names.
 
