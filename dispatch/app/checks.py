@@ -81,8 +81,10 @@ def machine_checks(app: App, *, contained: bool) -> Iterator[Check]:
     yield ok("python", f"{platform.python_version()} at {sys.executable}")
     settings = app.settings.path
     yield ok("settings", str(settings) if settings else "no file: defaults hold")
-    yield guarded("engine", lambda: _engine(app), contained)
-    yield guarded("disk: engine", lambda: _engine_disk(app), contained)
+    engine = guarded("engine", lambda: _engine(app), contained)
+    yield engine
+    if engine.level is Level.OK:
+        yield guarded("disk: engine", lambda: _engine_disk(app), contained)
     yield guarded("git", lambda: _git(app), contained)
     yield guarded("workspace", lambda: _workspace(app))
     yield guarded("disk: workspace", lambda: _workspace_disk(app))

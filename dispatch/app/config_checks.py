@@ -43,10 +43,10 @@ class ConfigChecks:
 
     @property
     def contained(self) -> bool:
-        """Whether a step runs in a container; supposed where nobody can tell."""
-        if self._app.settings.executor.type == LOCAL:
+        """Whether a step runs in a container; where nobody can tell, that is not the first thing to mend."""
+        if self._config is None or self._app.settings.executor.type == LOCAL:
             return False
-        return self._config is None or bool(self._names())
+        return bool(self._names())
 
     def findings(self) -> Iterator[Check]:
         """Yield what the configuration needs; nothing where it could not be read. None of them raises."""
@@ -86,11 +86,15 @@ class ConfigChecks:
     def _source(self) -> Iterator[Check]:
         assert self._config is not None
         tree = source_tree(self._app, self._config.directory)
-        yield guarded("source", lambda: self._state(tree), self.contained)
+        # Changes that may not run are refused wherever steps run; a repository only containers need.
+        refuses = self._app.settings.allow_dirty is False
+        found = guarded("source", lambda: self._state(tree))
         try:
             notices = tree.ref.notices
         except DispatchError:
+            yield found if self.contained else found.short
             return
+        yield found if self.contained or refuses else found.short
         for notice in notices:
             yield warning("source", notice, "see that no step needs it")
         yield guarded("source: remote", lambda: self._remote(tree), needed=True)

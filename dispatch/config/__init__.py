@@ -55,12 +55,13 @@ def load(
     *,
     overrides: str | None = None,
     variables: Mapping[str, str] | None = None,
+    unused: bool = False,
 ) -> Config:
     """Read the configuration at ``path`` (absolute). ``packaged_images`` is ``assets.images()``.
 
     ``overrides`` is JSON or Jsonnet to be merged over the file, ``variables`` what ``std.extVar`` gives in
-    Jsonnet. Raises ConfigurationError for everything that is wrong in it but its locks, which are not read
-    here.
+    Jsonnet. With ``unused`` the environments hold, too, what the file declares and no step names. Raises
+    ConfigurationError for everything that is wrong in it but its locks, which are not read here.
     """
     document = _read(path, overrides, variables or {})
     section = Section.of(document)
@@ -75,13 +76,16 @@ def load(
     }
     catalogue = Catalogue([{entry.name: entry for entry in inline.values()}, *entries], places)
     used = [(used, _user(document, graph, name)) for name in graph.order if (used := images[name])]
+    environments = collect(catalogue, used)
+    if unused:
+        environments = _with_unused(catalogue, environments, entries[0])
     return Config(
         path=path,
         directory=path.parent,
         graph=graph,
         image=image,
         images=MappingProxyType(images),
-        environments=MappingProxyType(collect(catalogue, used)),
+        environments=MappingProxyType(environments),
         include_package=read_modules(section, "include_package"),
     )
 
@@ -140,6 +144,19 @@ def _inline(document: Document, graph: StepGraph, catalogue: Catalogue) -> dict[
         taken.add(name)
         found[step] = read_image(Section(document, ("steps", step, "step_image"), mapping), name)
     return found
+
+
+def _with_unused(
+    catalogue: Catalogue, environments: dict[str, Environment], declared: Iterable[str]
+) -> dict[str, Environment]:
+    """Add the images that no step uses. One that is not well is in nobody's way until it is used."""
+    for name in declared:
+        try:
+            used = [(each, "") for each in (*environments, name)]
+            environments = collect(catalogue, used)
+        except ConfigurationError:
+            continue
+    return environments
 
 
 def _image(graph: StepGraph, step: str, default: str | None) -> str | None:
