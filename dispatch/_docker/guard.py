@@ -33,6 +33,8 @@ class Guard:
         """Start it. It gets no terminal, and the client's signals do not reach it."""
         self._process = subprocess.Popen(
             self._command,
+            # Python looks for modules where it is started with -m, and the user's own are not meant.
+            cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

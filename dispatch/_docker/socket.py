@@ -91,10 +91,12 @@ class Stream:
         except OSError as error:
             raise _broken(self._address, error) from error
 
-    def send(self, data: bytes) -> None:
-        """Send bytes to the other side of a hijacked connection."""
+    def send(self, data: bytes) -> int:
+        """Send to the other side of a hijacked connection what fits without waiting; return how much."""
         try:
-            self._connection.sendall(data)
+            return self._connection.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
         except OSError as error:
             raise _broken(self._address, error) from error
 

@@ -51,6 +51,8 @@ class Connection:
         self._user = user
         self._terminal = terminal
         self._rest = b""
+        self._typed = b""
+        self._ended = False
 
     def run(self) -> None:
         """Carry bytes until the container closes its side.
@@ -58,32 +60,41 @@ class Connection:
         :raises HungUpError: when the terminal goes away
         :raises EngineError: when the engine does
         """
-        sources: list[int | Stream] = [self._attached, self._user.stdin]
         while True:
-            ready = select.select(sources, [], [])[0]
-            if self._attached in ready:
+            # Nothing waits for room to send: the container may wait for us to take what it prints.
+            sources: list[int | Stream] = [self._attached]
+            sources += [] if self._typed or self._ended else [self._user.stdin]
+            read, write, _ = select.select(sources, [self._attached] if self._typed else [], [])
+            if self._attached in read:
                 data = self._attached.receive()
                 if not data:
                     return
                 self._show(data)
-            if self._user.stdin in ready and not self._type():
-                sources.remove(self._user.stdin)
+            if self._user.stdin in read:
+                self._read()
+            if self._typed and (write or self._user.stdin in read):
+                self._send()
 
-    def _type(self) -> bool:
-        """Send what was typed; False once there is no more."""
+    def _read(self) -> None:
+        """Take what was typed, or note that there is no more."""
         try:
-            data = os.read(self._user.stdin, _PIECE)
+            self._typed = os.read(self._user.stdin, _PIECE)
         except OSError:
-            data = b""
-        if data:
-            # A container that has ended takes nothing more; its end is seen on the other side.
-            with contextlib.suppress(EngineError):
-                self._attached.send(data)
-            return True
+            self._typed = b""
+        if self._typed:
+            return
         if self._terminal:
             raise HungUpError
+        self._ended = True
         self._attached.finish_sending()
-        return False
+
+    def _send(self) -> None:
+        """Send what was typed, as much as fits."""
+        try:
+            self._typed = self._typed[self._attached.send(self._typed) :]
+        except EngineError:
+            # A container that has ended takes nothing more; its end is seen on the other side.
+            self._typed, self._ended = b"", True
 
     def _show(self, data: bytes) -> None:
         """Write output; without a terminal it comes in frames that name the stream."""

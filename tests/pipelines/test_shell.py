@@ -123,7 +123,7 @@ def test_the_step_itself_can_be_run_in_it(project: Project) -> None:
 
 def test_every_byte_passes(project: Project) -> None:
     """Much output, and much input, arrive whole."""
-    lines = "".join(f"{number}\n" for number in range(200_000))
+    lines = "".join(f"{number}\n" for number in range(2_000_000))
     assert piped(project, lines, "grow", "--", "cat").out == lines
 
 
