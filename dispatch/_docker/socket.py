@@ -91,7 +91,7 @@ class Stream:
         except OSError as error:
             raise _broken(self._address, error) from error
 
-    def send(self, data: bytes) -> int:
+    def send_some(self, data: bytes) -> int:
         """Send to the other side of a hijacked connection what fits without waiting; return how much."""
         try:
             return self._connection.send(data, socket.MSG_DONTWAIT)
@@ -104,6 +104,13 @@ class Stream:
         """Tell the other side that nothing more comes; it may go on sending."""
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
+
+    def send(self, data: bytes) -> None:
+        """Send more, where the other side takes it."""
+        try:
+            self._connection.sendall(data)
+        except (OSError, ValueError) as error:
+            raise _broken(self._address, error) from error
 
     def close(self) -> None:
         """End the stream."""
@@ -179,6 +186,10 @@ class EngineSocket:
         """
         return self._accepted("POST", path, query, None)
 
+    def attach(self, path: str, query: Mapping[str, str]) -> Stream:
+        """Send a POST that turns its connection into a stream both ways."""
+        return self._accepted("POST", path, query, CALL_TIMEOUT)
+
     def _accepted(
         self, method: str, path: str, query: Mapping[str, str] | None, timeout: float | None
     ) -> Stream:
@@ -192,9 +203,15 @@ class EngineSocket:
             raise
         return stream
 
-    def _send(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: Any, timeout: float | None
-    ) -> Stream:
+    def connect(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        timeout: float | None = CALL_TIMEOUT,
+    ) -> socket.socket:
+        """Send one request and return the connection, on which nothing of the answer has been read yet."""
         content = b"" if body is None else json.dumps(body).encode()
         target = quote(path, safe="/:@") + (f"?{urlencode(query)}" if query else "")
         head = (
@@ -210,7 +227,12 @@ class EngineSocket:
         except OSError as error:
             connection.close()
             raise _unreachable(self.address, error) from error
-        return Stream(connection, self.address)
+        return connection
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Any, timeout: float | None
+    ) -> Stream:
+        return Stream(self.connect(method, path, query, body, timeout), self.address)
 
 
 def _unreachable(address: Address, error: OSError) -> EngineError:

@@ -91,7 +91,7 @@ class Connection:
     def _send(self) -> None:
         """Send what was typed, as much as fits."""
         try:
-            self._typed = self._typed[self._attached.send(self._typed) :]
+            self._typed = self._typed[self._attached.send_some(self._typed) :]
         except EngineError:
             # A container that has ended takes nothing more; its end is seen on the other side.
             self._typed, self._ended = b"", True

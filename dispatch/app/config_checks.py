@@ -134,10 +134,13 @@ class ConfigChecks:
             for use in node.options.secrets:
                 users.setdefault(use.name, step)
         for name, step in users.items():
-            if name in self._app.surroundings.environ:
+            source = self._app.settings.secrets.get(name)
+            if source is not None:
+                yield ok(f"secret {name}", f"comes from {source}")
+            elif name in self._app.surroundings.environ:
                 yield ok(f"secret {name}", "is in the environment")
             else:
-                fact = f"step {step!r} is given it, and the environment has none of that name"
+                fact = f"step {step!r} is given it, and neither settings nor environment have it"
                 yield Check(f"secret {name}", Level.PROBLEM, fact, f"export {name}", CONFIGURATION)
 
     def _mounts(self) -> Iterator[Check]:
@@ -145,6 +148,10 @@ class ConfigChecks:
         home, directory = self._app.surroundings.home, self._config.directory
         sources = {mount.source: "the settings" for mount in self._app.settings.mounts}
         for step, node in self._config.graph.items():
+            if node.options.mounts and not (self.contained and self._config.images[step]):
+                fact = f"step {step!r} runs on this machine without a container: nothing can be mounted"
+                yield Check("mount", Level.PROBLEM, fact, "leave step_mounts out", CONFIGURATION)
+                continue
             for use in node.options.mounts:
                 path = home / use.source[2:] if use.source.startswith("~/") else directory / use.source
                 sources.setdefault(path, f"step {step!r}")

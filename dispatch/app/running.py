@@ -18,13 +18,15 @@ from dispatch.app.adhoc import AdHoc, config_of, given_steps
 from dispatch.app.describing import Describing
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
+from dispatch.app.placing import Placing
 from dispatch.app.registering import register
 from dispatch.app.runtimes import Runtimes
+from dispatch.app.secrets import needed, resolve
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResourceAssignmentError
+from dispatch.errors import ConfigurationError, SourceError
 from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
@@ -35,15 +37,14 @@ from dispatch.workspace.local import LocalWorkspace
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor, Materials, ProcessMaterials
-    from dispatch.schedule import LocalScheduler
 
 
 @dataclass(frozen=True)
 class RunRequest:
     """What the user asked for.
 
-    ``config`` is a file, or one command. Empty ``targets`` are all steps; ``parallelism`` -1 is no limit of
-    ours.
+    ``config`` is a file, or one command. Empty ``targets`` are all steps; with ``again`` they are run
+    although they have results. ``parallelism`` -1 is no limit of ours.
     """
 
     config: Path | AdHoc
@@ -53,6 +54,7 @@ class RunRequest:
     parallelism: int | None = None
     rerun_changed: bool = False
     overlay: Overlay = NO_OVERLAY
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,14 @@ class Running:
         self._request = request
         self._cache = app.surroundings.cache
         self._cached: dict[str, StepInfo] = {}
+        self._secrets: Mapping[str, str] = {}
         self.engines = Engines(app, request.parallelism)
 
     def prepare(self, *, may_build: bool) -> RunPlan:
         """Find out what every step is and whether it has a result.
 
         With ``may_build`` false nothing is built for it; what only an image could tell stays unknown. Raises
-        ConfigurationError for a step that the engine's machine can never hold.
+        ConfigurationError for a step that can never be placed.
         """
         self._refuse_unsupported()
         self._load()
@@ -110,7 +113,8 @@ class Running:
         )
         wanted = self._wanted(targets)
         plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
-        self._refuse_impossible(plan)
+        placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
+        self._mounts = placing.check(plan)
         return plan
 
     @cached_property
@@ -162,7 +166,7 @@ class Running:
         asked = self._request.config
         if isinstance(asked, AdHoc):
             return Wanted((asked.step,), again=asked.again)
-        return Wanted(targets, self._request.rerun_changed)
+        return Wanted(targets, self._request.rerun_changed, self._request.again)
 
     def _refuse_unsupported(self) -> None:
         settings = self._app.settings
@@ -173,8 +177,6 @@ class Running:
             )
         if settings.source.value == "clone":
             raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
-        if settings.mounts:
-            raise ConfigurationError("`mounts:` is not supported yet", "remove it from the settings")
 
     def _image_of(self, node: StepNode) -> str | None:
         """The name of a step's image, or None where the current environment is to run it."""
@@ -192,16 +194,6 @@ class Running:
                 "name one with `step_image:`, or for all steps with `image:` at the top of the file",
             )
         return None if kind == "local" else image
-
-    def _refuse_impossible(self, plan: RunPlan) -> None:
-        schedulers: dict[Place, LocalScheduler] = {}
-        for step in plan.standing(Standing.RUN):
-            if step.place not in schedulers:
-                schedulers[step.place] = self.engines.scheduler(step.place, self.runtimes.own.directory)
-            try:
-                schedulers[step.place].refuse_impossible(step.resources)
-            except UnrecoverableResourceAssignmentError as error:
-                raise ConfigurationError(f"step {step.node.name!r}: {error.message}", error.remedy) from error
 
     def _check_source(self, inside: bool) -> None:
         """Refuse changes that may not run, and say what containers get that is not the commit."""
@@ -277,6 +269,7 @@ class Running:
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
         todo = plan.standing(Standing.RUN)
+        self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         built = self.build(dict.fromkeys(contained)) if contained else {}
         workspace = self._app.workspace
@@ -303,6 +296,11 @@ class Running:
             }
             workspace.finish_run(name, state, ends)
 
+    def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
+        wanted = needed(plan)
+        app = self._app
+        return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
+
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         here = self.process_materials()
         inside = self.container_materials(plan.standing(Standing.RUN), images, here) if images else None
@@ -312,7 +310,7 @@ class Running:
         """What processes of this machine share."""
         from dispatch.app.materials import for_processes
 
-        return for_processes(self._here, self._app.settings, self.runtimes.own.directory)
+        return for_processes(self._here, self._app.settings, self.runtimes.own.directory, self._secrets)
 
     def container_materials(
         self, steps: Iterable[PlannedStep], images: Mapping[str, ImageRef], here: ProcessMaterials
@@ -326,7 +324,7 @@ class Running:
             for name, image in images.items()
             if name in python
         }
-        return for_containers(self.source, self._app.settings, images, runtimes, here)
+        return for_containers(self.source, self._app.settings, images, runtimes, here, self._mounts)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
         """What is recorded of the run as a whole; where it came from only if something runs."""

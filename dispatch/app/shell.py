@@ -49,14 +49,19 @@ class Wanted:
 
 
 class Shell:
-    """A session at one step, whose plan is made."""
+    """A session at one step, whose plan is made.
+
+    ``secrets`` are the names of those that the step is given and the session is not: they reach a job through
+    its standard input, which is the user's here.
+    """
 
     def __init__(self, app: App, running: Running, plan: RunPlan, wanted: Wanted) -> None:
         self._app = app
         self._running = running
-        self._plan = plan
+        self.secrets = tuple(use.name for use in plan[wanted.step].node.options.secrets)
+        self._plan = _without_secrets(plan, wanted.step)
         self._wanted = wanted
-        self.planned: PlannedStep = plan[wanted.step]
+        self.planned: PlannedStep = self._plan[wanted.step]
 
     @contextlib.contextmanager
     def prepared(self) -> Iterator[JobSpec]:
@@ -144,6 +149,13 @@ class Shell:
         if len(words) == 1:
             return (_SH, "-c", words[0])
         return words or shell
+
+
+def _without_secrets(plan: RunPlan, name: str) -> RunPlan:
+    step = plan[name]
+    node = replace(step.node, options=replace(step.node.options, secrets=()))
+    bare = replace(step, node=node)
+    return replace(plan, steps=tuple(bare if each is step else each for each in plan.steps))
 
 
 def _run_here(job: JobSpec, environ: Mapping[str, str]) -> int:

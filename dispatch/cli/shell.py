@@ -42,13 +42,18 @@ def command(config: Path, step: str, workspace: str | None, choice: ConfigChoice
     its limits. What it leaves in DISPATCH_OUTPUT_DIR is thrown away: nothing is committed.
     """
     app = open_app(workspace, choice.settings)
-    request = RunRequest(config, targets=(step,), packages=wanted["packages"], overlay=choice.overlay)
+    # As if it were to be run, whether it has a result or not: its mounts and limits are those of a run.
+    request = RunRequest(
+        config, targets=(step,), packages=wanted["packages"], again=True, overlay=choice.overlay
+    )
     running = Running(app, request)
     user = Descriptors()
     try:
         plan = running.prepare(may_build=True)
         term = app.surroundings.environ.get("TERM", "") if user.terminal else ""
         shell = Shell(app, running, plan, Wanted(shlex.quote(str(config)), step, words() or (), term))
+        if shell.secrets:
+            note(f"{step}: secrets are not given to a shell: {', '.join(shell.secrets)}")
         with shell.prepared() as job:
             if wanted["shown"]:
                 for line in _lines(job, image_of(shell.planned)):

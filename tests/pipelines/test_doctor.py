@@ -48,7 +48,7 @@ def test_one_line_a_finding(make: Make) -> None:
         (step(step_secrets=["NO_SUCH_SECRET"]), "secret NO_SUCH_SECRET", 2),
         (step(step_secrets=["HOME"]), "", 0),
         (step(step_mounts=[{"source": "nowhere", "target": "/data"}]), "mount", 2),
-        (step(step_mounts=[{"source": "data", "target": "/data"}]), "", 0),
+        (step(step_mounts=[{"source": "data", "target": "/data"}]), "mount", 2),
         (INSIDE, "engine", 3),
         ("images: {p: {pip: p.in}}\nimage: p\n" + HERE, "image p", 3),
     ],
