@@ -94,8 +94,8 @@ class App:
             "use a directory: `workspace: ./workspace`",
         )
 
-    def config(self, path: Path, overlay: Overlay = NO_OVERLAY) -> Config:
-        """Read a configuration, with what is laid over it."""
+    def config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
+        """Read a configuration, with what is laid over it; with ``unused``, images that no step uses, too."""
         from dispatch.config import load
 
         return load(
@@ -104,13 +104,15 @@ class App:
             assets.images(),
             overrides=overlay.overrides,
             variables=overlay.variables,
+            unused=unused,
         )
 
     def images(self, config: Config) -> Images:
         """The images of a configuration."""
         from dispatch.app.images import Images
 
-        return Images(config.environments, self.surroundings, lambda: self.door, config.path.name, self.say)
+        renewal = config.renewal or config.path.name
+        return Images(config.environments, self.surroundings, lambda: self.door, renewal, self.say)
 
     def lock(
         self,
@@ -128,7 +130,7 @@ class App:
         wanted = tuple(names)
         renewals: list[Renewal] = []
         for path in paths:
-            config = self.config(path, overlay)
+            config = self.config(path, overlay, unused=True)
             chosen = [
                 name
                 for name, each in config.environments.items()

@@ -9,9 +9,9 @@ import click
 
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest
+from dispatch.cli.adhoc import CommandChoice, ConfigOrCommand, check_form, command_options
 from dispatch.cli.options import (
     ConfigChoice,
-    config_argument,
     config_options,
     json_option,
     open_app,
@@ -23,8 +23,8 @@ from dispatch.cli.progress.ending import Ended, tell_end
 from dispatch.cli.progress.watching import watched
 
 
-@click.command("run")
-@config_argument
+@click.command("run", cls=ConfigOrCommand)
+@click.argument("config", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @workspace_option
 @click.option("-n", "--name", help="The run's name; one is invented without it.")
 @click.option(
@@ -39,10 +39,11 @@ from dispatch.cli.progress.watching import watched
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
 @config_options
+@command_options
 @progress_options
 @json_option
 def command(
-    config: Path,
+    config: Path | None,
     workspace: str | None,
     name: str | None,
     steps: tuple[str, ...],
@@ -51,13 +52,16 @@ def command(
     rerun_changed: bool,
     dry_run: bool,
     choice: ConfigChoice,
+    adhoc: CommandChoice,
     shown: Shown,
     as_json: bool,
 ) -> None:
-    """Run the steps of CONFIG, each in its own image, or here where it names none.
+    """Run the steps of CONFIG, each in its own image, or here where it names none; or one COMMAND.
 
-    Those that have a result are not run again.
+    Steps that have a result are not run again. COMMAND is one step, from the repository and the directory
+    that you are in; several words are quoted as they are, a single one is a line for the shell.
     """
+    check_form(config, adhoc)
     if jobs is not None and jobs < 1 and jobs != -1:
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
@@ -65,7 +69,8 @@ def command(
     began = time.monotonic()
     progress = open_progress(shown)
     app = open_app(workspace, choice.settings, progress)
-    request = RunRequest(config, name, steps, packages, jobs, rerun_changed, choice.overlay)
+    asked = adhoc.request(Path.cwd()) if config is None else config
+    request = RunRequest(asked, name, steps, packages, jobs, rerun_changed, choice.overlay)
     running = Running(app, request)
     try:
         with progress:

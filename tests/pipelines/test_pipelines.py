@@ -223,7 +223,7 @@ def test_doctor_finds_what_a_run_needs(quickstart: Project) -> None:
     }  # fmt: skip
     document = quickstart.dispatch("doctor", "--json").well().json()
     assert document["healthy"]
-    assert {"what", "ok", "fact", "remedy", "needed"} == set(document["checks"][0])
+    assert {"what", "level", "fact", "remedy", "code"} == set(document["checks"][0])
 
 
 # A shell, and nothing else.
