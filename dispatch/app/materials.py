@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.app.source import SourceTree, WorkingTree
@@ -36,19 +37,26 @@ def for_processes(
     )
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What only containers have: images and runtimes by environment, and by step what the user mounts.
+
+    With ``clone`` each job fetches its source, and nothing is exported.
+    """
+
+    images: Mapping[str, ImageRef]
+    runtimes: Mapping[str, Path]
+    mounts: Mapping[str, tuple[Mount, ...]]
+    clone: Clone | None = None
+
+
 def for_containers(
     source: SourceTree,
     settings: Settings,
-    images: Mapping[str, ImageRef],
-    runtimes: Mapping[str, Path],
+    inside: Inside,
     here: ProcessMaterials,
-    mounts: Mapping[str, tuple[Mount, ...]],
-    clone: Clone | None = None,
 ) -> Materials:
-    """What containers share, and by step what is mounted into them; ``here`` is for steps that have none.
-
-    With ``clone`` nothing is exported for them.
-    """
+    """What containers share; ``here`` is for steps that have none."""
     return Materials(
         workdir=source.workdir,
         paths=source.paths,
@@ -57,11 +65,11 @@ def for_containers(
         tree=source.ref.tree,
         code=source.code,
         default_format=settings.default_format,
-        images=images,
-        runtimes=runtimes,
-        source=None if clone is not None else source.exported,
-        mounts=mounts,
-        clone=clone,
+        images=inside.images,
+        runtimes=inside.runtimes,
+        source=None if inside.clone is not None else source.exported,
+        mounts=inside.mounts,
+        clone=inside.clone,
         processes=here,
         secrets=here.secrets,
     )

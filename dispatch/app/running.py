@@ -340,7 +340,7 @@ class Running:
         self, steps: Iterable[PlannedStep], images: Mapping[str, ImageRef], here: ProcessMaterials
     ) -> Materials:
         """What the containers of ``steps`` share, whose images were built."""
-        from dispatch.app.materials import for_containers
+        from dispatch.app.materials import Inside, for_containers
 
         python = {step.image for step in steps if step.place is Place.CONTAINER and step.node.type != SHELL}
         runtimes = {
@@ -352,7 +352,8 @@ class Running:
         if clone is None:
             with working(self._app.say, "source: exporting"):
                 _ = self.source.exported
-        return for_containers(self.source, settings, images, runtimes, here, self._mounts, clone)
+        inside = Inside(images, runtimes, self._mounts, clone)
+        return for_containers(self.source, settings, inside, here)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
         """What is recorded of the run as a whole; where it came from only if something runs."""

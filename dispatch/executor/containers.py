@@ -48,7 +48,7 @@ class ContainerJobs:
         place = jobs.CONTAINER.secrets if secrets.values else ""
         clone = clone_of(planned, materials.clone)
         jobs.write_step_job(
-            attempt.directory / "job", label, task, materials.workdir, secrets=place, clone=clone
+            attempt.directory / "job", label, task, materials.workdir, before=jobs.Before(place, clone)
         )
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)

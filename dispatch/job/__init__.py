@@ -12,13 +12,14 @@ from dispatch.job.environment import (
     process_environment,
     secrets_variable,
 )
-from dispatch.job.files import JobFiles, write_describe_job, write_process_job, write_step_job
+from dispatch.job.files import Before, JobFiles, write_describe_job, write_process_job, write_step_job
 from dispatch.job.outcome import Outcome, read_outcome
 from dispatch.job.places import CONTAINER, HostPlaces, Layout, Places
 from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
 
 __all__ = [
     "CONTAINER",
+    "Before",
     "Clone",
     "HostPlaces",
     "InlineTask",

@@ -26,22 +26,35 @@ class JobFiles:
     document: Path
 
 
+@dataclass(frozen=True)
+class Before:
+    """What an entrypoint does before the step.
+
+    ``secrets`` is the directory into which it stores what comes in on its standard input (see
+    ``engine.delivery``), empty where nothing does. With ``clone`` it fetches the source.
+    """
+
+    secrets: str = ""
+    clone: Clone | None = None
+
+
+NOTHING = Before()
+
+
 def write_step_job(
     directory: Path,
     label: StepLabel,
     task: PythonTask | ShellTask,
     workdir: str = CONTAINER.source,
     places: Layout = CONTAINER,
-    secrets: str = "",
-    clone: Clone | None = None,
+    before: Before = NOTHING,
 ) -> JobFiles:
     """Write ``entrypoint.sh`` and ``job.json`` of one attempt into ``directory``, made if it is not there.
 
-    ``workdir`` is the working directory in the container, ``secrets`` the directory into which it stores what
-    comes in on its standard input (see ``engine.delivery``), empty where nothing does. With ``clone`` the job
-    fetches its source first. Raises ConfigurationError for a value that a shell or JSON cannot hold.
+    ``workdir`` is the working directory in the container. Raises ConfigurationError for a value that a shell
+    or JSON cannot hold.
     """
-    script = _step_entrypoint(task, workdir, places, {"secrets": secrets, "clone": clone})
+    script = _step_entrypoint(task, workdir, places, before)
     return _write(directory, script, "job.json", _job(label, task, places))
 
 
@@ -113,13 +126,11 @@ def _modules(task: PythonTask | InlineTask) -> dict[str, Any]:
     return {"modules": list(task.modules)} if task.modules else {}
 
 
-def _step_entrypoint(
-    task: PythonTask | ShellTask, workdir: str, places: Layout, before: Mapping[str, object]
-) -> str:
+def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout, before: Before) -> str:
     if isinstance(task, PythonTask):
-        values = {**_python_values(task.interpreter, workdir, places), **before}
+        values = {**_python_values(task.interpreter, workdir, places), **vars(before)}
         return _render("entrypoint/python.sh.j2", values)
-    values = {"workdir": workdir, "output": places.output, "command": task.command, **before}
+    values = {"workdir": workdir, "output": places.output, "command": task.command, **vars(before)}
     return _render("entrypoint/shell.sh.j2", values)
 
 
@@ -130,8 +141,7 @@ def _python_values(interpreter: str | None, workdir: str, places: Layout) -> dic
         "interpreter": interpreter or "",
         "runtime": places.runtime,
         "job": places.job,
-        "secrets": "",
-        "clone": None,
+        **vars(NOTHING),
     }
 
 

@@ -68,7 +68,9 @@ class Lab:
     def job(self, clone: jobs.Clone, command: str, workdir: str = "/src", secrets: str = "") -> JobSpec:
         """A job that clones and runs a command; ``secrets`` is the value of the secret TOKEN."""
         attempt = self.place / "attempt"
-        jobs.write_step_job(attempt / "job", LABEL, jobs.ShellTask(command), workdir, clone=clone)
+        jobs.write_step_job(
+            attempt / "job", LABEL, jobs.ShellTask(command), workdir, before=jobs.Before(clone=clone)
+        )
         places = [("job", jobs.CONTAINER.job, True), ("output", jobs.CONTAINER.output, False)]
         places += [("src", jobs.CONTAINER.source, False)]
         if secrets:

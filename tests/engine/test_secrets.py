@@ -16,7 +16,7 @@ from dispatch.engine.container import container_of
 from dispatch.engine.docker import DockerEngine
 from dispatch.engine.sandbox import Sandbox
 from dispatch.environment import LocalId
-from dispatch.job import CONTAINER, ShellTask, StepLabel, read_outcome, write_step_job
+from dispatch.job import CONTAINER, Before, ShellTask, StepLabel, read_outcome, write_step_job
 from dispatch.location import HostPath
 from dispatch.testing.contracts_engine import end_of, greeting
 
@@ -46,7 +46,7 @@ def make(tmp_path: Path, busybox_image: ImageRecord) -> Make:
         for path in (here / "output", here / "output" / "result"):
             os.chown(path, uid, -1)
         label = StepLabel("step", "step", "shell", 1)
-        write_step_job(here / "job", label, ShellTask(command), "/", secrets=CONTAINER.secrets)
+        write_step_job(here / "job", label, ShellTask(command), "/", before=Before(CONTAINER.secrets))
         mounts = (
             Mount(HostPath(here / "job"), CONTAINER.job),
             Mount(HostPath(here / "output"), CONTAINER.output, read_only=False),

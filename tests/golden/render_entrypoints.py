@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from dispatch.job import (
+    Before,
     Clone,
     HostPlaces,
     PythonTask,
@@ -48,9 +49,15 @@ def variants() -> dict[str, str]:
             ),
             "shell.sh": write_step_job(here / "3", label, ShellTask('wc -c "$DISPATCH_INPUT_MODEL"/*')),
             "shell-hostile.sh": write_step_job(here / "4", label, ShellTask(HOSTILE), f"/src/{HOSTILE}"),
-            "python-secrets.sh": write_step_job(here / "7", label, python(None), secrets="/dispatch/secrets"),
-            "shell-clone.sh": write_step_job(here / "9", label, ShellTask("make table"), clone=CLONE),
-            "python-clone-hostile.sh": write_step_job(here / "8", label, python(None), clone=HOSTILE_CLONE),
+            "python-secrets.sh": write_step_job(
+                here / "7", label, python(None), before=Before("/dispatch/secrets")
+            ),
+            "shell-clone.sh": write_step_job(
+                here / "9", label, ShellTask("make table"), before=Before(clone=CLONE)
+            ),
+            "python-clone-hostile.sh": write_step_job(
+                here / "8", label, python(None), before=Before(clone=HOSTILE_CLONE)
+            ),
             "describe.sh": write_describe_job(here / "5", {}),
             "shell-process.sh": write_process_job(
                 here / "6", label, ShellTask("make table"), "/home/me/my project", PROCESS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dispatch.engine.delivery import memory_of, message
-from dispatch.job import HostPlaces, ShellTask, StepLabel, write_step_job
+from dispatch.job import Before, HostPlaces, ShellTask, StepLabel, write_step_job
 
 LABEL = StepLabel("step", "step-abc", "shell", 1)
 SHELLS = [
@@ -48,7 +48,7 @@ def enter(
     for directory in (memory, output / "result"):
         directory.mkdir(parents=True, exist_ok=True)
     places = HostPlaces("/none", str(place / "job"), str(output), str(place / "work"))
-    files = write_step_job(place / "job", LABEL, ShellTask(command), str(place), places, str(memory))
+    files = write_step_job(place / "job", LABEL, ShellTask(command), str(place), places, Before(str(memory)))
     environ = {
         "PATH": os.defpath,
         "DISPATCH_SECRETS_DIR": str(memory),
