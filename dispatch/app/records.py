@@ -15,6 +15,7 @@ from dispatch.workspace.runs import RunRecord
 
 LATEST = "latest"
 RUNNING = "running"
+ORPHANED = "orphaned"
 TEXT_LIMIT = 16 * 1024 * 1024
 
 
@@ -73,7 +74,7 @@ def list_runs(workspace: Workspace, limit: int) -> list[RunRow]:
     rows = []
     for run in workspace.search_registered_runs(sort_by=RunSort.START_DATE, stop=limit):
         record = workspace.run_record(run.name)
-        rows.append(RunRow(run.name, run.start_date, record.state or RUNNING, len(_steps(record))))
+        rows.append(RunRow(run.name, run.start_date, state_of(workspace, record), len(_steps(record))))
     return rows
 
 
@@ -86,7 +87,13 @@ def show(workspace: Workspace, name: str) -> RunReport:
     steps = tuple(
         _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, ""))) for step in _steps(run)
     )
-    return RunReport(name, run.state or RUNNING, run.start_date, steps)
+    return RunReport(name, state_of(workspace, run), run.start_date, steps)
+
+
+def state_of(workspace: Workspace, run: RunRecord) -> str:
+    """How a run ended, else RUNNING, or ORPHANED where whoever drove it is gone."""
+    driving = None if run.state else workspace.driver_of(run.name)
+    return run.state or (RUNNING if driving is None or driving.alive else ORPHANED)
 
 
 def result(workspace: Workspace, run: str, step: str) -> Result:

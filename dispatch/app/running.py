@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.describing import Describing
+from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
+from dispatch.app.following import follow_run
 from dispatch.app.installed import packages
-from dispatch.app.registering import register
+from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
-from dispatch.dispatcher import Observer, StepOutcome, Verdict
+from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
 from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResourceAssignmentError
 from dispatch.graph import SHELL, StepNode
@@ -65,8 +67,7 @@ class RunSummary:
     @property
     def state(self) -> str:
         """``completed`` if every step has its result, else ``failed``."""
-        good = (Verdict.CACHED, Verdict.COMPLETED)
-        return "completed" if all(each.verdict in good for each in self.outcomes.values()) else "failed"
+        return state_of(self.outcomes.values())
 
 
 class Running:
@@ -99,9 +100,15 @@ class Running:
             self.images.identity, self.source.tree_of, self._here.code, self.images.distributions
         )
         wanted = Wanted(targets, self._request.rerun_changed)
-        plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
+        self._known = (descriptions, identities, wanted)
+        plan = self._plan()
         self._refuse_impossible(plan)
         return plan
+
+    def _plan(self) -> RunPlan:
+        """Say where each step stands now; what it is does not change."""
+        descriptions, identities, wanted = self._known
+        return plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
 
     @cached_property
     def source(self) -> SourceTree:
@@ -235,34 +242,39 @@ class Running:
         self._cached = {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
         return self._cached
 
-    def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
-        """Build the images of what has to run, run it, and record how the run ended."""
+    def execute(self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None) -> RunSummary:
+        """Build the images of what has to run, run it, and record how the run ended.
+
+        Where another client drives the run of this name, that is followed to its end, and taken over if its
+        client dies. ``begun`` is called with the run's name once others can watch it. KeyboardInterrupt where
+        the run was cancelled.
+        """
+        workspace, say, name = self._app.workspace, self._app.say, self._request.name
+        while True:
+            seat = held(workspace, plan, name)
+            if seat is None:
+                built = self._built(plan)
+                facts = self._facts(bool(plan.standing(Standing.RUN)))
+                seat = register(workspace, plan, name, facts, secrets.randbelow)
+            if seat.driver is not None:
+                break
+            begun(seat.name)
+            followed = follow_run(workspace, seat, observer, say)
+            if followed is not None:
+                return RunSummary(seat.name, followed.plan, followed.outcomes, self._cached)
+            # Its client is gone: what it had done by then is planned anew, and the rest is ours.
+            name, plan = seat.name, self._plan()
+        if seat.resumed:
+            say(f"going on with run {seat.name}")
+        own = seat.plan
+        outcomes = carry_out(seat, lambda each: self._executor(own, built, each), observer, begun, say)
+        return RunSummary(seat.name, own, outcomes, self._cached)
+
+    def _built(self, plan: RunPlan) -> Mapping[str, ImageRef]:
+        """Build the images of what has to run in containers."""
         todo = plan.standing(Standing.RUN)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
-        built = self._build(dict.fromkeys(contained)) if contained else {}
-        workspace = self._app.workspace
-        name, plan = register(workspace, plan, self._request.name, self._facts(bool(todo)), secrets.randbelow)
-        state = "failed"
-        outcomes: dict[str, StepOutcome] = {
-            step.node.name: StepOutcome(step.node.name, Verdict.CACHED, step.reason)
-            for step in plan.standing(Standing.CACHED)
-        }
-        try:
-            if plan.standing(Standing.RUN):
-                executor = self._executor(plan, built, _Noting(observer, outcomes))
-                outcomes.update(executor.execute(plan, name))
-            summary = RunSummary(name, plan, outcomes, self._cached)
-            state = summary.state
-            return summary
-        except KeyboardInterrupt:
-            state = "cancelled"
-            raise
-        finally:
-            ends = {
-                "verdicts": {step: outcome.verdict.value for step, outcome in outcomes.items()},
-                "reasons": {step: outcome.reason for step, outcome in outcomes.items() if outcome.reason},
-            }
-            workspace.finish_run(name, state, ends)
+        return self._build(dict.fromkeys(contained)) if contained else {}
 
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         from dispatch.app.materials import for_containers, for_processes
@@ -300,20 +312,3 @@ class Running:
     def close(self) -> None:
         """Stop our threads; nothing of the engine's is touched."""
         self.engines.close()
-
-
-class _Noting:
-    """Notes verdicts as they fall, so that a run which breaks off has them too; passes everything on."""
-
-    def __init__(self, observer: Observer, outcomes: dict[str, StepOutcome]) -> None:
-        self._outcomes = outcomes
-        self._observer = observer
-        self.starting = observer.starting
-        self.running = observer.running
-        self.waiting = observer.waiting
-        self.retrying = observer.retrying
-
-    def ended(self, outcome: StepOutcome) -> None:
-        """See :class:`dispatch.dispatcher.Observer`."""
-        self._outcomes[outcome.name] = outcome
-        self._observer.ended(outcome)
