@@ -115,13 +115,26 @@ def result(workspace: Workspace, run: str, step: str) -> Result:
 
 def log(workspace: Workspace, run: str, step: str) -> Path:
     """The log of a step of a run; ConfigurationError where there is none."""
-    info = step_of(workspace, named(workspace, run), step)
-    path = workspace.log_path(info.unique_id)
+    run = named(workspace, run)
+    path = log_of(workspace, run, step)
     if path is None:
-        raise ConfigurationError(
-            f"step {step!r} has no log: it is {info.state.value}", f"see `dispatch show {run}`"
-        )
+        state = step_of(workspace, run, step).state.value
+        raise ConfigurationError(f"step {step!r} has no log: it is {state}", f"see `dispatch show {run}`")
     return path
+
+
+def log_of(workspace: Workspace, run: str, step: str, attempt: int | None = None) -> Path | None:
+    """The log of a run's step, or of one attempt at it, None where there is none yet.
+
+    ConfigurationError where the run has no such step.
+    """
+    unique_id = step_of(workspace, run, step).unique_id
+    return workspace.log_path(unique_id) if attempt is None else workspace.attempt_log(unique_id, attempt)
+
+
+def steps_of(workspace: Workspace, run: str) -> list[str]:
+    """The names of a run's steps, in the order of its configuration where that was kept."""
+    return _steps(workspace.run_record(run))
 
 
 def named(workspace: Workspace, name: str) -> str:

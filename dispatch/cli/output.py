@@ -39,6 +39,8 @@ _STYLES = {
     "skipped": "yellow",
     "cancelled": "yellow",
     "running": "blue",
+    "orphaned": "yellow",
+    "unattended": "yellow",
 }
 
 

@@ -9,6 +9,7 @@ import click
 
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest, RunSummary
+from dispatch.cli.detach import detached
 from dispatch.cli.options import (
     ConfigChoice,
     config_argument,
@@ -42,6 +43,9 @@ from dispatch.workspace.base import Workspace
     "--rerun-changed", is_flag=True, help="Run again what other code computed, and all that depends on it."
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
+@click.option(
+    "--detach", is_flag=True, help="Print the run's name once it has begun, and let it go on without us."
+)
 @config_options
 @json_option
 def command(
@@ -53,6 +57,7 @@ def command(
     jobs: int | None,
     rerun_changed: bool,
     dry_run: bool,
+    detach: bool,
     choice: ConfigChoice,
     as_json: bool,
 ) -> None:
@@ -64,7 +69,10 @@ def command(
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
         raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
+    if detach and dry_run:
+        raise click.UsageError("--dry-run runs nothing that could be detached")
     app = open_app(workspace, choice.settings)
+    begun = detached(app, as_json) if detach else lambda _: None
     request = RunRequest(config, name, steps, packages, jobs, rerun_changed, choice.overlay)
     running = Running(app, request)
     try:
@@ -73,7 +81,7 @@ def command(
             show_plan(app, running, plan, as_json)
             return
         with LineProgress() as progress:
-            summary = running.execute(plan, progress)
+            summary = running.execute(plan, progress, begun)
     finally:
         running.close()
     _print_summary(summary, app.workspace, as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dispatch.app.records import RunReport
 from dispatch.cli.options import json_option, open_app, workspace_option
 from dispatch.cli.output import iso, moment, print_json, print_table
 from dispatch.units import format_duration
@@ -36,6 +37,11 @@ def command(run: str, workspace: str | None, as_json: bool) -> None:
             {"run": report.name, "state": report.state, "started": iso(report.started), "steps": steps}
         )
         return
+    print_report(report)
+
+
+def print_report(report: RunReport) -> None:
+    """Print a run's state on stderr and the table of its steps on stdout."""
     click.echo(f"{report.name}: {report.state}, started {moment(report.started)}", err=True)
     print_table(
         ("step", "state", "time", "image", "result"),
