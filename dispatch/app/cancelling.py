@@ -20,7 +20,6 @@ from dispatch.dispatcher import StepOutcome, Verdict
 from dispatch.engine.base import Handle
 from dispatch.errors import EngineError, WorkspaceError
 from dispatch.info import AttemptFacts, StepState
-from dispatch.location import HostPath
 from dispatch.plan import Place
 from dispatch.workspace.driving import Driver, Request, RunCompletedError, RunHeldError
 from dispatch.workspace.journal import Entry, Kind, section
@@ -233,14 +232,8 @@ class Left:
         """Whether a job writes into our workspace: others may have runs of the same name and step."""
         if self._directory is None:
             return False
-        try:
-            output = self._engine.output(handle)
-        except EngineError:
-            return False
-        # What an engine that does not see our files was given has a place of its own.
-        return not isinstance(output, HostPath) or output.path.resolve().is_relative_to(
-            self._directory.resolve()
-        )
+        place = handle.directory
+        return place is None or place.resolve().is_relative_to(self._directory.resolve())
 
 
 def left_behind(app: App) -> Left:

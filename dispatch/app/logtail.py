@@ -6,6 +6,7 @@ machines see. Changes nothing, and prints nothing.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ class LogFollower:
         self._attempt = attempt
         self._ids: dict[str, str] = {}
         self._tails: dict[tuple[str, int], Tail] = {}
-        self._done: set[tuple[str, int]] = set()
+        self._open: dict[tuple[str, int], Tail] = {}
         # An earlier driver's attempts belong to the run, too.
         self._take(workspace.journal(watch.run).read())
 
@@ -96,18 +97,17 @@ class LogFollower:
             self._take(self._watch.look())
             over = bool(self._watch.state) or self._all_over()
             if over:
-                for tail in self._tails.values():
+                for tail in self._open.values():
                     tail.is_complete = True
             yielded = False
-            for key, tail in list(self._tails.items()):
+            for key, tail in list(self._open.items()):
                 block = tail.read()
                 if block:
                     yielded = True
                     yield key[0], block
                 elif tail.is_done:
-                    del self._tails[key]
-                    self._done.add(key)
-            if over and not self._tails:
+                    del self._open[key]
+            if over and not self._open:
                 return
             if not yielded:
                 self._watch.pause()
@@ -116,27 +116,25 @@ class LogFollower:
         for entry in entries:
             for step in entry.steps:
                 self._ids[step.name] = step.unique_id
-            if entry.kind is Kind.OPENED:
-                # What an earlier driver began has ended, or is begun again under another number.
-                self._complete(None)
-            elif entry.kind is Kind.STARTING:
+            if entry.kind is Kind.STARTING:
                 self._begin(entry.step, entry.attempt)
             elif entry.kind in (Kind.ENDED, Kind.RETRYING):
                 self._complete(entry.step)
 
     def _begin(self, step: str, number: int) -> None:
-        key = (step, number)
-        if (self._wanted is not None and step not in self._wanted) or key in self._done:
+        """Go on with the log of an attempt, which another client may have begun, and end those before it."""
+        if (self._wanted is not None and step not in self._wanted) or self._attempt not in (None, number):
             return
-        if self._attempt not in (None, number):
-            return
+        self._complete(step)
         unique_id = self._ids.get(step, "")
-        find = lambda: self._workspace.attempt_log(unique_id, number)  # noqa: E731
-        self._tails.setdefault(key, Tail(find)).is_complete = False
+        find = functools.partial(self._workspace.attempt_log, unique_id, number)
+        tail = self._tails.setdefault((step, number), Tail(find))
+        tail.is_complete = False
+        self._open[step, number] = tail
 
-    def _complete(self, step: str | None) -> None:
-        for key, tail in self._tails.items():
-            if step in (None, key[0]):
+    def _complete(self, step: str) -> None:
+        for key, tail in self._open.items():
+            if key[0] == step:
                 tail.is_complete = True
 
     def _all_over(self) -> bool:

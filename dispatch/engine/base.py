@@ -57,7 +57,9 @@ class JobSpec:
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
     may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
     top of the client's own; mounts it needs none. ``secrets`` are values by name, which the engine brings to
-    the job as files that never touch a disk, and keeps out of everything it says or stores.
+    the job as files that never touch a disk, and keeps out of everything it says or stores. With ``attach``
+    the job is one that an earlier client started: where the engine has it no more, it is not started but told
+    to be lost.
     """
 
     key: str
@@ -74,6 +76,7 @@ class JobSpec:
     resources: Resources = Resources()
     network: Network = Network.BRIDGE
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    attach: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Handle:
-    """A submitted job: our key and the engine's own id for it."""
+    """A submitted job: our key and the engine's own id for it.
+
+    ``directory`` is where its client keeps the attempt; None where the engine does not tell.
+    """
 
     key: str
     engine_id: str
+    directory: Path | None = field(default=None, compare=False)
 
 
 class JobState(enum.Enum):

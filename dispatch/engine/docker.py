@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dispatch._docker import ApiError, Door
-from dispatch._docker.containers import ContainerEvent, ContainerState
+from dispatch._docker.containers import ContainerEvent, ContainerState, ListedContainer
 from dispatch.engine import ending
 from dispatch.engine.base import (
     RUN_LABEL,
@@ -68,7 +68,7 @@ class _Job:
 
     @property
     def handle(self) -> Handle:
-        return Handle(self.spec.key, self.name)
+        return Handle(self.spec.key, self.name, self.spec.attempt_dir)
 
 
 class DockerEngine:
@@ -155,7 +155,7 @@ class DockerEngine:
     def find(self, run: str) -> list[Handle]:
         """Return the run's containers, whichever client started them."""
         rows = self._containers.labelled(RUN_LABEL, run)
-        return [Handle(row.labels[KEY_LABEL], row.name) for row in rows if KEY_LABEL in row.labels]
+        return [_handle(row) for row in rows if KEY_LABEL in row.labels]
 
     def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
         """Tell nothing: nobody looks."""
@@ -253,6 +253,10 @@ class DockerEngine:
             self._fail(job, Reason.INFRA, f"the container could not be prepared: {error!r}")
 
     def _launch(self, job: _Job) -> None:
+        if job.spec.attach:
+            if not self._attach(job):
+                self._fail(job, Reason.LOST, GONE)
+            return
         if job.grace is None:
             user = f"{self._uid}:{self._gid}"
             spec = container_of(job.spec, job.name, user, job.sandbox.prepare(job.spec))
@@ -274,6 +278,8 @@ class DockerEngine:
     def _attach(self, job: _Job) -> bool:
         """Take over a container that was created before; False if it still has to be started."""
         state = self._containers.inspect(job.name)
+        if state is None and job.spec.attach:
+            return False
         if state is None:
             raise EngineError(f"job {job.spec.key}: its former container is just being removed")
         if state.status == "created":
@@ -283,6 +289,8 @@ class DockerEngine:
 
     def _take_over(self, job: _Job, state: ContainerState) -> None:
         """Go on with a container that was started, perhaps by a client before us."""
+        # Whatever ended one that nobody looked after, we do not know it from what we see now.
+        job.outage = job.outage or job.spec.attach
         self._mark_started(job)
         if not state.ended:
             self._tell_running(job, state.started or self._clock())
@@ -425,3 +433,8 @@ class DockerEngine:
                 job.outage = True
                 if self._gone.wait(RETRY_EVERY):
                     raise
+
+
+def _handle(row: ListedContainer) -> Handle:
+    directory = row.labels.get(DIRECTORY_LABEL)
+    return Handle(row.labels[KEY_LABEL], row.name, Path(directory) if directory else None)

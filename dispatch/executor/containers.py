@@ -9,6 +9,7 @@ from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network, R
 from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
+from dispatch.executor.provenance import provenance_of, with_provenance, write_provenance
 from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
@@ -36,6 +37,8 @@ class ContainerJobs:
     def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
         """Write the job's directory and say what to run; see :class:`dispatch.dispatcher.JobFactory`."""
         planned, materials = self._plan[record.name], self._materials
+        if attempt.adopts:
+            return self._attached(record, attempt, planned)
         results = inputs_of(self._plan, planned, self._workspace)
         places = jobs.CONTAINER.inputs(results)
         label = label_of(record, attempt)
@@ -45,16 +48,17 @@ class ContainerJobs:
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
         attempt.result.mkdir(parents=True, exist_ok=True)
+        write_provenance(attempt.directory, provenance_of(materials, planned.image, self._digest(planned)))
         inputs = jobs.input_values(planned.node, places)
         user = variables_of(planned, materials)
         return JobSpec(
-            key=attempt.key,
+            key=attempt.job_key,
             run=self._run,
             step=record.name,
-            attempt=attempt.number,
+            attempt=attempt.job,
             image=self._image(planned),
             command=jobs.CONTAINER.command(),
-            attempt_dir=attempt.directory,
+            attempt_dir=attempt.place,
             mounts=mounts,
             source=HostPath(materials.source),
             working_dir="/",
@@ -63,12 +67,29 @@ class ContainerJobs:
             network=Network(planned.node.options.network or Network.BRIDGE.value),
         )
 
+    def _attached(self, record: StepRecord, attempt: Attempt, planned: PlannedStep) -> JobSpec:
+        """Name a job that runs already. How it was started is not known here, and does not matter."""
+        return JobSpec(
+            key=attempt.job_key,
+            run=self._run,
+            step=record.name,
+            attempt=attempt.job,
+            image=self._image(planned),
+            command=jobs.CONTAINER.command(),
+            attempt_dir=attempt.place,
+            attach=True,
+        )
+
+    def _digest(self, planned: PlannedStep) -> str:
+        image = self._image(planned)
+        return image.reference if isinstance(image, RegistryDigest) else image.id
+
     def _image(self, planned: PlannedStep) -> ImageRef:
         assert planned.image is not None
         return self._materials.images[planned.image]
 
     def _mounts(self, planned: PlannedStep, attempt: Attempt, results: Mapping[str, Location]) -> list[Mount]:
-        here, container = attempt.directory, jobs.CONTAINER
+        here, container = attempt.place, jobs.CONTAINER
         assert planned.image is not None
         assert planned.record is not None
         work = self._workspace.work_location(planned.record)
@@ -87,9 +108,7 @@ class ContainerJobs:
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
         """Judge an ended attempt; see :func:`dispatch.executor.facts.judge`."""
         planned = self._plan[record.name]
-        origin = Origin(self._capabilities.name, _digest(self._image(planned)))
-        return judge(planned, attempt, event, origin, self._materials)
-
-
-def _digest(image: ImageRef) -> str:
-    return image.reference if isinstance(image, RegistryDigest) else image.id
+        origin = Origin(self._capabilities.name, self._digest(planned))
+        facts = judge(planned, attempt, event, origin, self._materials)
+        # The client that started an adopted job may have had another source and other images than we have.
+        return with_provenance(facts, attempt.place) if attempt.adopts else facts

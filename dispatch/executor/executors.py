@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, TypeVar
 
 from dispatch.dispatcher import Dispatcher, JobFactory, Observer, Pace, StepOutcome
 from dispatch.engine.base import Engine, Event, JobSpec
@@ -43,14 +43,6 @@ class RoutedJobs:
         return self._factories[self._plan[record.name].place]
 
 
-@runtime_checkable
-class Stoppable(Protocol):
-    """A dispatcher that can be told from another thread to stop."""
-
-    def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:
-        """Stop these steps, or without names the whole run."""
-
-
 class _EngineExecutor(Executor, Generic[M]):
     def __init__(
         self,
@@ -68,7 +60,7 @@ class _EngineExecutor(Executor, Generic[M]):
         self._observer = observer
         self._clock = clock
         self._lock = threading.Lock()
-        self._dispatcher: object = None
+        self._dispatcher: Dispatcher | None = None
         self._asked: list[tuple[Sequence[str] | None, float | None]] = []
 
     def execute(self, plan: RunPlan, run: str) -> Mapping[str, StepOutcome]:
@@ -95,7 +87,7 @@ class _EngineExecutor(Executor, Generic[M]):
             dispatcher = self._dispatcher
             if dispatcher is None:
                 self._asked.append((names, grace))
-        if isinstance(dispatcher, Stoppable):
+        if dispatcher is not None:
             dispatcher.cancel(names, grace)
 
     @abstractmethod

@@ -47,13 +47,13 @@ def judge(
     """
     outcome, fault = None, ""
     try:
-        outcome = jobs.read_outcome(attempt.directory / "output")
+        outcome = jobs.read_outcome(attempt.place / "output")
     except StepError as unreadable:
         fault = unreadable.message
     completed = outcome is not None and outcome.state is OutcomeState.COMPLETED
-    end = _End(outcome, event, planned, attempt.directory / "out.log")
+    end = _End(outcome, event, planned, attempt.place / "out.log")
     ended = datetime.fromtimestamp(event.time, timezone.utc)
-    phases = _phases(attempt.directory / "phases.json")
+    phases = _phases(attempt.place / "phases.json")
     started = ended - timedelta(seconds=sum(phases.values())) if phases else None
     return AttemptFacts(
         state=StepState.COMPLETED if completed else StepState.FAILED,
@@ -98,6 +98,8 @@ class _End:
         if event.reason is Reason.OOM:
             memory = self.planned.resources.memory_bytes
             return f"killed for memory: its limit is {format_size(memory)}" if memory else "killed for memory"
+        if event.reason in (Reason.TIMEOUT, Reason.LOST) and event.message:
+            return event.message
         if outcome is not None and outcome.state is OutcomeState.CANCELLED:
             return "cancelled"
         if outcome is not None and outcome.exception:

@@ -60,10 +60,10 @@ class ProcessJobs:
         if assignment.gpus:
             user[VISIBLE_DEVICES] = ",".join(assignment.gpus)
         return JobSpec(
-            key=attempt.key,
+            key=attempt.job_key,
             run=self._run,
             step=record.name,
-            attempt=attempt.number,
+            attempt=attempt.job,
             image=None,
             command=("/bin/sh", str(files.entrypoint))
             if shell

@@ -17,7 +17,7 @@ from dispatch.workspace.base import Attempt, Workspace
 
 def label_of(record: StepRecord, attempt: Attempt) -> jobs.StepLabel:
     """What the job says about its step."""
-    return jobs.StepLabel(record.name, record.unique_id, record.type, attempt.number)
+    return jobs.StepLabel(record.name, record.unique_id, record.type, attempt.job)
 
 
 def inputs_of(plan: RunPlan, planned: PlannedStep, workspace: Workspace) -> dict[str, Location]:

@@ -70,7 +70,9 @@ def _outcome(document: dict[str, Any]) -> Outcome:
     if not (exit_code is None or type(exit_code) is int):
         raise ValueError("exit_code is not a number")
     if exception is not None:
-        exception = {key: str(exception[key]) for key in ("type", "message", "traceback")}
+        # Outcomes of an earlier version do not say the bases.
+        known = {"bases": "", **exception}
+        exception = {key: str(known[key]) for key in ("type", "message", "traceback", "bases")}
     version = document["interpreter"]
     return Outcome(
         phase=str(document["phase"]),

@@ -21,7 +21,10 @@ _RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def record(error: BaseException) -> dict[str, str]:
-    """Return ``type``, ``message`` and ``traceback`` as ``outcome.json`` holds them."""
+    """Return ``type``, ``message``, ``traceback`` and ``bases`` as ``outcome.json`` holds them.
+
+    ``bases`` are the classes that the exception's derives from, with blanks between them.
+    """
     kind = type(error)
     known = kind.__module__ == "builtins" or isinstance(error, DispatchError)
     name = kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
@@ -29,7 +32,12 @@ def record(error: BaseException) -> dict[str, str]:
         "type": name,
         "message": message(error)[:MESSAGE_LIMIT],
         "traceback": _traceback(error, name)[-TRACEBACK_LIMIT:],
+        "bases": " ".join(map(_name, kind.__mro__[1:])),
     }
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def message(error: BaseException) -> str:

@@ -27,7 +27,12 @@ class LocalScheduler:
         self._parallelism = parallelism
         self._held: dict[str, ResourceAssignment] = {}
 
-    def schedule(self, unique_id: str, resources: StepResources) -> ResourceAssignment:
+    def schedule(
+        self,
+        unique_id: str,
+        resources: StepResources,
+        group: str | None = None,  # noqa: ARG002
+    ) -> ResourceAssignment:
         """See :class:`~dispatch.schedule.base.Scheduler`; a step that holds already gets the same again."""
         if unique_id in self._held:
             return self._held[unique_id]

@@ -76,6 +76,10 @@ class FakeEngine:
                     continue
                 self.submitted.append(job)
                 self._jobs[job.key] = job
+                if job.attach:
+                    gone = Outcome(exit_code=None, reason=Reason.LOST, message="it is not there any more")
+                    self._tell(job, JobState.EXITED, gone)
+                    continue
                 self._live[job.key] = outcome = self._script(job)
                 self.peak = max(self.peak, len(self._live))
                 if outcome.exit_code is not None:
@@ -185,4 +189,4 @@ class FakeEngine:
         )
 
     def _handle(self, job: JobSpec) -> Handle:
-        return Handle(job.key, f"fake-{job.key}")
+        return Handle(job.key, f"fake-{job.key}", job.attempt_dir)

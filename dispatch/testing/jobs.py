@@ -25,13 +25,14 @@ class FakeJobs:
         """Return a job that names step and attempt."""
         self._hook("prepare", attempt)
         return JobSpec(
-            key=attempt.key,
+            key=attempt.job_key,
             run="run",
             step=record.name,
-            attempt=attempt.number,
+            attempt=attempt.job,
             image=LocalId("sha256:0"),
             command=("true",),
-            attempt_dir=attempt.directory,
+            attempt_dir=attempt.place,
+            attach=bool(attempt.adopts),
         )
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:  # noqa: ARG002

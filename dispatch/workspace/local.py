@@ -19,7 +19,7 @@ from dispatch.location import HostPath
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
-from dispatch.workspace.base import Attempt, Workspace
+from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
 from dispatch.workspace.cache import LocalStepCache, store
 from dispatch.workspace.drives import Drives, LocalDriver
 from dispatch.workspace.driving import Driving, Request, RunCompletedError
@@ -355,11 +355,13 @@ class LocalWorkspace(WorkspaceHere):
 
     # What the dispatcher calls
 
-    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
+    def claim(
+        self, record: StepRecord, run: str, *, replace: bool = False, adopts: Adopts | None = None
+    ) -> Attempt:
         """Begin an attempt at a step for a run; see :meth:`Workspace.claim`."""
         self._layout.prepare()
         self._known.store(record)
-        return self._attempts.claim(record, run, replace)
+        return self._attempts.claim(record, run, replace, adopts)
 
     def commit(
         self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
@@ -373,7 +375,7 @@ class LocalWorkspace(WorkspaceHere):
         self._attempts.end(attempt, facts.to_json())
         return self.step_info(record)
 
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Tell others that we are alive; see :meth:`Workspace.renew`."""
         self._drives.renew()
         return self._attempts.renew()

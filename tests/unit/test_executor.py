@@ -57,7 +57,7 @@ OUTCOME: dict[str, Any] = {
     "exception": None,
     "interpreter": "3.11.2",
 }
-EXCEPTION = {"type": "ValueError", "message": "odd\nvalue", "traceback": "Traceback …"}
+EXCEPTION = {"type": "ValueError", "message": "odd\nvalue", "traceback": "Traceback …", "bases": "Exception"}
 
 
 def description(type: str, arguments: Mapping[str, Any]) -> Description:
