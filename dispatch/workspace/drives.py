@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,8 @@ class Drives:
             if number and not self._is_over(name, number):
                 lease = leases.read(DRIVER, number)
                 if lease is not None and not leases.stale(lease):
-                    raise RunHeldError(name, str(lease.holder or "another process"))
+                    holder = replace(lease.holder, run="") if lease.holder else "another process"
+                    raise RunHeldError(name, str(holder))
             try:
                 if leases.take(DRIVER, number + 1, name, self._since()):
                     break
