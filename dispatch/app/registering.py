@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dispatch.errors import ConfigurationError, WorkspaceError
@@ -41,11 +42,13 @@ def register(
     name: str | None,
     facts: Mapping[str, Any],
     below: Callable[[int], int],
+    since: datetime | None = None,
 ) -> Seat:
     """Store the run with us as its driver, or take the unfinished one of the same targets.
 
     Without a name that is one that nobody drives; with a name it may be somebody else's to drive, and ours
-    to follow. ConfigurationError for a name that is malformed, or taken by another run.
+    to follow; also if it was completed after ``since``, when we had begun to plan. ConfigurationError for a
+    name that is malformed, or taken by another run.
     """
     if name is None:
         left = orphan(workspace, plan)
@@ -65,7 +68,9 @@ def register(
             )
             return Seat(driver.run, fitted, driver)
         except ValueError as error:
-            seat = _resume(workspace, plan, name) if name is not None else None
+            seat = None
+            if name is not None:
+                seat = _resume(workspace, plan, name) or _completed(workspace, plan, name, since)
             if seat is not None:
                 return seat
             fault = error
@@ -112,6 +117,18 @@ def _resume(workspace: Workspace, plan: RunPlan, name: str) -> Seat | None:
     except (KeyError, RunCompletedError):
         return None
     return Seat(name, _with_kept(fitted, workspace), driver, resumed=True)
+
+
+def _completed(workspace: Workspace, plan: RunPlan, name: str, since: datetime | None) -> Seat | None:
+    """The run that another client completed while we planned it."""
+    try:
+        run = workspace.run_record(name)
+    except KeyError:
+        return None
+    fitted = for_run(plan, name)
+    meanwhile = since is not None and run.ended is not None and run.ended >= since
+    ours = dict(run.targets) == _targets(fitted) and workspace.driver_of(name) is not None
+    return Seat(name, fitted, None) if meanwhile and ours else None
 
 
 def _records(plan: RunPlan) -> dict[str, StepRecord]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,6 +87,7 @@ class Running:
         With ``may_build`` false nothing is built for it; what only an image could tell stays unknown. Raises
         ConfigurationError for a step that the engine's machine can never hold.
         """
+        self._since = datetime.now(timezone.utc)
         self._refuse_unsupported()
         self._config = self._app.config(self._request.config, self._request.overlay)
         targets = self._request.targets
@@ -255,7 +257,7 @@ class Running:
             if seat is None:
                 built = self._built(plan)
                 facts = self._facts(bool(plan.standing(Standing.RUN)))
-                seat = register(workspace, plan, name, facts, secrets.randbelow)
+                seat = register(workspace, plan, name, facts, secrets.randbelow, self._since)
             if seat.driver is not None:
                 break
             begun(seat.name)

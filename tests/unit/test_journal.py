@@ -155,7 +155,8 @@ def test_a_journal_under_writing(path: Path) -> None:
     many = [Entry(Kind.SAID, float(number), reason="x" * (number % 50)) for number in range(5000)]
     thread = threading.Thread(target=write, args=(path, *many))
     thread.start()
-    reader, found = JournalReader(path), []
+    reader = JournalReader(path)
+    found: list[Entry] = []
     until = time.monotonic() + 60
     while len(found) < len(many) and time.monotonic() < until:
         found += reader.read()
