@@ -46,15 +46,15 @@ class StartMethod(enum.Enum):
 class _Job:
     """A job of ours, guarded by the engine's lock. Without a helper, it has ended."""
 
-    def __init__(self, spec: JobSpec, helper: Helper) -> None:
+    def __init__(self, spec: JobSpec, helper: Helper | None) -> None:
         self.spec = spec
-        self.helper: Helper | None = helper
+        self.helper = helper
         self.pid: int | None = None
         self.cancelled = False
 
     @property
     def handle(self) -> Handle:
-        return Handle(self.spec.key, f"process-{self.spec.key}")
+        return Handle(self.spec.key, f"process-{self.spec.key}", self.spec.attempt_dir)
 
 
 class ProcessEngine:
@@ -174,6 +174,8 @@ class ProcessEngine:
             known = self._jobs.get(spec.key)
         if known is not None:
             return known.handle
+        if spec.attach:
+            return self._miss(spec)
         surroundings, forks = self._surroundings(spec)
         try:
             helper = self._crew.get(surroundings)
@@ -194,6 +196,13 @@ class ProcessEngine:
             "fork": forks,
         }
         helper.start(spec.key, order)
+        return job.handle
+
+    def _miss(self, spec: JobSpec) -> Handle:
+        """Tell that a job of an earlier client is gone: it ended with that client."""
+        with self._lock:
+            self._jobs[spec.key] = job = _Job(spec, None)
+            self._refuse(job, Reason.LOST, "it ended with the client that started it")
         return job.handle
 
     def _surroundings(self, spec: JobSpec) -> tuple[Surroundings, bool]:

@@ -77,6 +77,8 @@ class FakeEngine:
                 self.submitted.append(job)
                 self._jobs[job.key] = job
                 if job.attach:
+                    job.attempt_dir.mkdir(parents=True, exist_ok=True)
+                    (job.attempt_dir / "out.log").touch()
                     gone = Outcome(exit_code=None, reason=Reason.LOST, message="it is not there any more")
                     self._tell(job, JobState.EXITED, gone)
                     continue

@@ -245,6 +245,22 @@ class Attempts:
                     self._disk.rename(aside / "result", attempt.result)
                     return
 
+    def settled(self, unique_id: str, number: int) -> bool:
+        """Say whether an attempt's job is of no use to anybody: its end is recorded, or there is a result."""
+        latest = self._leases.highest(unique_id)
+        if self._holder(unique_id, latest) is not None:
+            return False
+        return self.has_result(unique_id) or any(
+            self._tells_end(unique_id, each, number) for each in range(number, latest + 1)
+        )
+
+    def _tells_end(self, unique_id: str, number: int, job: int) -> bool:
+        """Say whether an attempt was about this job, and saw its end."""
+        lease = self._leases.read(unique_id, number)
+        facts = self._facts(unique_id, number)
+        about = number == job or (lease is not None and lease.adopts == job)
+        return about and bool(facts and facts.get("reason") != LOST)
+
     def looks_after(self, unique_id: str, number: int) -> bool:
         """Say whether somebody alive works at an attempt's job, under its number or a later one."""
         latest = self._leases.highest(unique_id)

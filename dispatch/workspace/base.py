@@ -389,6 +389,17 @@ class Workspace(Registrable, ABC):
         Returns those of our attempts that others took for lost.
         """
 
+    def attempt_directory(self, unique_id: str, number: int) -> Path | None:  # noqa: ARG002
+        """Return where an attempt's own files are, or were; None where there is no such place."""
+        return None
+
+    def settled(self, unique_id: str, number: int) -> bool:  # noqa: ARG002
+        """Say whether the job of an attempt is of no use any more, so that whoever finds it may end it.
+
+        Here, it never is: where jobs do not outlive their clients there are none to be found.
+        """
+        return False
+
     @abstractmethod
     def locate(self, unique_id: str) -> Location | None:
         """Return where a step's result is, or None where it has none.

@@ -380,6 +380,15 @@ class LocalWorkspace(WorkspaceHere):
         self._drives.renew()
         return self._attempts.renew()
 
+    def settled(self, unique_id: str, number: int) -> bool:
+        """Say whether the job of an attempt is of no use any more; see :meth:`Workspace.settled`."""
+        self._layout.check()
+        return is_unique_id(unique_id) and self._attempts.settled(unique_id, number)
+
+    def attempt_directory(self, unique_id: str, number: int) -> Path:
+        """Return where an attempt's own files are, or were."""
+        return self._layout.attempt(unique_id, number)
+
     def locate(self, unique_id: str) -> HostPath | None:
         """Return the directory with a step's result files, or None where it has none."""
         self._layout.check()
