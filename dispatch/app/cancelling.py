@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app.driving import ends
@@ -194,15 +193,12 @@ def _outcome(name: str, view: StepView) -> StepOutcome | None:
 
 
 class Left:
-    """What a client that is gone left on an engine, of the workspace in ``directory`` if that has one.
+    """What a client of a workspace left on an engine when it died. ``runs`` says whether a job still runs."""
 
-    ``runs`` says whether a job still runs.
-    """
-
-    def __init__(self, engine: Engine, runs: Callable[[Handle], bool], directory: Path | None) -> None:
+    def __init__(self, engine: Engine, runs: Callable[[Handle], bool], workspace: Workspace) -> None:
         self._engine = engine
         self._runs = runs
-        self._directory = directory
+        self._workspace = workspace
 
     def stop(self, run: str, unique_ids: set[str], grace: float, pace: Pace) -> dict[str, bytes]:
         """Stop the run's jobs of these steps, wait for their ends, and let the engine forget them."""
@@ -229,26 +225,26 @@ class Left:
         self._engine.close()
 
     def _is_ours(self, handle: Handle) -> bool:
-        """Whether a job writes into our workspace: others may have runs of the same name and step."""
-        if self._directory is None:
+        """Whether a job is of our workspace: others may have runs of the same name and steps."""
+        unique_id, _, number = handle.key.rpartition(".")
+        if not number.isdecimal() or handle.directory is None:
             return False
-        place = handle.directory
-        return place is None or place.resolve().is_relative_to(self._directory.resolve())
+        ours = self._workspace.attempt_directory(unique_id, int(number))
+        # The same place may have been reached by another path.
+        return ours is not None and handle.directory.resolve() == ours.resolve()
 
 
 def left_behind(app: App) -> Left:
     """What a dead client of this application's workspace may have left on the engine of this machine."""
     from dispatch.app.engines import Engines
-    from dispatch.workspace.local import LocalWorkspace
 
-    workspace, containers = app.workspace, app.door.containers
+    containers = app.door.containers
 
     def runs(handle: Handle) -> bool:
         state = containers.inspect(handle.engine_id)
         return state is not None and state.status in ("running", "paused", "restarting")
 
-    directory = workspace.dir if isinstance(workspace, LocalWorkspace) else None
-    return Left(Engines(app, None).docker(), runs, directory)
+    return Left(Engines(app, None).docker(), runs, app.workspace)
 
 
 def sender() -> str:

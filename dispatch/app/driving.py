@@ -6,6 +6,7 @@ executor does that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -65,8 +66,10 @@ class Listener:
     def _listen(self) -> None:
         while not self._over.wait(LISTEN_EVERY):
             for request in self._driver.requests():
-                self._heard(request)
                 self._target.cancel(request.steps, request.grace)
+                # A terminal that is gone is no reason to hear nothing more.
+                with contextlib.suppress(Exception):
+                    self._heard(request)
 
 
 def carry_out(

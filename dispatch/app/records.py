@@ -82,8 +82,10 @@ def show(workspace: Workspace, name: str) -> RunReport:
     """A run by name, or ``latest``; ConfigurationError where there is none."""
     name = named(workspace, name)
     run = workspace.run_record(name)
-    verdicts: Mapping[str, str] = run.facts.get("verdicts", {})
-    reasons: Mapping[str, str] = run.facts.get("reasons", {})
+    # A run that is gone on with has those of its former end until it ends anew.
+    facts = run.facts if run.state else {}
+    verdicts: Mapping[str, str] = facts.get("verdicts", {})
+    reasons: Mapping[str, str] = facts.get("reasons", {})
     steps = tuple(
         _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, ""))) for step in _steps(run)
     )

@@ -18,7 +18,6 @@ from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
-from dispatch.app.following import follow_run
 from dispatch.app.installed import packages
 from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
@@ -260,6 +259,8 @@ class Running:
                 seat = register(workspace, plan, name, facts, secrets.randbelow, self._since)
             if seat.driver is not None:
                 break
+            from dispatch.app.following import follow_run
+
             begun(seat.name)
             followed = follow_run(workspace, seat, observer, say)
             if followed is not None:

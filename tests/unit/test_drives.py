@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dispatch.testing.contracts_workspace import record
-from dispatch.testing.faults import HERE, Crash, CrashingDisk, FakeClock, FakeHost
-from dispatch.workspace import check
+from dispatch.testing.faults import HERE, Crash, CrashingDisk, FakeClock, FakeHost, OldDisk
+from dispatch.workspace import check, repair
 from dispatch.workspace.attempts import Ports
 from dispatch.workspace.disk import Disk
 from dispatch.workspace.driving import Driver, Request, RunCompletedError, RunHeldError
@@ -142,7 +142,7 @@ def story(place: LocalWorkspace) -> None:
 
 
 def test_any_crash_leaves_a_run_to_go_on_with(tmp_path: Path) -> None:
-    """Cut off anywhere: the run is not there, or it is whole and can be driven, or it is completed."""
+    """Cut off anywhere: the run is not there, or whole and ours to drive, or completed; nothing stays."""
     for halves in range(1000):
         root = tmp_path / str(halves)
         disk = CrashingDisk(halves)
@@ -163,6 +163,9 @@ def test_any_crash_leaves_a_run_to_go_on_with(tmp_path: Path) -> None:
             as_process(root, 3).drive("first")
         kinds = {finding.kind for finding in check.examine(as_process(root, 3))}
         assert kinds <= {check.Kind.LEFTOVER, check.Kind.LINK}
+        old = LocalWorkspace(root, ports=Ports(OldDisk(), FakeHost.process(3)))
+        repair.apply(old, repair.plan(old))
+        assert [path for path in root.rglob(".*") if check.TEMPORARY.fullmatch(path.name)] == []
         if not disk.crashed:
             break
     assert not disk.crashed
