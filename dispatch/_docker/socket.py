@@ -79,6 +79,13 @@ class Stream:
         except (OSError, ValueError) as error:
             raise _broken(self._address, error) from error
 
+    def send(self, data: bytes) -> None:
+        """Send more, where the other side takes it."""
+        try:
+            self._connection.sendall(data)
+        except (OSError, ValueError) as error:
+            raise _broken(self._address, error) from error
+
     def close(self) -> None:
         """End the stream."""
         with contextlib.suppress(OSError):  # the engine may have closed its end already
@@ -144,19 +151,34 @@ class EngineSocket:
         self, path: str, query: Mapping[str, str] | None = None, timeout: float | None = CALL_TIMEOUT
     ) -> Stream:
         """Send a GET and return its body as a stream, once the engine has accepted it."""
-        stream = self._send("GET", path, query, None, timeout)
+        return self._accepted("GET", path, query, timeout)
+
+    def attach(self, path: str, query: Mapping[str, str]) -> Stream:
+        """Send a POST that turns its connection into a stream both ways."""
+        return self._accepted("POST", path, query, CALL_TIMEOUT)
+
+    def _accepted(
+        self, method: str, path: str, query: Mapping[str, str] | None, timeout: float | None
+    ) -> Stream:
+        stream = self._send(method, path, query, None, timeout)
         try:
             status, headers = stream.head()
             if status >= 400:
-                raise _refused("GET", path, Reply(status, headers, stream.read()))
+                raise _refused(method, path, Reply(status, headers, stream.read()))
         except BaseException:
             stream.close()
             raise
         return stream
 
-    def _send(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: Any, timeout: float | None
-    ) -> Stream:
+    def connect(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        timeout: float | None = CALL_TIMEOUT,
+    ) -> socket.socket:
+        """Send one request and return the connection, on which nothing of the answer has been read yet."""
         content = b"" if body is None else json.dumps(body).encode()
         target = quote(path, safe="/:@") + (f"?{urlencode(query)}" if query else "")
         head = (
@@ -172,7 +194,12 @@ class EngineSocket:
         except OSError as error:
             connection.close()
             raise _unreachable(self.address, error) from error
-        return Stream(connection, self.address)
+        return connection
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Any, timeout: float | None
+    ) -> Stream:
+        return Stream(self.connect(method, path, query, body, timeout), self.address)
 
 
 def _unreachable(address: Address, error: OSError) -> EngineError:

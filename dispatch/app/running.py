@@ -19,13 +19,15 @@ from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
+from dispatch.app.placing import Placing
 from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
+from dispatch.app.secrets import needed, resolve
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResourceAssignmentError
+from dispatch.errors import ConfigurationError, SourceError
 from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
@@ -36,7 +38,6 @@ from dispatch.workspace.local import LocalWorkspace
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
-    from dispatch.schedule import LocalScheduler
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Running:
         """Find out what every step is and whether it has a result.
 
         With ``may_build`` false nothing is built for it; what only an image could tell stays unknown. Raises
-        ConfigurationError for a step that the engine's machine can never hold.
+        ConfigurationError for a step that can never be placed.
         """
         self._since = datetime.now(timezone.utc)
         self._refuse_unsupported()
@@ -103,7 +104,8 @@ class Running:
         wanted = Wanted(targets, self._request.rerun_changed)
         self._known = (descriptions, identities, wanted)
         plan = self._plan()
-        self._refuse_impossible(plan)
+        placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
+        self._mounts = placing.check(plan)
         return plan
 
     def _plan(self) -> RunPlan:
@@ -147,8 +149,6 @@ class Running:
             )
         if settings.source.value == "clone":
             raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
-        if settings.mounts:
-            raise ConfigurationError("`mounts:` is not supported yet", "remove it from the settings")
 
     def _image_of(self, node: StepNode) -> str | None:
         """The name of a step's image, or None where the current environment is to run it."""
@@ -166,16 +166,6 @@ class Running:
                 "name one with `step_image:`, or for all steps with `image:` at the top of the file",
             )
         return None if kind == "local" else image
-
-    def _refuse_impossible(self, plan: RunPlan) -> None:
-        schedulers: dict[Place, LocalScheduler] = {}
-        for step in plan.standing(Standing.RUN):
-            if step.place not in schedulers:
-                schedulers[step.place] = self.engines.scheduler(step.place, self.runtimes.own.directory)
-            try:
-                schedulers[step.place].refuse_impossible(step.resources)
-            except UnrecoverableResourceAssignmentError as error:
-                raise ConfigurationError(f"step {step.node.name!r}: {error.message}", error.remedy) from error
 
     def _check_source(self, inside: bool) -> None:
         """Refuse changes that may not run, and say what containers get that is not the commit."""
@@ -276,14 +266,20 @@ class Running:
     def _built(self, plan: RunPlan) -> Mapping[str, ImageRef]:
         """Build the images of what has to run in containers."""
         todo = plan.standing(Standing.RUN)
+        self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         return self._build(dict.fromkeys(contained)) if contained else {}
+
+    def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
+        wanted = needed(plan)
+        app = self._app
+        return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
 
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         from dispatch.app.materials import for_containers, for_processes
 
         settings = self._app.settings
-        here = for_processes(self._here, settings, self.runtimes.own.directory)
+        here = for_processes(self._here, settings, self.runtimes.own.directory, self._secrets)
         inside = None
         if images:
             python = {
@@ -296,7 +292,7 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
-            inside = for_containers(self.source, settings, images, runtimes, here)
+            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts)
         return self.engines.executor(plan, here, inside, observer)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:

@@ -57,9 +57,9 @@ class JobSpec:
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
     may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
     top of the client's own; mounts it needs none. ``secrets`` are values by name, which the engine brings to
-    the job as files that never touch a disk, and keeps out of everything it says or stores. With ``attach``
-    the job is one that an earlier client started: where the engine has it no more, it is not started but told
-    to be lost.
+    the job as files that never touch a disk, and keeps out of everything it says or stores; those of
+    ``secret_variables`` are in the job's environment, too. With ``attach`` the job is one that an earlier
+    client started: where the engine has it no more, it is not started but told to be lost.
     """
 
     key: str
@@ -76,6 +76,7 @@ class JobSpec:
     resources: Resources = Resources()
     network: Network = Network.BRIDGE
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_variables: tuple[str, ...] = ()
     attach: bool = False
 
 
@@ -86,6 +87,15 @@ class Usage:
     cpus: float
     memory: int
     peak_memory: int
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a running job of another client holds. ``directory`` is its attempt's; both names may be empty."""
+
+    key: str
+    directory: str
+    resources: Resources
 
 
 @dataclass(frozen=True)
@@ -144,7 +154,8 @@ class Capabilities:
     """What a probe found out about an engine.
 
     ``uid``/``gid`` is whom jobs run as so that the caller owns what they write. ``cpus`` and ``memory`` are
-    those of the engine's host.
+    those of the engine's host. ``gpus`` are device ids, and ``gpu_types`` the models of the same GPUs, empty
+    where they are not known.
     """
 
     name: str
@@ -154,6 +165,7 @@ class Capabilities:
     cpus: int
     memory: int
     gpus: tuple[str, ...] = ()
+    gpu_types: tuple[str, ...] = ()
 
 
 class Engine(Protocol):
@@ -187,8 +199,11 @@ class Engine(Protocol):
         May take a second. Not to be called from the dispatching thread.
         """
 
-    def others(self) -> Sequence[Resources]:
-        """Return what jobs of other clients hold of the engine's host now. Costs no call to the engine."""
+    def others(self) -> tuple[Holding, ...]:
+        """Return what jobs of other clients hold of the engine's host now.
+
+        The first call may ask the engine, later ones do not. As long as nothing changed it is the same tuple.
+        """
 
     def output(self, handle: Handle) -> Location:
         """Return where the job's output directory is."""

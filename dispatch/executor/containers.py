@@ -10,7 +10,7 @@ from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
 from dispatch.executor.provenance import provenance_of, with_provenance, write_provenance
-from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
+from dispatch.executor.tasks import inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.location import HostPath, Location
@@ -44,7 +44,9 @@ class ContainerJobs:
         label = label_of(record, attempt)
         mounts = tuple(self._mounts(planned, attempt, {places[name]: results[name] for name in places}))
         task = task_of(self._plan, planned, places, materials)
-        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir)
+        secrets = secrets_of(planned, materials)
+        place = jobs.CONTAINER.secrets if secrets.values else ""
+        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir, secrets=place)
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
         attempt.result.mkdir(parents=True, exist_ok=True)
@@ -62,13 +64,19 @@ class ContainerJobs:
             mounts=mounts,
             source=HostPath(materials.source),
             working_dir="/",
-            env=jobs.environment(label, inputs, user, planned.resources.cpu_count),
+            env=jobs.environment(label, inputs, user, planned.resources.cpu_count)
+            | jobs.secrets_variable(place),
             resources=Resources(**vars(assignment)),
             network=Network(planned.node.options.network or Network.BRIDGE.value),
+            secrets=secrets.values,
+            secret_variables=secrets.variables,
         )
 
     def _attached(self, record: StepRecord, attempt: Attempt, planned: PlannedStep) -> JobSpec:
-        """Name a job that runs already. How it was started is not known here, and does not matter."""
+        """Name a job that runs already. How it was started is not known here, and does not matter.
+
+        Its secrets are named so that its log is kept free of them.
+        """
         return JobSpec(
             key=attempt.job_key,
             run=self._run,
@@ -77,6 +85,7 @@ class ContainerJobs:
             image=self._image(planned),
             command=jobs.CONTAINER.command(),
             attempt_dir=attempt.place,
+            secrets=secrets_of(planned, self._materials).values,
             attach=True,
         )
 
@@ -103,6 +112,7 @@ class ContainerJobs:
             mounts.append(Mount(HostPath(self._materials.runtimes[planned.image]), container.runtime))
         for place, location in results.items():
             mounts.append(Mount(mount_source(location, self._capabilities), place))
+        mounts.extend(self._materials.mounts.get(planned.node.name, ()))
         return mounts
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from dispatch import job as jobs
 from dispatch.errors import StepError
@@ -13,6 +14,13 @@ from dispatch.info import StepRecord
 from dispatch.location import Location
 from dispatch.plan import PlannedStep, RunPlan
 from dispatch.workspace.base import Attempt, Workspace
+
+
+class Secrets(NamedTuple):
+    """Values by name, and which of them are variables, too."""
+
+    values: Mapping[str, str]
+    variables: tuple[str, ...]
 
 
 def label_of(record: StepRecord, attempt: Attempt) -> jobs.StepLabel:
@@ -78,6 +86,14 @@ def _inline(planned: PlannedStep) -> jobs.InlineTask:
         unique_id=record.unique_id,
         arguments=planned.node.arguments,
         modules=description.modules,
+    )
+
+
+def secrets_of(planned: PlannedStep, common: Common) -> Secrets:
+    """The secrets that the step names."""
+    uses = planned.node.options.secrets
+    return Secrets(
+        {use.name: common.secrets[use.name] for use in uses}, tuple(use.name for use in uses if use.env)
     )
 
 

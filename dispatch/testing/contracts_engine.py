@@ -177,6 +177,15 @@ class EngineContract:
         found = _found(lab.again(), job.attempt_dir.parent)
         assert [(handle.key, handle.directory) for handle in found] == [(job.key, job.attempt_dir)]
 
+    def test_own_jobs_are_not_others(self, lab: EngineLab) -> None:
+        """What a client runs itself is not among what others hold."""
+        job = lab.job("mine.1", Behaviour.HANGS)
+        handles = lab.engine.submit([job])
+        greeting(lab.engine, handles[0])
+        assert str(job.attempt_dir) not in [each.directory for each in lab.engine.others()]
+        lab.engine.cancel(handles, grace=30)
+        end_of(lab.engine, job.key)
+
     def test_cancel(self, lab: EngineLab) -> None:
         """A cancelled job ends by SIGTERM, and says that it was cancelled."""
         job = lab.job("long.1", Behaviour.HANGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -66,6 +67,14 @@ class OwnEngine:
                 self.door.containers.remove(row.name)
         self.stop()
         self.door.close()
+        self._unmount()
+
+    def _unmount(self) -> None:
+        """Take away what a killed engine left mounted, so that the directory can be removed."""
+        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for place in reversed(mounted):
+            if place.startswith(f"{self._directory}/"):
+                subprocess.run(["umount", "--lazy", place], check=False, stderr=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
+from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Reason, Usage
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
 
@@ -128,7 +128,7 @@ class FakeEngine:
         """Tell nothing: nobody looks."""
         return {}
 
-    def others(self) -> Sequence[Resources]:
+    def others(self) -> tuple[Holding, ...]:
         """Tell of nobody."""
         return ()
 
