@@ -142,11 +142,11 @@ class Cancelling:
         wanted = {
             name: view for name, view in known.items() if not view.is_over and (not steps or name in steps)
         }
-        logs = self._stop(done.run, wanted, grace)
+        self._stop(done.run, wanted, grace)
         for name, view in wanted.items():
             reason = "cancelled"
             if view.state in (RUNNING, STARTING, RETRYING):
-                self._record(done.run, name, logs.get(view.planned.unique_id))
+                self._record(done.run, name)
             else:
                 reason = "the run was cancelled"
             done.steps[name] = (CANCELLED, reason)
@@ -161,24 +161,26 @@ class Cancelling:
             driver.finish(CANCELLED, ends(outcomes))
             done.state = CANCELLED
 
-    def _stop(self, run: str, wanted: Mapping[str, StepView], grace: float) -> dict[str, bytes]:
-        """Stop what the engine still has of these steps; return their logs by unique id."""
+    def _stop(self, run: str, wanted: Mapping[str, StepView], grace: float) -> None:
+        """Stop what the engine still has of these steps.
+
+        Their logs stay as their client left them: what the engine has beyond that may hold secrets, which we
+        do not know and could not mask.
+        """
         contained = [view for view in wanted.values() if view.planned.place == Place.CONTAINER.value]
         if not any(view.attempt for view in contained):
-            return {}
+            return
         left = self._left()
         try:
-            return left.stop(run, {view.planned.unique_id for view in contained}, grace, self._pace)
+            left.stop(run, {view.planned.unique_id for view in contained}, grace, self._pace)
         finally:
             left.close()
 
-    def _record(self, run: str, step: str, log: bytes | None) -> None:
+    def _record(self, run: str, step: str) -> None:
         """Record an attempt as cancelled; one that was completed, or that another run makes, is not ours."""
         record = self._workspace.step_of_run(run, step)
         with contextlib.suppress(WorkspaceError):
             attempt = self._workspace.claim(record, run)
-            if log is not None and not (attempt.directory / "out.log").exists():
-                (attempt.directory / "out.log").write_bytes(log)
             now = datetime.now(timezone.utc)
             facts = AttemptFacts(StepState.FAILED, ended=now, reason=CANCELLED, error=CANCELLED)
             self._workspace.fail(attempt, record, facts)
@@ -200,7 +202,7 @@ class Left:
         self._runs = runs
         self._workspace = workspace
 
-    def stop(self, run: str, unique_ids: set[str], grace: float, pace: Pace) -> dict[str, bytes]:
+    def stop(self, run: str, unique_ids: set[str], grace: float, pace: Pace) -> None:
         """Stop the run's jobs of these steps, wait for their ends, and let the engine forget them."""
         found = [
             handle
@@ -213,12 +215,8 @@ class Left:
             if pace.clock() > deadline:
                 raise EngineError(f"run {run!r}: its containers do not end", "see `docker ps`")
             pace.sleep(min(pace.every, 0.05))
-        logs: dict[str, bytes] = {}
         for handle in found:
-            with contextlib.suppress(EngineError):
-                logs[handle.key.rpartition(".")[0]] = b"".join(self._engine.logs(handle))
             self._engine.release(handle)
-        return logs
 
     def close(self) -> None:
         """Wait for what is being removed."""

@@ -2,10 +2,10 @@
 
 ::
 
-    .driver.<n>          a lease: who drives, or drove, the run
-    .driver.<n>.over     that driver let go
-    .journal.jsonl       what the drivers told
-    .requests/<id>.json  what was asked of the driver, and not taken by it yet
+    .driver.<n>              a lease: who drives, or drove, the run
+    .driver.<n>.over         that driver let go
+    .journal.jsonl           what the drivers told
+    .requests/<n>.<id>.json  what was asked of the driver n, and not taken by it yet
 
 ``runs/.open/<name>`` marks runs that may have no end: made before the run is, removed after its end. It saves
 reading all runs, and decides nothing: a run without a mark is only not found by itself.
@@ -78,7 +78,7 @@ class Drives:
                 raise KeyError(name) from None
         # Renewed by the driver itself, as the lease that a run is made with.
         leases.drop(DRIVER, number + 1)
-        self._clear(self._runs / name / REQUESTS)
+        self._ports.disk.make_dir(self._runs / name / REQUESTS)
         return self.begun(name, number + 1)
 
     def latest(self, name: str) -> Driving | None:
@@ -97,10 +97,10 @@ class Drives:
         return JournalReader(self._runs / name / JOURNAL)
 
     def ask(self, name: str, request: Request) -> None:
-        """Leave a request for the driver of a run."""
+        """Leave a request for the latest driver of a run: one that comes after it does not heed it."""
         directory = self._runs / name / REQUESTS
         self._ports.disk.make_dir(directory)
-        path = directory / f"{os.urandom(6).hex()}.json"
+        path = directory / f"{self._of(name).highest(DRIVER)}.{os.urandom(6).hex()}.json"
         self._ports.disk.write(path, json.dumps(request.to_json()).encode("ascii"))
 
     def mark(self, name: str) -> None:
@@ -138,12 +138,6 @@ class Drives:
     def _is_over(self, name: str, number: int) -> bool:
         return _over(self._runs / name, number).exists()
 
-    def _clear(self, requests: Path) -> None:
-        """Forget what was asked of a driver before us; whoever asks waits for an answer, and asks again."""
-        self._ports.disk.make_dir(requests)
-        for path in requests.iterdir():
-            self._ports.disk.remove(path)
-
     def _since(self) -> str:
         return self._ports.now().isoformat()
 
@@ -174,7 +168,11 @@ class LocalDriver(Driver):
             self._journal.append(entry)
 
     def requests(self) -> list[Request]:
-        """Take what was asked; see :meth:`Driver.requests`. What cannot be read is forgotten."""
+        """Take what was asked of us; see :meth:`Driver.requests`.
+
+        What cannot be read, or was asked of a driver before us, is forgotten: whoever asks waits for an
+        answer.
+        """
         directory = self._directory / REQUESTS
         try:
             names = [name for name in os.listdir(directory) if name.endswith(".json")]  # noqa: PTH208
@@ -182,8 +180,12 @@ class LocalDriver(Driver):
             return []
         found = []
         for name in sorted(name for name in names if not name.startswith(".")):
-            with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
-                found.append(Request.from_json(json.loads((directory / name).read_bytes())))
+            number = name.partition(".")[0]
+            if number == str(self.number):
+                with contextlib.suppress(OSError, KeyError, TypeError, ValueError):
+                    found.append(Request.from_json(json.loads((directory / name).read_bytes())))
+            elif number.isdecimal() and int(number) > self.number:
+                continue
             with contextlib.suppress(OSError):
                 self._ports.disk.remove(directory / name)
         return found

@@ -120,11 +120,13 @@ def test_requests_that_say_nothing_are_forgotten(tmp_path: Path) -> None:
     for number, text in enumerate(
         ("", "{", "[]", '{"request": "dance"}', '{"request": "cancel", "steps": 3}')
     ):
-        (folder / f"{number}.json").write_text(text)
+        (folder / f"{number % 2}.{number}.json").write_text(text)
+        (folder / f"x{number}.json").write_text(text)
     (folder / ".half.json.abc").write_text("{")
     place.ask("first", Request(("one",), None, "me"))
+    (folder / "2.later.json").write_text("")
     assert driver.requests() == [Request(("one",), None, "me")]
-    assert [path.name for path in folder.iterdir()] == [".half.json.abc"]
+    assert sorted(path.name for path in folder.iterdir()) == [".half.json.abc", "2.later.json"]
 
 
 def story(place: LocalWorkspace) -> None:
