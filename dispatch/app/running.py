@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
+from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
@@ -38,6 +39,10 @@ from dispatch.workspace.local import LocalWorkspace
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
+    from dispatch.job import Clone
+
+# Who asks for the secrets of a clone.
+CLONES = "source: clone"
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,14 @@ class Running:
         descriptions, identities, wanted = self._known
         return plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
 
+    def clone(self, plan: RunPlan) -> Clone | None:
+        """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
+        app = self._app
+        return clone_for(plan, self.source, app.settings.source, app.say, self._clone_secret)
+
+    def _clone_secret(self, name: str) -> str:
+        return self._values({name: CLONES})[name]
+
     @cached_property
     def source(self) -> SourceTree:
         """The snapshot that containers are given. SourceError from what needs it where there is none."""
@@ -147,8 +160,6 @@ class Running:
                 f"executor {settings.executor.type!r} is not supported yet",
                 "use `executor: {type: docker}`, or `{type: local}`",
             )
-        if settings.source.value == "clone":
-            raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
 
     def _image_of(self, node: StepNode) -> str | None:
         """The name of a step's image, or None where the current environment is to run it."""
@@ -177,6 +188,12 @@ class Running:
             )
         if not inside:
             return
+        if source.ref.dirty and app.settings.allow_dirty is None and not app.door.address.is_local:
+            raise SourceError(
+                f"{source.repository.root}: uncommitted changes, and the engine is another machine's "
+                f"({app.door.address})",
+                "commit them, or say `allow_dirty: true` in the settings to send a snapshot of them there",
+            )
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:
@@ -260,18 +277,27 @@ class Running:
         if seat.resumed:
             say(f"going on with run {seat.name}")
         own = seat.plan
-        outcomes = carry_out(seat, lambda each: self._executor(own, built, each), observer, begun, say)
+
+        def start(run: str) -> None:
+            self._keep_difference(run, bool(own.standing(Standing.RUN)))
+            begun(run)
+
+        outcomes = carry_out(seat, lambda each: self._executor(own, built, each), observer, start, say)
         return RunSummary(seat.name, own, outcomes, self._cached)
 
     def _built(self, plan: RunPlan) -> Mapping[str, ImageRef]:
         """Build the images of what has to run in containers."""
+        self._clone = self.clone(plan)
         todo = plan.standing(Standing.RUN)
         self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         return self._build(dict.fromkeys(contained)) if contained else {}
 
     def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
-        wanted = needed(plan)
+        of_clone = self._clone.secrets if self._clone is not None else ()
+        return self._values({**dict.fromkeys(of_clone, CLONES), **needed(plan)})
+
+    def _values(self, wanted: Mapping[str, str]) -> Mapping[str, str]:
         app = self._app
         return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
 
@@ -292,7 +318,7 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
-            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts)
+            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts, self._clone)
         return self.engines.executor(plan, here, inside, observer)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
@@ -307,6 +333,17 @@ class Running:
             if runs:
                 facts["source"] = snapshot.provenance.to_json()
         return facts
+
+    def _keep_difference(self, run: str, runs: bool) -> None:
+        """Keep how what runs differs from the commit, so that the run can be understood without the tree."""
+        snapshot = self._here.snapshot if runs else None
+        if snapshot is not None and snapshot.ref.dirty:
+            try:
+                text = snapshot.repository.difference(snapshot.ref)
+            except SourceError as error:
+                # A record: a clone that does not hold the commit's own files runs all the same.
+                text = f"# cannot be told: {error.message}\n".encode()
+            self._app.workspace.keep_difference(run, snapshot.ref.tree, text)
 
     def close(self) -> None:
         """Stop our threads; nothing of the engine's is touched."""

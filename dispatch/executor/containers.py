@@ -10,7 +10,7 @@ from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
 from dispatch.executor.provenance import provenance_of, with_provenance, write_provenance
-from dispatch.executor.tasks import inputs_of, label_of, secrets_of, task_of, variables_of
+from dispatch.executor.tasks import clone_of, inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.location import HostPath, Location
@@ -46,7 +46,10 @@ class ContainerJobs:
         task = task_of(self._plan, planned, places, materials)
         secrets = secrets_of(planned, materials)
         place = jobs.CONTAINER.secrets if secrets.values else ""
-        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir, secrets=place)
+        clone = clone_of(planned, materials.clone)
+        jobs.write_step_job(
+            attempt.directory / "job", label, task, materials.workdir, secrets=place, clone=clone
+        )
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
         attempt.result.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ class ContainerJobs:
             command=jobs.CONTAINER.command(),
             attempt_dir=attempt.place,
             mounts=mounts,
-            source=HostPath(materials.source),
+            source=HostPath(materials.source) if materials.source is not None else None,
             working_dir="/",
             env=jobs.environment(label, inputs, user, planned.resources.cpu_count)
             | jobs.secrets_variable(place),
@@ -110,6 +113,10 @@ class ContainerJobs:
         ]
         if planned.node.type != SHELL:
             mounts.append(Mount(HostPath(self._materials.runtimes[planned.image]), container.runtime))
+        if self._materials.source is None:
+            # The clone's: private like a copy, and removed like one.
+            (here / "src").mkdir(exist_ok=True)
+            mounts.append(Mount(HostPath(here / "src"), container.source, read_only=False))
         for place, location in results.items():
             mounts.append(Mount(mount_source(location, self._capabilities), place))
         mounts.extend(self._materials.mounts.get(planned.node.name, ()))

@@ -108,8 +108,8 @@ class _End:
             return self.event.reason
         if self.outcome.state is OutcomeState.CANCELLED:
             return Reason.CANCELLED
-        # The step never began: whoever was to bring its secrets was gone.
-        return Reason.INFRA if self.outcome.phase == SECRETS_PHASE else Reason.STEP
+        # The step never began: whoever was to bring its secrets was gone. So it may be tried again for free.
+        return Reason.LOST if self.outcome.phase == SECRETS_PHASE else Reason.STEP
 
     def failure(self) -> str:
         """Say in one line why an attempt failed."""

@@ -247,6 +247,16 @@ class LocalWorkspace(WorkspaceHere):
         record = self._known.record(unique_id) if is_unique_id(unique_id) else None
         return record or records.forgotten(step_name, unique_id)
 
+    def keep_difference(self, run_name: str, tree: str, text: bytes) -> None:
+        """Keep a text beside a run's record; see :meth:`Workspace.keep_difference`."""
+        self._layout.check()
+        self._runs.keep_difference(run_name, tree, text)
+
+    def differences(self, run_name: str) -> tuple[Path, ...]:
+        """Return the files with a run's differences, by the names of their trees."""
+        self._layout.check()
+        return self._runs.differences(run_name)
+
     def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which log records are appended to the run's ``.out.log``."""
         return _captured(self._runs.log(name))

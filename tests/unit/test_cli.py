@@ -30,6 +30,7 @@ CODES = [
     (errors.EngineError, 3),
     (errors.ResourceAssignmentError, 3),
     (errors.UnrecoverableResourceAssignmentError, 3),
+    (errors.RemoteError, 3),
     (errors.ImageError, 3),
     (errors.WorkspaceError, 3),
     (errors.StepStateError, 3),

@@ -171,6 +171,7 @@ def test_the_job_of_a_python_step(lab: Lab) -> None:
     record, here = lab.record("train"), job.attempt_dir
     assert (job.key, job.run, job.step, job.attempt) == (f"{record.unique_id}.1", "run-1", "train", 1)
     assert job.command == ("/bin/sh", "/dispatch/job/entrypoint.sh")
+    assert lab.materials.source is not None
     assert (job.image, job.source) == (LocalId("sha256:1"), HostPath(lab.materials.source))
     assert job.resources == Resources(cpus=1.5, memory=GIB, shared_memory=5, gpus=("0",))
     assert job.network is Network.NONE
@@ -340,7 +341,7 @@ CHILD = event(exit_code=1, message="one of its processes was killed for want of 
         (None, KILLED, FAILED, "oom", "killed for memory: its limit is 1 GiB, its peak was 1 GiB", 137),
         (None, replace(KILLED, peak_memory=GIB - 2**20), FAILED, "oom",
          "killed for memory: its limit is 1 GiB, its peak was 1023 MiB", 137),
-        ({"state": "failed", "phase": "secrets", "exit_code": 75}, event(exit_code=75), FAILED, "infra",
+        ({"state": "failed", "phase": "secrets", "exit_code": 75}, event(exit_code=75), FAILED, "lost",
          "failed in the phase 'secrets' (exit code 75)", 75),
         ({"state": "failed", "phase": "run", "exit_code": 75}, event(exit_code=1), FAILED, "step",
          "the step exited with code 75", 75),
