@@ -46,7 +46,8 @@ class ContainerSpec:
 
     No health check, no restart, and no swap beyond the memory. With ``init`` a command that the image lacks
     is not a failed start but an end with 127. ``tmpfs`` are places in memory with their mount options. With
-    ``stdin`` there is a standard input, which ends with the first connection to it.
+    ``stdin`` there is a standard input, which ends with the first connection to it; with ``terminal`` it is a
+    terminal's. With ``auto_remove`` the engine removes the container when it ends.
     """
 
     image: str
@@ -65,6 +66,8 @@ class ContainerSpec:
     init: bool = True
     tmpfs: Mapping[str, str] = field(default_factory=dict)
     stdin: bool = False
+    terminal: bool = False
+    auto_remove: bool = False
 
     def body(self) -> dict[str, Any]:
         """The body of the engine's create call."""
@@ -75,6 +78,7 @@ class ContainerSpec:
             ],
             "NetworkMode": self.network,
             "Init": self.init,
+            "AutoRemove": self.auto_remove,
             "RestartPolicy": {"Name": "no"},
             "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_LIMIT}},
         }
@@ -99,6 +103,7 @@ class ContainerSpec:
             "Labels": dict(self.labels),
             "User": self.user,
             "WorkingDir": self.working_dir,
+            "Tty": self.terminal,
             "Healthcheck": {"Test": ["NONE"]},
             "HostConfig": host,
         }
@@ -212,6 +217,22 @@ class Containers:
         answer: dict[str, Any] = self._engine.ask("POST", _path(container, "/wait"), timeout=timeout).json()
         return int(answer["StatusCode"])
 
+    def attach(self, container: str) -> Stream:
+        """Connect to a container's stdin, stdout and stderr; before its start, so that nothing is lost."""
+        query = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
+        return self._engine.hijack(_path(container, "/attach"), query)
+
+    def next_exit(self, container: str) -> Stream:
+        """Begin to wait for the next end of a container that is not started yet; see :func:`exit_code`."""
+        return self._engine.hijack(_path(container, "/wait"), {"condition": "next-exit"})
+
+    def resize(self, container: str, rows: int, columns: int) -> None:
+        """Give a running container's terminal its size; one that has ended is no error."""
+        query = {"h": str(rows), "w": str(columns)}
+        reply = self._engine.call("POST", _path(container, "/resize"), query)
+        if reply.status >= 400 and reply.status not in (404, 409, 500):
+            raise ApiError(f"container {container}: its terminal has no size", reply.status, _text(reply))
+
     def kill(self, container: str, signal: str) -> None:
         """Send a signal; a container that is gone or does not run is no error."""
         reply = self._engine.call("POST", _path(container, "/kill"), {"signal": signal})
@@ -284,6 +305,16 @@ class Containers:
         filters = {"type": ["container"], "event": ["start", "die", "oom"], "label": [label]}
         query = {"since": f"{since:.9f}", "filters": json.dumps(filters)}
         return ContainerEvents(self._engine.open("/events", query, timeout=None))
+
+
+def exit_code(waiting: Stream) -> int:
+    """Return the exit code that :meth:`Containers.next_exit` waits for, once the container has ended."""
+    try:
+        return int(json.loads(waiting.read())["StatusCode"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise EngineError("Docker Engine: it did not say how the container ended") from error
+    finally:
+        waiting.close()
 
 
 class ContainerEvents:

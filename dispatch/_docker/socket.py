@@ -19,6 +19,7 @@ from dispatch._docker.address import VARIABLE, Address
 from dispatch.errors import EngineError
 
 CALL_TIMEOUT = 120.0
+_PIECE = 64 * 1024
 START_ONE = "start one with `dispatch engine start` (`make engine` in a checkout)"
 
 
@@ -78,6 +79,31 @@ class Stream:
             return self._file.read(count)
         except (OSError, ValueError) as error:
             raise _broken(self._address, error) from error
+
+    def fileno(self) -> int:
+        """The connection's descriptor, to wait for bytes with."""
+        return self._connection.fileno()
+
+    def receive(self) -> bytes:
+        """Return what has come, waiting for it; empty at the end. For streams that only this method reads."""
+        try:
+            return self._connection.recv(_PIECE)
+        except OSError as error:
+            raise _broken(self._address, error) from error
+
+    def send_some(self, data: bytes) -> int:
+        """Send to the other side of a hijacked connection what fits without waiting; return how much."""
+        try:
+            return self._connection.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _broken(self._address, error) from error
+
+    def finish_sending(self) -> None:
+        """Tell the other side that nothing more comes; it may go on sending."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
 
     def send(self, data: bytes) -> None:
         """Send more, where the other side takes it."""
@@ -152,6 +178,13 @@ class EngineSocket:
     ) -> Stream:
         """Send a GET and return its body as a stream, once the engine has accepted it."""
         return self._accepted("GET", path, query, timeout)
+
+    def hijack(self, path: str, query: Mapping[str, str] | None = None) -> Stream:
+        """Send a POST and return the connection, once the engine has accepted it and begins its answer.
+
+        What the engine hijacks carries bytes both ways from then on; reads wait for ever.
+        """
+        return self._accepted("POST", path, query, None)
 
     def attach(self, path: str, query: Mapping[str, str]) -> Stream:
         """Send a POST that turns its connection into a stream both ways."""

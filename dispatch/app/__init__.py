@@ -6,7 +6,7 @@ prints nothing, and decides nothing that a part could decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
     from dispatch.lock.model import Renewal
+    from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class App:
     """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
 
     def __init__(
-        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Say
+        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Reporter
     ):
         self.settings = settings
         self.surroundings = surroundings
@@ -52,7 +51,7 @@ class App:
         self.say = say
 
     @classmethod
-    def open(cls, here: Path, workspace: str | None, say: Say, settings: Path | None = None) -> App:
+    def open(cls, here: Path, workspace: str | None, say: Reporter, settings: Path | None = None) -> App:
         """Read environment and settings as they hold in ``here``, or the settings in the file ``settings``.
 
         A relative ``workspace`` or ``settings``, given by hand, is taken from there, too.
@@ -95,8 +94,8 @@ class App:
             "use a directory: `workspace: ./workspace`",
         )
 
-    def config(self, path: Path, overlay: Overlay = NO_OVERLAY) -> Config:
-        """Read a configuration, with what is laid over it."""
+    def config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
+        """Read a configuration, with what is laid over it; with ``unused``, images that no step uses, too."""
         from dispatch.config import load
 
         return load(
@@ -105,13 +104,15 @@ class App:
             assets.images(),
             overrides=overlay.overrides,
             variables=overlay.variables,
+            unused=unused,
         )
 
     def images(self, config: Config) -> Images:
         """The images of a configuration."""
         from dispatch.app.images import Images
 
-        return Images(config.environments, self.surroundings, lambda: self.door, config.path.name, self.say)
+        renewal = config.renewal or config.path.name
+        return Images(config.environments, self.surroundings, lambda: self.door, renewal, self.say)
 
     def lock(
         self,
@@ -129,7 +130,7 @@ class App:
         wanted = tuple(names)
         renewals: list[Renewal] = []
         for path in paths:
-            config = self.config(path, overlay)
+            config = self.config(path, overlay, unused=True)
             chosen = [
                 name
                 for name, each in config.environments.items()

@@ -86,7 +86,7 @@ class JournalObserver:
 
     def running(self, name: str, event: Event) -> None:
         """See :class:`dispatch.dispatcher.Observer`."""
-        self._write(Entry(Kind.RUNNING, self._now(), name, since=event.time, node=event.node))
+        self._write(Entry(Kind.RUNNING, self._now(), name, since=event.time, node=event.node, key=event.key))
 
     def waiting(self, name: str, reason: str) -> None:
         """Write the reason, once while it lasts."""
@@ -135,7 +135,7 @@ def replay(entries: Sequence[Entry], observer: Observer, look_up: LookUp = lambd
         if entry.kind is Kind.STARTING:
             observer.starting(entry.step, entry.attempt)
         elif entry.kind is Kind.RUNNING:
-            event = Event(entry.step, JobState.RUNNING, entry.since, node=entry.node)
+            event = Event(entry.key, JobState.RUNNING, entry.since, node=entry.node)
             observer.running(entry.step, event)
         elif entry.kind is Kind.WAITING:
             observer.waiting(entry.step, entry.reason)

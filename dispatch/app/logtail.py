@@ -127,7 +127,7 @@ class LogFollower:
             return
         self._complete(step)
         unique_id = self._ids.get(step, "")
-        find = functools.partial(self._workspace.attempt_log, unique_id, number)
+        find = functools.partial(self._workspace.log_of_attempt, unique_id, number)
         tail = self._tails.setdefault((step, number), Tail(find))
         tail.is_complete = False
         self._open[step, number] = tail

@@ -67,15 +67,19 @@ def for_containers(
     )
 
 
+# Options that take NAME=VALUE.
+_VALUED = ("-D", "--ext-var", "--env")
+
+
 def _without_values(command: Sequence[str]) -> list[str]:
     """The command line as it may be kept: a variable's value may be a password."""
     kept: list[str] = []
     for word in command:
         option = kept[-1] if kept else ""
         name, separator, _ = word.partition("=")
-        if (option in ("-D", "--ext-var") and separator) or (word.startswith("-D") and separator):
+        if (option in _VALUED and separator) or (word.startswith("-D") and separator):
             word = f"{name}=…"
-        elif word.startswith("--ext-var=") and word.count("=") > 1:
+        elif name in _VALUED and word.count("=") > 1:
             word = f"{name}={word.split('=')[1]}=…"
         kept.append(word)
     return kept

@@ -147,7 +147,7 @@ def log_of(workspace: Workspace, run: str, step: str, attempt: int | None = None
     ConfigurationError where the run has no such step.
     """
     unique_id = step_of(workspace, run, step).unique_id
-    return workspace.log_path(unique_id) if attempt is None else workspace.attempt_log(unique_id, attempt)
+    return workspace.log_path(unique_id) if attempt is None else workspace.log_of_attempt(unique_id, attempt)
 
 
 def steps_of(workspace: Workspace, run: str) -> list[str]:

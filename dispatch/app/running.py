@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
+from dispatch.app.adhoc import AdHoc, config_of, given_steps
 from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
@@ -32,13 +33,14 @@ from dispatch.errors import ConfigurationError, SourceError
 from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
-from dispatch.plan import Identities, Place, RunPlan, Standing, Wanted, plan_run
+from dispatch.plan import Given, Identities, Place, PlannedStep, RunPlan, Standing, Wanted, plan_run
+from dispatch.reporting import working
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from dispatch.app.images import Images
-    from dispatch.executor import Executor
+    from dispatch.executor import Executor, Materials, ProcessMaterials
     from dispatch.job import Clone
 
 # Who asks for the secrets of a clone.
@@ -49,16 +51,18 @@ CLONES = "source: clone"
 class RunRequest:
     """What the user asked for.
 
-    Empty ``targets`` are all steps; ``parallelism`` -1 is no limit of ours.
+    ``config`` is a file, or one command. Empty ``targets`` are all steps; with ``again`` they are run
+    although they have results. ``parallelism`` -1 is no limit of ours.
     """
 
-    config: Path
+    config: Path | AdHoc
     name: str | None = None
     targets: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     parallelism: int | None = None
     rerun_changed: bool = False
     overlay: Overlay = NO_OVERLAY
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Running:
         self._request = request
         self._cache = app.surroundings.cache
         self._cached: dict[str, StepInfo] = {}
+        self._secrets: Mapping[str, str] = {}
+        self._clone: Clone | None = None
         self.engines = Engines(app, request.parallelism)
 
     def prepare(self, *, may_build: bool) -> RunPlan:
@@ -94,20 +100,27 @@ class Running:
         """
         self._since = datetime.now(timezone.utc)
         self._refuse_unsupported()
-        self._config = self._app.config(self._request.config, self._request.overlay)
+        self._load()
         targets = self._request.targets
         self._graph = self._config.graph.sub_graph(targets) if targets else self._config.graph
-        self._names = {name: self._image_of(self._graph[name]) for name in self._graph.order}
-        named = dict.fromkeys(name for name in self._names.values() if name is not None)
+        self._names = {
+            name: self._given[name].image if name in self._given else self._image_of(self._graph[name])
+            for name in self._graph.order
+        }
+        own = {name: image for name, image in self._names.items() if name not in self._given}
+        named = dict.fromkeys(image for image in own.values() if image is not None)
         if named or (self._app.settings.allow_dirty is False and self._here.snapshot is not None):
             self._check_source(inside=bool(named))
         self._build_plan = self.images.plan(named) if named else None
         descriptions = self._describe(may_build)
         identities = Identities(
-            self.images.identity, self.source.tree_of, self._here.code, self.images.distributions
+            self.images.identity,
+            self.source.tree_of,
+            self._here.code,
+            self.images.distributions,
+            self._given,
         )
-        wanted = Wanted(targets, self._request.rerun_changed)
-        self._known = (descriptions, identities, wanted)
+        self._known = (descriptions, identities, self._wanted(targets))
         plan = self._plan()
         placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
         self._mounts = placing.check(plan)
@@ -132,7 +145,7 @@ class Running:
         workspace = self._app.workspace
         exclude = [workspace.dir] if isinstance(workspace, LocalWorkspace) else []
         git = Git(self._app.surroundings.environ)
-        return SourceTree(self._config.directory, self._beside, exclude, git, self._cache)
+        return SourceTree(self._directory, self._beside, exclude, git, self._cache)
 
     @cached_property
     def images(self) -> Images:
@@ -146,12 +159,36 @@ class Running:
 
     @cached_property
     def _here(self) -> WorkingTree:
-        return WorkingTree(self._config.directory, self._beside, self.source)
+        return WorkingTree(self._directory, self._beside, self.source)
 
     @property
     def _beside(self) -> list[Path]:
         settings = self._app.settings.path
         return [settings.parent] if settings else []
+
+    @cached_property
+    def _directory(self) -> Path:
+        """Where the configuration lies: the working directory of its steps."""
+        asked = self._request.config
+        return asked.directory if isinstance(asked, AdHoc) else asked.absolute().parent
+
+    def _load(self) -> None:
+        """Read the configuration, and find the results of earlier runs that a command asks for."""
+        asked, app = self._request.config, self._app
+        self._given: Mapping[str, Given] = {}
+        if isinstance(asked, AdHoc):
+            given = given_steps(asked, app.workspace)
+            self._given = given.steps
+            tracked = self._here.snapshot is not None
+            self._config = config_of(asked, given, app.settings, tracked=tracked, say=app.say)
+        else:
+            self._config = app.config(asked, self._request.overlay)
+
+    def _wanted(self, targets: tuple[str, ...]) -> Wanted:
+        asked = self._request.config
+        if isinstance(asked, AdHoc):
+            return Wanted((asked.step,), again=asked.again)
+        return Wanted(targets, self._request.rerun_changed, self._request.again)
 
     def _refuse_unsupported(self) -> None:
         settings = self._app.settings
@@ -200,7 +237,11 @@ class Running:
             app.say(notice)
 
     def _describe(self, may_build: bool) -> Mapping[str, Description]:
-        asking = [self._graph[name] for name in self._graph.order if self._graph[name].type != SHELL]
+        asking = [
+            node
+            for name in self._graph.order
+            if (node := self._graph[name]).type != SHELL and name not in self._given
+        ]
         inside = [(node, image) for node in asking if (image := self._names[node.name]) is not None]
         here = [node for node in asking if self._names[node.name] is None]
         named = (
@@ -232,10 +273,11 @@ class Running:
         return planned.digest or (planned.image.id if planned.image else None)
 
     def _provide(self, image: str) -> tuple[ImageRef, Path]:
-        reference = self._build([image])[image]
+        reference = self.build([image])[image]
         return reference, self.runtimes.of(self._config.environments[image], reference)
 
-    def _build(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
+    def build(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
+        """Build those of the named images that are missing, and return what the engine has of all."""
         report = self.images.build(self.images.plan(names))
         report.raise_failures()
         return report.images
@@ -291,7 +333,7 @@ class Running:
         todo = plan.standing(Standing.RUN)
         self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
-        return self._build(dict.fromkeys(contained)) if contained else {}
+        return self.build(dict.fromkeys(contained)) if contained else {}
 
     def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
         of_clone = self._clone.secrets if self._clone is not None else ()
@@ -302,28 +344,42 @@ class Running:
         return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
 
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
-        from dispatch.app.materials import for_containers, for_processes
-
-        settings = self._app.settings
-        here = for_processes(self._here, settings, self.runtimes.own.directory, self._secrets)
-        inside = None
-        if images:
-            python = {
-                step.image
-                for step in plan.standing(Standing.RUN)
-                if step.place is Place.CONTAINER and step.node.type != SHELL
-            }
-            runtimes = {
-                name: self.runtimes.of(self._config.environments[name], image)
-                for name, image in images.items()
-                if name in python
-            }
-            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts, self._clone)
+        here = self.process_materials()
+        inside = self.container_materials(plan.standing(Standing.RUN), images, here) if images else None
         return self.engines.executor(plan, here, inside, observer)
+
+    def process_materials(self) -> ProcessMaterials:
+        """What processes of this machine share."""
+        from dispatch.app.materials import for_processes
+
+        return for_processes(self._here, self._app.settings, self.runtimes.own.directory, self._secrets)
+
+    def container_materials(
+        self, steps: Iterable[PlannedStep], images: Mapping[str, ImageRef], here: ProcessMaterials
+    ) -> Materials:
+        """What the containers of ``steps`` share, whose images were built."""
+        from dispatch.app.materials import for_containers
+
+        python = {step.image for step in steps if step.place is Place.CONTAINER and step.node.type != SHELL}
+        runtimes = {
+            name: self.runtimes.of(self._config.environments[name], image)
+            for name, image in images.items()
+            if name in python
+        }
+        settings, clone = self._app.settings, self._clone
+        if clone is None:
+            with working(self._app.say, "source: exporting"):
+                _ = self.source.exported
+        return for_containers(self.source, settings, images, runtimes, here, self._mounts, clone)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
         """What is recorded of the run as a whole; where it came from only if something runs."""
-        facts: dict[str, object] = {"config": self._request.config.name}
+        asked = self._request.config
+        facts: dict[str, object] = {}
+        if isinstance(asked, AdHoc):
+            facts["command"] = asked.command
+        else:
+            facts["config"] = asked.name
         if runs and None in self._names.values():
             facts["packages"] = packages()
         snapshot = self._here.snapshot

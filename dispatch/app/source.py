@@ -68,9 +68,13 @@ class SourceTree:
         return tuple(dict.fromkeys(found for place in places if (found := self._inside(place))))
 
     def tree_of(self, paths: Sequence[str]) -> str:
-        """Digest of the files under paths that are relative to the configuration, as a command's are."""
+        """Digest of the files under paths that are relative to the configuration, as a command's are.
+
+        ``/`` is the whole repository.
+        """
         inside = self.workdir[len(ROOT) + 1 :]
-        return self.repository.tree_of(self.ref, [f"{inside}/{path}" if inside else path for path in paths])
+        places = ["." if path == "/" else f"{inside}/{path}" if inside else path for path in paths]
+        return self.repository.tree_of(self.ref, places)
 
     def _inside(self, path: Path) -> str | None:
         """A directory of the repository as a path in the container, None if it lies elsewhere."""

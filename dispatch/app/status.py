@@ -84,7 +84,7 @@ def _now(workspace: Workspace, view: StepView, run: str, now: float, logs: bool)
         seconds = max(0.0, (view.ended if view.ended is not None else now) - view.began)
     last = ""
     if logs and at_work and view.attempt:
-        last = last_line(workspace.attempt_log(planned.unique_id, view.attempt))
+        last = last_line(workspace.log_of_attempt(planned.unique_id, view.attempt))
     return StepNow(
         name=planned.name,
         unique_id=planned.unique_id,

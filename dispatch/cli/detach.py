@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -12,6 +13,7 @@ from dispatch.cli.output import print_json
 
 if TYPE_CHECKING:
     from dispatch.app.detaching import Parent
+    from dispatch.cli.progress import Shown
 
 
 def detached(app: App, as_json: bool) -> Callable[[str], None]:
@@ -37,6 +39,11 @@ def detached(app: App, as_json: bool) -> Callable[[str], None]:
             half.let_go(run, workspace.run_log(run))
 
     return begun
+
+
+def lines_of(shown: Shown) -> Shown:
+    """The progress of what is detached: lines in its log, unless the user wants fewer, or JSON."""
+    return replace(shown, mode="plain") if shown.mode in ("auto", "live") else shown
 
 
 def _print_name(parent: Parent, as_json: bool) -> NoReturn:

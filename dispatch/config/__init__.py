@@ -19,10 +19,10 @@ from dispatch.graph import StepGraph
 from dispatch.settings import Settings, read_modules, repository_root
 from dispatch.settings.document import OVERRIDES, Document, is_jsonnet, read_document
 from dispatch.settings.images import ImageEntry, read_image, read_image_name, read_images
-from dispatch.settings.overrides import overlay
+from dispatch.settings.overrides import is_json, overlay
 from dispatch.settings.section import Section
 
-__all__ = ["Config", "find_images", "load"]
+__all__ = ["Config", "find_images", "folders", "load"]
 
 KEYS = ("image", "images", "include_package", "steps")
 
@@ -34,7 +34,8 @@ class Config:
     ``image`` is the default for steps that name none. ``images`` maps every step to the name of its
     environment, None where neither the step nor a default names one; ``environments`` holds these and their
     bases, a base before what is built on it. ``include_package`` are modules to import besides those of the
-    settings. ``path`` and ``directory`` are absolute.
+    settings. ``path`` and ``directory`` are absolute. ``renewal`` is what `dispatch lock` is given to
+    renew the locks, None for the file's name.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Config:
     images: Mapping[str, str | None]
     environments: Mapping[str, Environment]
     include_package: tuple[str, ...] = ()
+    renewal: str | None = None
 
 
 def load(
@@ -53,12 +55,13 @@ def load(
     *,
     overrides: str | None = None,
     variables: Mapping[str, str] | None = None,
+    unused: bool = False,
 ) -> Config:
     """Read the configuration at ``path`` (absolute). ``packaged_images`` is ``assets.images()``.
 
     ``overrides`` is JSON or Jsonnet to be merged over the file, ``variables`` what ``std.extVar`` gives in
-    Jsonnet. Raises ConfigurationError for everything that is wrong in it but its locks, which are not read
-    here.
+    Jsonnet. With ``unused`` the environments hold, too, what the file declares and no step names. Raises
+    ConfigurationError for everything that is wrong in it but its locks, which are not read here.
     """
     document = _read(path, overrides, variables or {})
     section = Section.of(document)
@@ -66,20 +69,23 @@ def load(
     image = read_image_name(section, "image") or settings.image
     entries = [read_images(section.section("images")), settings.images]
     graph = _graph(section)
-    folders = _folders(path.parent, packaged_images)
-    inline = _inline(document, graph, Catalogue(entries, folders))
+    places = folders(path.parent, packaged_images)
+    inline = _inline(document, graph, Catalogue(entries, places))
     images = {
         name: inline[name].name if name in inline else _image(graph, name, image) for name in graph.order
     }
-    catalogue = Catalogue([{entry.name: entry for entry in inline.values()}, *entries], folders)
+    catalogue = Catalogue([{entry.name: entry for entry in inline.values()}, *entries], places)
     used = [(used, _user(document, graph, name)) for name in graph.order if (used := images[name])]
+    environments = collect(catalogue, used)
+    if unused:
+        environments = _with_unused(catalogue, environments, entries[0])
     return Config(
         path=path,
         directory=path.parent,
         graph=graph,
         image=image,
         images=MappingProxyType(images),
-        environments=MappingProxyType(collect(catalogue, used)),
+        environments=MappingProxyType(environments),
         include_package=read_modules(section, "include_package"),
     )
 
@@ -91,12 +97,12 @@ def find_images(
 
     ``directory`` (absolute) says which repository's ``images/`` counts. Errors are those of :func:`load`.
     """
-    catalogue = Catalogue([settings.images], _folders(directory, packaged_images))
+    catalogue = Catalogue([settings.images], folders(directory, packaged_images))
     return collect(catalogue, [(name, f"image {name!r}") for name in names])
 
 
 def _read(path: Path, overrides: str | None, variables: Mapping[str, str]) -> Document:
-    if variables and not is_jsonnet(path) and overrides is None:
+    if variables and not is_jsonnet(path) and (overrides is None or is_json(overrides)):
         fact = f"{path}: takes no variables, as it is not Jsonnet: {', '.join(sorted(variables))}"
         remedy = f'rename it to {path.stem}.jsonnet and write std.extVar("NAME"), or use {OVERRIDES}'
         raise ConfigurationError(fact, remedy)
@@ -117,7 +123,8 @@ def _graph(section: Section) -> StepGraph:
         raise type(error)(f"{where}: {error.message}", error.remedy) from error
 
 
-def _folders(directory: Path, packaged: Path) -> list[Path]:
+def folders(directory: Path, packaged: Path) -> list[Path]:
+    """Where images are looked for by name: in the repository around a directory, then in the package."""
     root = repository_root(directory)
     return [packaged] if root is None else [root / "images", packaged]
 
@@ -137,6 +144,19 @@ def _inline(document: Document, graph: StepGraph, catalogue: Catalogue) -> dict[
         taken.add(name)
         found[step] = read_image(Section(document, ("steps", step, "step_image"), mapping), name)
     return found
+
+
+def _with_unused(
+    catalogue: Catalogue, environments: dict[str, Environment], declared: Iterable[str]
+) -> dict[str, Environment]:
+    """Add the images that no step uses. One that is not well is in nobody's way until it is used."""
+    for name in declared:
+        try:
+            used = [(each, "") for each in (*environments, name)]
+            environments = collect(catalogue, used)
+        except ConfigurationError:
+            continue
+    return environments
 
 
 def _image(graph: StepGraph, step: str, default: str | None) -> str | None:

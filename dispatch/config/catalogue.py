@@ -54,7 +54,7 @@ class Catalogue:
         """The error for a name that ``who`` uses and nobody declares."""
         known = self.known()
         fact = f"{who}: no image is named {name!r}{did_you_mean(name, known)}"
-        if _is_reference(name):
+        if is_reference(name):
             return ConfigurationError(
                 fact, f"declare it: `images: {{NAME: {{docker: {name}}}}}`, and use NAME"
             )
@@ -71,7 +71,8 @@ def _supported(entry: ImageEntry) -> Environment:
     return entry
 
 
-def _is_reference(name: str) -> bool:
+def is_reference(name: str) -> bool:
+    """Whether a name that nobody declares looks like a Docker reference."""
     return any(sign in name for sign in ":/@")
 
 
@@ -113,7 +114,7 @@ def _add(
 
 def _base(catalogue: Catalogue, environment: Environment, name: str) -> Environment:
     base = catalogue.find(name)
-    if base is None and _is_reference(name):
+    if base is None and is_reference(name):
         return Environment(name, DockerImage(name), environment.origin)
     if base is None:
         raise catalogue.unknown(name, f"{environment.origin}: base of image {environment.name!r}")

@@ -6,11 +6,12 @@ step is not what it was.
 
 from __future__ import annotations
 
-from dispatch.plan.identity import Identities, image_identity
+from dispatch.plan.identity import Given, Identities, image_identity
 from dispatch.plan.model import Place, PlannedStep, RunPlan, Standing, for_run, unscoped
 from dispatch.plan.planner import Wanted, plan_run
 
 __all__ = [
+    "Given",
     "Identities",
     "Place",
     "PlannedStep",

@@ -7,7 +7,7 @@ for it. Reads nothing itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch.describe import Description
@@ -43,6 +43,18 @@ def _unknown(image: str | None) -> frozenset[str] | None:  # noqa: ARG001
 
 
 @dataclass(frozen=True)
+class Given:
+    """A step that is neither described nor run: it has a result, that an earlier run computed in ``image``.
+
+    ``origin`` says where it is from, for people.
+    """
+
+    record: StepRecord
+    image: str | None
+    origin: str
+
+
+@dataclass(frozen=True)
 class Identities:
     """What the planner needs to know of images and sources.
 
@@ -50,13 +62,14 @@ class Identities:
     some paths of the repository (SourceError for a path that is not there): both enter the ids of shell
     steps. ``code`` is the digest of all ``*.py`` of the snapshot, which enters no id; empty if not known.
     ``distributions`` gives the normalised names of what a named environment (None: the current one) has
-    installed, or None where nobody can tell.
+    installed, or None where nobody can tell. ``given`` are steps of the graph whose records are known.
     """
 
     image: Callable[[str], str]
     tree: Callable[[tuple[str, ...]], str]
     code: str = ""
     distributions: Callable[[str | None], frozenset[str] | None] = _unknown
+    given: Mapping[str, Given] = field(default_factory=dict)
 
 
 def identify(
@@ -74,6 +87,9 @@ def identify(
     owners: dict[str, StepRecord] = {}
     for name in graph.order:
         node = graph[name]
+        if name in identities.given:
+            records[name] = identities.given[name].record
+            continue
         if any(need not in records for need in node.dependencies):
             continue
         known = {need: records[need].unique_id for need in node.dependencies}

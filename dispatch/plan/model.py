@@ -46,7 +46,7 @@ class PlannedStep:
 
     ``image`` is None for the current environment. ``record`` is None exactly where the standing is UNKNOWN;
     ``description`` is None for shell steps too. With ``replaces`` the step has a result, and is to be run
-    again all the same.
+    again all the same. One that is ``given`` is an earlier run's, and CACHED whatever it is.
     """
 
     node: StepNode
@@ -56,6 +56,7 @@ class PlannedStep:
     description: Description | None
     record: StepRecord | None
     replaces: bool = False
+    given: bool = False
 
     @cached_property
     def resources(self) -> StepResources:

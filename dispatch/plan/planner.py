@@ -20,6 +20,7 @@ from dispatch.plan.model import PlannedStep, RunPlan, Standing
 
 NOT_KEPT = "its result is not kept"
 NO_RESULT = "no result yet"
+ASKED = "asked to run again"
 CHANGED = "source changed since"
 NOT_NEEDED = "nothing needs it"
 _MANY = 3
@@ -30,11 +31,12 @@ class Wanted:
     """What the user asked for: ``targets`` by name, none for all steps, and whether to run steps again.
 
     With ``rerun_changed`` a step whose result is of other code than the snapshot's, or older than a result it
-    was made of, is run again, and so is all that depends on it.
+    was made of, is run again, and so is all that depends on it. With ``again`` the targets are run again.
     """
 
     targets: tuple[str, ...] = ()
     rerun_changed: bool = False
+    again: bool = False
 
 
 def plan_run(
@@ -55,11 +57,20 @@ def plan_run(
     for name in graph.order:
         _check_variables(graph[name])
     records = identify(graph, images, descriptions, identities)
-    results = completed([record.unique_id for record in records.values() if record.cacheable])
-    judged = _Judgement(records, results, identities.code, wanted.rerun_changed)
+    given = identities.given
+    results = completed(
+        [record.unique_id for name, record in records.items() if record.cacheable or name in given]
+    )
+    judged = _Judgement(records, results, identities.code, wanted)
     steps = {}
     for name in graph.order:
         node, description, record = graph[name], descriptions.get(name), records.get(name)
+        if name in given:
+            known = given[name]
+            steps[name] = PlannedStep(
+                node, known.image, Standing.CACHED, known.origin, None, record, given=True
+            )
+            continue
         standing, reason = judged.of(node, images[name], description)
         replaces = standing is Standing.RUN and record is not None and record.unique_id in results
         steps[name] = PlannedStep(node, images[name], standing, reason, description, record, replaces)
@@ -84,12 +95,13 @@ class _Judgement:
         records: Mapping[str, StepRecord],
         results: Mapping[str, StepInfo | None],
         code: str,
-        rerun_changed: bool,
+        wanted: Wanted,
     ) -> None:
         self._records = records
         self._results = results
         self._code = code
-        self._rerun_changed = rerun_changed
+        self._rerun_changed = wanted.rerun_changed
+        self._asked = frozenset(wanted.targets) if wanted.again else frozenset[str]()
         self._again: set[str] = set()
 
     def of(self, node: StepNode, image: str | None, description: Description | None) -> tuple[Standing, str]:
@@ -106,6 +118,9 @@ class _Judgement:
             return Standing.RUN, NOT_KEPT
         if record.unique_id not in self._results:
             return Standing.RUN, NO_RESULT
+        if node.name in self._asked:
+            self._again.add(node.name)
+            return Standing.RUN, ASKED
         changed = node.type != SHELL and _is_of_other_code(self._results[record.unique_id], self._code)
         younger = self._younger(node, record)
         reason = CHANGED if changed else f"{younger!r} was computed again since" if younger else ""
@@ -152,7 +167,7 @@ def _settle_uncacheable(steps: dict[str, PlannedStep], targets: frozenset[str]) 
     for name in reversed(steps):
         step = steps[name]
         behind, after = consumers.get(name, []), followers.get(name, [])
-        kept = step.record is None or step.record.cacheable
+        kept = step.record is None or step.record.cacheable or step.given
         if not kept and (behind or after) and name not in targets:
             needing = [
                 each

@@ -33,6 +33,7 @@ from dispatch.settings.values import (
 )
 
 __all__ = [
+    "SETTINGS_FILE",
     "Base",
     "ExecutorSetting",
     "MountSetting",

@@ -1,4 +1,4 @@
-"""Reads YAML, JSON and Jsonnet files into plain data that remembers where it stood.
+"""Reads YAML, JSON, TOML and Jsonnet files into plain data that remembers where it stood.
 
 Owns what a file's ending means, and which YAML is spoken: the core schema of YAML 1.2. ``true`` and ``false``
 are the only booleans (``yes``, ``no``, ``on``, ``off`` are text), ``1e-3`` is a number, ``010`` is ten,
@@ -94,8 +94,8 @@ class Document:
     """A file's content, and where each part of it stands (line and column, counted from one).
 
     ``content`` is made of dict (keys are text), list, str, int, float, bool and None, and is not to be
-    changed: an anchor's value is one object however often it is named. JSON and what Jsonnet made have no
-    positions. ``overridden`` are the keys whose values do not come from the file but from ``-o``.
+    changed: an anchor's value is one object however often it is named. JSON, TOML and what Jsonnet made have
+    no positions. ``overridden`` are the keys whose values do not come from the file but from ``-o``.
     """
 
     path: Path
@@ -128,7 +128,7 @@ class Document:
 
 
 def read_document(path: Path, variables: Mapping[str, str] | None = None) -> Document:
-    """Read a file: JSON (``.json``), Jsonnet (``.jsonnet``, ``.libsonnet``), and all others as YAML.
+    """Read a file: JSON (``.json``), TOML (``.toml``), Jsonnet (``.jsonnet``, ``.libsonnet``), else YAML.
 
     ``variables`` are Jsonnet's external ones. Raises ConfigurationError where the file cannot be read or is
     not of its kind.
@@ -136,6 +136,10 @@ def read_document(path: Path, variables: Mapping[str, str] | None = None) -> Doc
     text = _text(path)
     if path.suffix == ".json":
         return Document(path, parse(text, str(path)), {})
+    if path.suffix == ".toml":
+        from dispatch.settings import tomltext
+
+        return Document(path, tomltext.parse(text, str(path)), {})
     if is_jsonnet(path):
         from dispatch.settings.jsonnet import evaluate
 

@@ -35,6 +35,15 @@ def overlay(document: Document, text: str, variables: Mapping[str, str]) -> Docu
     return replace(document, content=content, overridden=frozenset(replaced))
 
 
+def is_json(text: str) -> bool:
+    """Whether a text is plain JSON, which has no variables."""
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _read(text: str, variables: Mapping[str, str]) -> Any:
     try:
         return loads(text, OVERRIDES)

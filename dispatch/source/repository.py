@@ -94,6 +94,12 @@ class Repository:
         notices = tuple(_not_there(modules, parts))
         return SourceRef(self.root, commit, found, dirty, snapshot, notices, own, parts, stores)
 
+    def is_pushed(self, commit: str) -> bool:
+        """Say whether a branch of a remote, as it was known when git last asked there, has a commit."""
+        return bool(
+            self._desk.call("for-each-ref", "--count=1", "--contains", commit, "refs/remotes/").strip()
+        )
+
     def tree_of(self, ref: SourceRef, paths: Iterable[str]) -> str:
         """Digest of the files at and below ``paths`` (from the root): modes, contents and names.
 

@@ -52,7 +52,7 @@ def select(entries: Sequence[Entry], paths: Iterable[str]) -> list[Entry]:
     for path in paths:
         folder = normal(path)
         found = [entry for entry in entries if under(entry.path, folder)]
-        if not found:
+        if not found and folder:
             near = did_you_mean(folder, sorted(_known(entries, folder.count("/"))))
             raise SourceError(
                 f"path {path!r}: not in the repository{near}",

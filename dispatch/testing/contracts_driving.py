@@ -130,13 +130,13 @@ class DrivingContract:
 
     def test_logs_of_attempts(self, workspace: Workspace) -> None:
         """Each attempt has its own; there is none before there is one."""
-        assert workspace.attempt_log("Made-one", 1) is None
-        assert workspace.attempt_log("../x", 1) is None
+        assert workspace.log_of_attempt("Made-one", 1) is None
+        assert workspace.log_of_attempt("../x", 1) is None
         attempt = workspace.claim(record(), "first")
-        assert workspace.attempt_log("Made-one", 1) is None
+        assert workspace.log_of_attempt("Made-one", 1) is None
         (attempt.directory / "out.log").write_text("hello\n")
         fill(attempt)
-        found = workspace.attempt_log("Made-one", 1)
+        found = workspace.log_of_attempt("Made-one", 1)
         assert found is not None
         assert found.read_text() == "hello\n"
-        assert workspace.attempt_log("Made-one", 2) is None
+        assert workspace.log_of_attempt("Made-one", 2) is None

@@ -357,7 +357,7 @@ class Workspace(Registrable, ABC):
         """Leave a request for a run's driver, who takes it within a quarter of a second if it is alive."""
 
     @abstractmethod
-    def attempt_log(self, unique_id: str, number: int) -> Path | None:
+    def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
         """Return the log of one attempt at a step, which may still grow; None where there is none yet."""
 
     def run_log(self, name: str) -> Path | None:  # noqa: ARG002
@@ -432,6 +432,10 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
+
+    def attempt_log(self, key: str) -> Path | None:  # noqa: ARG002
+        """Return where the log of the attempt ``<unique id>.<n>`` is or will be; None where no file tells."""
+        return None
 
 
 def _class_of(name: str) -> type[Workspace]:

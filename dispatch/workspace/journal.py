@@ -56,8 +56,9 @@ class Entry:
     """One line. ``time`` is the driver's wall clock, in seconds since the epoch.
 
     OPENED has ``driver`` (its number), ``host``, ``pid`` and ``steps``; CLOSED ``driver`` and ``state``. Of a
-    ``step``, STARTING has the ``attempt``, RUNNING ``since`` and ``node``, WAITING the ``reason``, RETRYING
-    the ``reason`` and the ``delay`` in seconds, ENDED ``verdict`` and ``reason``. SAID has a ``reason``.
+    ``step``, STARTING has the ``attempt``, RUNNING ``since``, ``node`` and the job's ``key``, WAITING the
+    ``reason``, RETRYING the ``reason`` and the ``delay`` in seconds, ENDED ``verdict`` and ``reason``. SAID
+    has a ``reason``.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class Entry:
     attempt: int = 0
     since: float = 0.0
     node: str = ""
+    key: str = ""
     delay: float = 0.0
     verdict: str = ""
     driver: int = 0

@@ -354,7 +354,7 @@ class LocalWorkspace(WorkspaceHere):
         self.run_record(name)
         self._drives.ask(name, request)
 
-    def attempt_log(self, unique_id: str, number: int) -> Path | None:
+    def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
         """Return the log of one attempt at a step; None where there is none yet."""
         path = self._layout.attempt(unique_id, number) / "out.log" if is_unique_id(unique_id) else None
         return path if path is not None and path.exists() else None
@@ -430,6 +430,12 @@ class LocalWorkspace(WorkspaceHere):
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
         self._layout.check()
         return self._attempts.log(unique_id) if is_unique_id(unique_id) else None
+
+    def attempt_log(self, key: str) -> Path | None:
+        """Return where the log of the attempt ``<unique id>.<n>`` is or will be."""
+        unique_id, _, number = key.rpartition(".")
+        known = is_unique_id(unique_id) and number.isdecimal()
+        return self._layout.attempt(unique_id, int(number)) / "out.log" if known else None
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)

@@ -302,7 +302,7 @@ class MemoryWorkspace(WorkspaceHere):
         """Leave a request for a run's driver. KeyError where there is no such run."""
         self._drives.ask(self._runs[name].name, request)
 
-    def attempt_log(self, unique_id: str, number: int) -> Path | None:
+    def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
         """Return the log of one attempt at a step; None where there is none yet."""
         return self._ledger.attempt_log(unique_id, number)
 

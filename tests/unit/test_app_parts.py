@@ -18,6 +18,7 @@ from dispatch.engine.gpus import Gpu
 from dispatch.errors import ConfigurationError, ResourceAssignmentError
 from dispatch.info import AttemptFacts, StepState
 from dispatch.plan import Place, Standing
+from dispatch.reporting import Lines
 from dispatch.source import Git
 from dispatch.step import StepResources
 from dispatch.testing.plans import plan_steps
@@ -104,7 +105,7 @@ def test_settings_reach_the_scheduler(tmp_path: Path) -> None:
     """Groups, the number of steps at once and the GPUs to use are as the settings say."""
     text = "executor: {type: local, parallelism: 3, gpus: [5, 7]}\ngroups: {g: 1}\n"
     (tmp_path / "dispatch.yml").write_text(text)
-    engines = Engines(App.open(tmp_path, None, print), None)
+    engines = Engines(App.open(tmp_path, None, Lines(print)), None)
     try:
         scheduler = engines.scheduler(Place.PROCESS, tmp_path)
     finally:

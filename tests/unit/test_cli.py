@@ -17,7 +17,7 @@ from dispatch.cli.__main__ import COMMANDS, exit_code, group
 from dispatch.cli.output import print_json, print_table
 
 FOLDER = Path(dispatch.__file__).parent / "cli"
-HELPERS = {"__init__", "__main__", "detach", "options", "output", "progress"}
+HELPERS = {"__init__", "__main__", "adhoc", "detach", "options", "output"}
 
 HEAVY = ["docker", "git", "jinja2", "rich", "yaml", "requests", "uv", "asyncio"]
 
@@ -105,7 +105,7 @@ def test_an_unknown_command_is_an_error_with_a_guess() -> None:
 @pytest.mark.parametrize(
     ("arguments", "fact", "remedy"),
     [
-        (("run",), "Missing argument 'CONFIG'", "see `dispatch run --help`"),
+        (("run",), "name a CONFIG, or a command", "see `dispatch run --help`"),
         (("run", "x.yml", "--jbos", "2"), "No such option", "see `dispatch run --help`"),
         (("run", "x.yml", "-j", "0"), "from 1, or -1", "see `dispatch run --help`"),
         (("lock",), "name a CONFIG, or an image", "see `dispatch lock --help`"),

@@ -384,3 +384,17 @@ def test_the_shell_only_pipeline_is_a_configuration() -> None:
     config = load(SHELL_ONLY / "experiment.yml", settings, packaged_images())
     assert references(config.environments) == {"busybox": "dispatch-test-busybox:1"}
     assert config.graph["sorted"].dependencies == ("words",)
+
+
+def test_images_that_no_step_uses(tmp_path: Path) -> None:
+    """They are there for who asks, with their bases; one that is not well is in nobody's way."""
+    (tmp_path / "plots.in").touch()
+    text = (
+        "images:\n  tools: {docker: 'a:1'}\n  plots: {pip: plots.in, base: tools}\n  gone: {pip: gone.in}\n"
+        "  later: {conda: environment.yml}\nsteps: {a: {type: shell, command: x}}\n"
+    )
+    (tmp_path / "x.yml").write_text(text)
+    settings = Settings(WorkspaceSetting("local", tmp_path / "workspace"))
+    assert not load(tmp_path / "x.yml", settings, tmp_path).environments
+    found = load(tmp_path / "x.yml", settings, tmp_path, unused=True).environments
+    assert list(found) == ["tools", "plots"]

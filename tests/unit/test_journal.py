@@ -21,7 +21,7 @@ STEPS = (
 ENTRIES = [
     Entry(Kind.OPENED, 1.5, driver=2, host="here", pid=7, steps=STEPS),
     Entry(Kind.STARTING, 2.0, "a", attempt=3),
-    Entry(Kind.RUNNING, 2.5, "a", since=2.25, node="n1"),
+    Entry(Kind.RUNNING, 2.5, "a", since=2.25, node="n1", key="A-1.3"),
     Entry(Kind.WAITING, 3.0, "a", "nö\n room"),
     Entry(Kind.RETRYING, 4.0, "a", "oom", delay=0.5),
     Entry(Kind.ENDED, 5.0, "a", "it broke", verdict="failed"),

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -601,6 +602,28 @@ def test_the_environment_is_read_once_into_a_value() -> None:
         Path("/h/.config/dispatch"),
     )
     assert (read.apt_mirror, read.colour) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "drawn"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm", "CI": "false"}, True),
+        ({"TERM": "xterm", "CI": ""}, True),
+        ({"TERM": "xterm", "CI": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({}, False),
+    ],
+)
+def test_where_a_terminal_can_be_drawn_on(variables: Mapping[str, str], drawn: bool) -> None:
+    """TERM has to name one that moves its cursor, and no CI may be recording it."""
+    assert read_environment({"HOME": "/home/me", **variables}).terminal is drawn
+
+
+@pytest.mark.parametrize(("path", "read"), [("/tmp/s.md", Path("/tmp/s.md")), ("", None), ("s.md", None)])
+def test_where_a_job_of_github_is_summarised(path: str, read: Path | None) -> None:
+    """An absolute path, as GitHub gives it."""
+    assert read_environment({"HOME": "/home/me", "GITHUB_STEP_SUMMARY": path}).step_summary == read
 
 
 def test_the_environment_is_never_shown() -> None:
