@@ -19,7 +19,11 @@ from dispatch.testing.busybox import REFERENCE, busybox_archive
 
 BUSYBOX = Path("/bin/busybox")
 
-pytest.register_assert_rewrite("dispatch.testing.contracts_engine", "dispatch.testing.contracts_workspace")
+pytest.register_assert_rewrite(
+    "dispatch.testing.contracts_driving",
+    "dispatch.testing.contracts_engine",
+    "dispatch.testing.contracts_workspace",
+)
 
 
 def pytest_configure() -> None:

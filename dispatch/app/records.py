@@ -15,6 +15,7 @@ from dispatch.workspace.runs import RunRecord
 
 LATEST = "latest"
 RUNNING = "running"
+ORPHANED = "orphaned"
 TEXT_LIMIT = 16 * 1024 * 1024
 
 
@@ -80,7 +81,7 @@ def list_runs(workspace: Workspace, limit: int) -> list[RunRow]:
     rows = []
     for run in workspace.search_registered_runs(sort_by=RunSort.START_DATE, stop=limit):
         record = workspace.run_record(run.name)
-        rows.append(RunRow(run.name, run.start_date, record.state or RUNNING, len(_steps(record))))
+        rows.append(RunRow(run.name, run.start_date, state_of(workspace, record), len(_steps(record))))
     return rows
 
 
@@ -88,21 +89,29 @@ def show(workspace: Workspace, name: str) -> RunReport:
     """A run by name, or ``latest``; ConfigurationError where there is none."""
     name = named(workspace, name)
     run = workspace.run_record(name)
-    verdicts: Mapping[str, str] = run.facts.get("verdicts", {})
-    reasons: Mapping[str, str] = run.facts.get("reasons", {})
+    # A run that is gone on with has those of its former end until it ends anew.
+    facts = run.facts if run.state else {}
+    verdicts: Mapping[str, str] = facts.get("verdicts", {})
+    reasons: Mapping[str, str] = facts.get("reasons", {})
     steps = tuple(
         _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, ""))) for step in _steps(run)
     )
     differences = workspace.differences(name)
     return RunReport(
         name,
-        run.state or RUNNING,
+        state_of(workspace, run),
         run.start_date,
         steps,
         commit=str(run.facts.get("commit", "")),
         dirty=run.facts.get("dirty") is True or bool(differences),
         differences=differences,
     )
+
+
+def state_of(workspace: Workspace, run: RunRecord) -> str:
+    """How a run ended, else RUNNING, or ORPHANED where whoever drove it is gone."""
+    driving = None if run.state else workspace.driver_of(run.name)
+    return run.state or (RUNNING if driving is None or driving.alive else ORPHANED)
 
 
 def result(workspace: Workspace, run: str, step: str) -> Result:
@@ -124,13 +133,26 @@ def result(workspace: Workspace, run: str, step: str) -> Result:
 
 def log(workspace: Workspace, run: str, step: str) -> Path:
     """The log of a step of a run; ConfigurationError where there is none."""
-    info = step_of(workspace, named(workspace, run), step)
-    path = workspace.log_path(info.unique_id)
+    run = named(workspace, run)
+    path = log_of(workspace, run, step)
     if path is None:
-        raise ConfigurationError(
-            f"step {step!r} has no log: it is {info.state.value}", f"see `dispatch show {run}`"
-        )
+        state = step_of(workspace, run, step).state.value
+        raise ConfigurationError(f"step {step!r} has no log: it is {state}", f"see `dispatch show {run}`")
     return path
+
+
+def log_of(workspace: Workspace, run: str, step: str, attempt: int | None = None) -> Path | None:
+    """The log of a run's step, or of one attempt at it, None where there is none yet.
+
+    ConfigurationError where the run has no such step.
+    """
+    unique_id = step_of(workspace, run, step).unique_id
+    return workspace.log_path(unique_id) if attempt is None else workspace.log_of_attempt(unique_id, attempt)
+
+
+def steps_of(workspace: Workspace, run: str) -> list[str]:
+    """The names of a run's steps, in the order of its configuration where that was kept."""
+    return _steps(workspace.run_record(run))
 
 
 def named(workspace: Workspace, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,15 +18,16 @@ from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.adhoc import AdHoc, config_of, given_steps
 from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
+from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
 from dispatch.app.placing import Placing
-from dispatch.app.registering import register
+from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
 from dispatch.app.secrets import needed, resolve
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
-from dispatch.dispatcher import Observer, StepOutcome, Verdict
+from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
 from dispatch.errors import ConfigurationError, SourceError
 from dispatch.graph import SHELL, StepNode
@@ -75,8 +77,7 @@ class RunSummary:
     @property
     def state(self) -> str:
         """``completed`` if every step has its result, else ``failed``."""
-        good = (Verdict.CACHED, Verdict.COMPLETED)
-        return "completed" if all(each.verdict in good for each in self.outcomes.values()) else "failed"
+        return state_of(self.outcomes.values())
 
 
 class Running:
@@ -97,6 +98,7 @@ class Running:
         With ``may_build`` false nothing is built for it; what only an image could tell stays unknown. Raises
         ConfigurationError for a step that can never be placed.
         """
+        self._since = datetime.now(timezone.utc)
         self._refuse_unsupported()
         self._load()
         targets = self._request.targets
@@ -118,11 +120,16 @@ class Running:
             self.images.distributions,
             self._given,
         )
-        wanted = self._wanted(targets)
-        plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
+        self._known = (descriptions, identities, self._wanted(targets))
+        plan = self._plan()
         placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
         self._mounts = placing.check(plan)
         return plan
+
+    def _plan(self) -> RunPlan:
+        """Say where each step stands now; what it is does not change."""
+        descriptions, identities, wanted = self._known
+        return plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
 
     def clone(self, plan: RunPlan) -> Clone | None:
         """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
@@ -285,37 +292,48 @@ class Running:
         self._cached = {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
         return self._cached
 
-    def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
-        """Build the images of what has to run, run it, and record how the run ended."""
+    def execute(self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None) -> RunSummary:
+        """Build the images of what has to run, run it, and record how the run ended.
+
+        Where another client drives the run of this name, that is followed to its end, and taken over if its
+        client dies. ``begun`` is called with the run's name once others can watch it. KeyboardInterrupt where
+        the run was cancelled.
+        """
+        workspace, say, name = self._app.workspace, self._app.say, self._request.name
+        while True:
+            seat = held(workspace, plan, name)
+            if seat is None:
+                built = self._built(plan)
+                facts = self._facts(bool(plan.standing(Standing.RUN)))
+                seat = register(workspace, plan, name, facts, secrets.randbelow, self._since)
+            if seat.driver is not None:
+                break
+            from dispatch.app.following import follow_run
+
+            begun(seat.name)
+            followed = follow_run(workspace, seat, observer, say)
+            if followed is not None:
+                return RunSummary(seat.name, followed.plan, followed.outcomes, self._cached)
+            # Its client is gone: what it had done by then is planned anew, and the rest is ours.
+            name, plan = seat.name, self._plan()
+        if seat.resumed:
+            say(f"going on with run {seat.name}")
+        own = seat.plan
+
+        def start(run: str) -> None:
+            self._keep_difference(run, bool(own.standing(Standing.RUN)))
+            begun(run)
+
+        outcomes = carry_out(seat, lambda each: self._executor(own, built, each), observer, start, say)
+        return RunSummary(seat.name, own, outcomes, self._cached)
+
+    def _built(self, plan: RunPlan) -> Mapping[str, ImageRef]:
+        """Build the images of what has to run in containers."""
         self._clone = self.clone(plan)
         todo = plan.standing(Standing.RUN)
         self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
-        built = self.build(dict.fromkeys(contained)) if contained else {}
-        workspace = self._app.workspace
-        name, plan = register(workspace, plan, self._request.name, self._facts(bool(todo)), secrets.randbelow)
-        self._keep_difference(name, bool(todo))
-        state = "failed"
-        outcomes: dict[str, StepOutcome] = {
-            step.node.name: StepOutcome(step.node.name, Verdict.CACHED, step.reason)
-            for step in plan.standing(Standing.CACHED)
-        }
-        try:
-            if plan.standing(Standing.RUN):
-                executor = self._executor(plan, built, _Noting(observer, outcomes))
-                outcomes.update(executor.execute(plan, name))
-            summary = RunSummary(name, plan, outcomes, self._cached)
-            state = summary.state
-            return summary
-        except KeyboardInterrupt:
-            state = "cancelled"
-            raise
-        finally:
-            ends = {
-                "verdicts": {step: outcome.verdict.value for step, outcome in outcomes.items()},
-                "reasons": {step: outcome.reason for step, outcome in outcomes.items() if outcome.reason},
-            }
-            workspace.finish_run(name, state, ends)
+        return self.build(dict.fromkeys(contained)) if contained else {}
 
     def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
         of_clone = self._clone.secrets if self._clone is not None else ()
@@ -387,20 +405,3 @@ class Running:
     def close(self) -> None:
         """Stop our threads; nothing of the engine's is touched."""
         self.engines.close()
-
-
-class _Noting:
-    """Notes verdicts as they fall, so that a run which breaks off has them too; passes everything on."""
-
-    def __init__(self, observer: Observer, outcomes: dict[str, StepOutcome]) -> None:
-        self._outcomes = outcomes
-        self._observer = observer
-        self.starting = observer.starting
-        self.running = observer.running
-        self.waiting = observer.waiting
-        self.retrying = observer.retrying
-
-    def ended(self, outcome: StepOutcome) -> None:
-        """See :class:`dispatch.dispatcher.Observer`."""
-        self._outcomes[outcome.name] = outcome
-        self._observer.ended(outcome)

@@ -21,10 +21,12 @@ EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # what a shell sees of a process that SIGPIPE ended
 
 COMMANDS = {
-    "check": "Verify every result's files, and the links and records beside them.",
     "build": "Build the images that a configuration's steps need, and nothing else.",
+    "cancel": "End a run, or steps of it, wherever its client is.",
+    "check": "Verify every result's files, and the links and records beside them.",
     "doctor": "Check what a run needs: engine, disk, git, tools; say how to mend what is missing.",
     "engine": "Start or stop a Docker Engine of this machine.",
+    "follow": "Watch a run that goes on elsewhere, to its end.",
     "gc": "Remove what no run refers to; shows it first.",
     "init": "Write a working starting point into a directory, and say what to run next.",
     "lock": "Resolve declarations to exact packages with hashes, in files to commit.",
@@ -37,6 +39,7 @@ COMMANDS = {
     "runs": "List the runs of the workspace.",
     "shell": "Open a shell in what a step would run in: its image, source, inputs and work directory.",
     "show": "Show the steps of a run.",
+    "status": "Show what goes on: the unfinished runs, or the steps of one.",
     "steps": "Search the steps of the workspace.",
     "why": "Say why a step is cached or not, and which input differs from the nearest result.",
 }

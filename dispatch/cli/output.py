@@ -40,6 +40,8 @@ STYLES = {
     "skipped": "yellow",
     "cancelled": "yellow",
     "running": "blue",
+    "orphaned": "yellow",
+    "unattended": "yellow",
 }
 
 

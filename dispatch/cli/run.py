@@ -10,6 +10,7 @@ import click
 from dispatch.app.records import LATEST
 from dispatch.app.running import Running, RunRequest
 from dispatch.cli.adhoc import CommandChoice, ConfigOrCommand, check_form, command_options
+from dispatch.cli.detach import detached, lines_of
 from dispatch.cli.options import (
     ConfigChoice,
     config_options,
@@ -38,6 +39,9 @@ from dispatch.cli.progress.watching import watched
     "--rerun-changed", is_flag=True, help="Run again what other code computed, and all that depends on it."
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop; build and run nothing.")
+@click.option(
+    "--detach", is_flag=True, help="Print the run's name once it has begun, and let it go on without us."
+)
 @config_options
 @command_options
 @progress_options
@@ -51,6 +55,7 @@ def command(
     jobs: int | None,
     rerun_changed: bool,
     dry_run: bool,
+    detach: bool,
     choice: ConfigChoice,
     adhoc: CommandChoice,
     shown: Shown,
@@ -66,9 +71,13 @@ def command(
         raise click.BadParameter("takes a number from 1, or -1 for no limit", param_hint="--jobs")
     if name == LATEST:
         raise click.BadParameter(f"{LATEST!r} always means the newest run", param_hint="--name")
+    if detach and dry_run:
+        raise click.UsageError("--dry-run runs nothing that could be detached")
     began = time.monotonic()
-    progress = open_progress(shown)
+    # What is detached has no terminal to draw on.
+    progress = open_progress(lines_of(shown) if detach else shown)
     app = open_app(workspace, choice.settings, progress)
+    begun = detached(app, as_json) if detach else lambda _: None
     asked = adhoc.request(Path.cwd()) if config is None else config
     request = RunRequest(asked, name, steps, packages, jobs, rerun_changed, choice.overlay)
     running = Running(app, request)
@@ -77,7 +86,7 @@ def command(
             plan = running.prepare(may_build=not dry_run)
             if not dry_run:
                 observer = progress.watch(watched(running, plan, app.workspace))
-                summary = running.execute(plan, observer)
+                summary = running.execute(plan, observer, begun)
         if dry_run:
             show_plan(app, running, plan, as_json)
             return

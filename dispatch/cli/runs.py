@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from dispatch.app import App
+from dispatch.app.records import ORPHANED
 from dispatch.cli.options import json_option, open_app, workspace_option
-from dispatch.cli.output import iso, moment, print_json, print_table
+from dispatch.cli.output import iso, moment, note, print_json, print_table
+from dispatch.cli.status import CLIENT_GONE
 
 
 @click.command("runs")
@@ -33,3 +35,6 @@ def command(workspace: str | None, as_json: bool, limit: int) -> None:
         ("run", "started", "state", "steps"),
         [(r.name, moment(r.started), r.state, str(r.steps)) for r in rows],
     )
+    for row in rows:
+        if row.state == ORPHANED:
+            note(f"run {row.name}: {CLIENT_GONE.format(row.name)}")

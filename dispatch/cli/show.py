@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from dispatch.app.records import RunReport
 from dispatch.cli.options import json_option, open_app, workspace_option
 from dispatch.cli.output import iso, moment, print_json, print_table
 from dispatch.units import format_duration
@@ -47,6 +48,11 @@ def command(run: str, workspace: str | None, as_json: bool) -> None:
             }
         )
         return
+    print_report(report)
+
+
+def print_report(report: RunReport) -> None:
+    """Print a run's state on stderr and the table of its steps on stdout."""
     click.echo(f"{report.name}: {report.state}, started {moment(report.started)}", err=True)
     if report.dirty:
         files = f": {', '.join(map(str, report.differences))}" if report.differences else ""

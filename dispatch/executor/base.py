@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dispatch.registrable import Registrable
@@ -21,3 +21,10 @@ class Executor(Registrable):
     @abstractmethod
     def execute(self, plan: RunPlan, run: str) -> Mapping[str, StepOutcome]:
         """Bring every step that is to run to a verdict; those that get no job are not in the answer."""
+
+    @abstractmethod
+    def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:
+        """Stop these steps, or without names the whole run as an interrupt does; from any thread.
+
+        Jobs are given ``grace`` seconds to stop, None for the usual.
+        """

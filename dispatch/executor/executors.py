@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from dispatch.dispatcher import Dispatcher, JobFactory, Observer, Pace, StepOutcome
@@ -59,6 +60,9 @@ class _EngineExecutor(Executor, Generic[M]):
         self._materials = materials
         self._observer = observer
         self._clock = clock
+        self._lock = threading.Lock()
+        self._dispatcher: Dispatcher | None = None
+        self._asked: list[tuple[Sequence[str] | None, float | None]] = []
 
     def execute(self, plan: RunPlan, run: str) -> Mapping[str, StepOutcome]:
         """See :meth:`Executor.execute`. Raises EngineError if the engine goes away in the middle."""
@@ -72,7 +76,21 @@ class _EngineExecutor(Executor, Generic[M]):
             observer=self._observer,
             pace=Pace(clock=self._clock),
         )
+        with self._lock:
+            self._dispatcher = dispatcher
+            asked, self._asked = self._asked, []
+        for names, grace in asked:
+            self.cancel(names, grace)
         return dispatcher.run(wanted, run)
+
+    def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:
+        """See :meth:`Executor.cancel`. What is asked before there is a dispatcher is told it at once."""
+        with self._lock:
+            dispatcher = self._dispatcher
+            if dispatcher is None:
+                self._asked.append((names, grace))
+        if dispatcher is not None:
+            dispatcher.cancel(names, grace)
 
     @abstractmethod
     def _factory(self, plan: RunPlan, run: str) -> JobFactory:

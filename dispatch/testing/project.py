@@ -78,6 +78,11 @@ class Started:
         else:
             self._process.send_signal(number)
 
+    def line(self) -> str:
+        """The next line that it prints on stdout, waited for; :meth:`end` may miss what came right behind."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
     def end(self) -> Done:
         """Wait for it."""
         try:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dispatch.formats import Format
     from dispatch.info import AttemptFacts, Run, RunInfo, StepInfo, StepRecord, StepState
     from dispatch.step import Step
+    from dispatch.workspace.driving import Driver, Driving, Journal, Request
     from dispatch.workspace.runs import RunRecord
 
     StepLike = Union[Step, StepRecord]
@@ -317,6 +318,51 @@ class Workspace(Registrable, ABC):
 
         WorkspaceError names the file and how it differs. KeyError where there is no result.
         """
+
+    # What the client of a run calls
+
+    @abstractmethod
+    def open_run(
+        self,
+        targets: Iterable[StepLike],
+        name: str | None = None,
+        *,
+        jobs: Iterable[StepLike] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> Driver:
+        """Register a run as :meth:`register_run` does, and become its driver in the same moment."""
+
+    @abstractmethod
+    def drive(self, name: str) -> Driver:
+        """Become the driver of a run that is not completed; one that has an end has none from now on.
+
+        RunHeldError where somebody alive drives it, RunCompletedError where it has all its results, KeyError
+        where there is no such run. Of several who try at once, one gets it.
+        """
+
+    @abstractmethod
+    def driver_of(self, name: str) -> Driving | None:
+        """Return who drives a run, or drove it last; None where nobody ever did. Asking is watching."""
+
+    @abstractmethod
+    def open_runs(self) -> list[str]:
+        """Return the runs that somebody drove and that have no end, in no order. Reads no other run."""
+
+    @abstractmethod
+    def journal(self, name: str) -> Journal:
+        """Return what was told of a run, to be read from its beginning; empty where nobody drove it."""
+
+    @abstractmethod
+    def ask(self, name: str, request: Request) -> None:
+        """Leave a request for a run's driver, who takes it within a quarter of a second if it is alive."""
+
+    @abstractmethod
+    def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
+        """Return the log of one attempt at a step, which may still grow; None where there is none yet."""
+
+    def run_log(self, name: str) -> Path | None:  # noqa: ARG002
+        """Return the file for what a run's client says once it has no terminal; None where there is none."""
+        return None
 
     # What the dispatcher calls
 

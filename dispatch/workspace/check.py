@@ -19,6 +19,7 @@ from dispatch.errors import WorkspaceError
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records
 from dispatch.workspace.attempts import DRAFT, END, Attempts, Ports
+from dispatch.workspace.drives import REQUESTS
 from dispatch.workspace.layout import MARKER, Layout
 from dispatch.workspace.manifest import DamagedError, Manifest
 from dispatch.workspace.names import is_name, is_unique_id
@@ -239,6 +240,9 @@ class Examiner:
         folders.append(layout.attempts)
         for name in _names(layout.attempts):
             folders += [layout.attempts / name, layout.attempts / name / DRAFT]
+        for name in _names(layout.runs):
+            if not TEMPORARY.fullmatch(name):
+                folders += [layout.runs / name, layout.runs / name / REQUESTS]
         found = [folder / name for folder in folders for name in _names(folder) if TEMPORARY.fullmatch(name)]
         clock = self.clock() if found else 0.0
         for path in found:

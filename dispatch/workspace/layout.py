@@ -4,7 +4,7 @@
 
     settings.json .gitignore latest -> runs/<name>
     cache/<unique id>/{manifest.json,result/}        results
-    runs/<name>/{.run.json,.out.log,<step> -> ../../cache/<unique id>}
+    runs/<name>/{.run.json,.out.log,<step> -> ../../cache/<unique id>}, and what ``drives`` keeps
     steps/<unique id>.json                           what is known of a step
     leases/<unique id>.<n>                           who works, or worked, at it
     attempts/<unique id>.<n>/{attempt.json,out.log,output/,commit/,replaced/}, and a job's own files

@@ -158,6 +158,13 @@ class Ledger:
             )
             return next((path for path in logs if path.exists()), None)
 
+    def attempt_log(self, unique_id: str, number: int) -> Path | None:
+        """Return the log of one attempt, None where there is none."""
+        with self.lock:
+            directory = self._steps.get(unique_id, _Step()).directories.get(number)
+        path = directory / "out.log" if directory is not None else None
+        return path if path is not None and path.exists() else None
+
     # Attempts
 
     def begin(self, record: StepRecord, run: str, replaces: bool = False) -> int:

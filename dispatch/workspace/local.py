@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,10 +21,13 @@ from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
 from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
 from dispatch.workspace.cache import LocalStepCache, store
+from dispatch.workspace.drives import Drives, LocalDriver
+from dispatch.workspace.driving import Driving, Request, RunCompletedError
 from dispatch.workspace.here import Started, WorkspaceHere
+from dispatch.workspace.journal import JournalReader
 from dispatch.workspace.known import Known
 from dispatch.workspace.layout import Layout
-from dispatch.workspace.names import invent, is_unique_id
+from dispatch.workspace.names import invent, is_name, is_unique_id
 from dispatch.workspace.runs import RunRecord, Runs
 from dispatch.workspace.search import Page, RunSort, StepInfoSort
 
@@ -57,6 +60,7 @@ class LocalWorkspace(WorkspaceHere):
         self._layout = Layout(self.dir, self._ports.disk)
         self._attempts = Attempts(self._layout, self._ports)
         self._runs = Runs(self._layout.runs, self._layout.latest, self._ports.disk)
+        self._drives = Drives(self._layout.runs, self._ports, self.finish_run)
         self._cache = LocalStepCache(self._layout, self._attempts, self._ports, trusted)
         self._trusted = trusted
         self._known = Known(self._layout, self._attempts, self._ports.disk)
@@ -135,23 +139,34 @@ class LocalWorkspace(WorkspaceHere):
         facts: Mapping[str, Any] | None = None,
     ) -> Run:
         """Store a new run of ``targets`` and return it; see :meth:`Workspace.register_run`."""
-        draft, steps = records.run_record(
-            invent(self._ports.below) if name is None else name, targets, jobs, facts, self._ports.now()
-        )
+        wanted = invent(self._ports.below) if name is None else name
+        draft, steps = records.run_record(wanted, targets, jobs, facts, self._ports.now())
+        return self._run(self._add(draft, steps, named=name is not None))
+
+    def _add(
+        self,
+        draft: RunRecord,
+        steps: Iterable[StepRecord],
+        *,
+        named: bool,
+        furnish: Callable[[Path, str], None] | None = None,
+    ) -> RunRecord:
+        """Store a run whose name is free, or is to be invented until it is."""
         self._layout.prepare()
         for record in steps:
             self._known.store(record)
-        while not self._runs.add(draft):
-            if name is not None:
-                raise ValueError(f"run {name!r}: there is one of that name in {self.dir}")
+        while not self._runs.add(draft, furnish):
+            if named:
+                raise ValueError(f"run {draft.name!r}: there is one of that name in {self.dir}")
             draft = replace(draft, name=invent(self._ports.below))
-        return self._run(draft)
+        return draft
 
     def finish_run(self, name: str, state: str, facts: Mapping[str, Any] | None = None) -> None:
         """Note that a run ended now, and how; see :meth:`Workspace.finish_run`."""
         run = self.run_record(name)
         known = {**run.facts, **(facts or {})}
         self._runs.put(replace(run, state=state, ended=self._ports.now(), facts=known))
+        self._drives.unmark(name)
 
     def registered_run(self, name: str) -> Run:
         """Return a run. KeyError where there is none of that name."""
@@ -264,6 +279,9 @@ class LocalWorkspace(WorkspaceHere):
         """Remove a run, but no result. KeyError if there is none, StepStateError while steps run for it."""
         self._layout.check()
         record = self._runs.unless_damaged(name)
+        driver = self._drives.latest(name) if record is not None else None
+        if driver is not None and driver.alive:
+            raise StepStateError(f"run {name!r}: {driver} drives it", "wait for it to end, or cancel it")
         unique_ids = {**record.jobs, **record.targets}.values() if record else ()
         for unique_id in unique_ids:
             lease = self._attempts.holder(unique_id) if is_unique_id(unique_id) else None
@@ -273,6 +291,7 @@ class LocalWorkspace(WorkspaceHere):
                     f"run {name!r}: {holder} works at its step {unique_id}", "wait for it to end, or stop it"
                 )
         self._runs.remove(name)
+        self._drives.unmark(name)
 
     def verify(self, unique_id: str, *, deep: bool) -> None:
         """Hold a step's result against what was committed; see :meth:`Workspace.verify`."""
@@ -281,6 +300,68 @@ class LocalWorkspace(WorkspaceHere):
         if standing.manifest is None or standing.directory is None:
             raise KeyError(unique_id)
         manifests.verify(standing.directory / "result", standing.manifest, deep=deep)
+
+    # What the client of a run calls
+
+    def open_run(
+        self,
+        targets: Iterable[StepLike],
+        name: str | None = None,
+        *,
+        jobs: Iterable[StepLike] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> LocalDriver:
+        """Register a run with ourselves as its driver; see :meth:`Workspace.open_run`."""
+        wanted = invent(self._ports.below) if name is None else name
+        draft, steps = records.run_record(wanted, targets, jobs, facts, self._ports.now())
+        added = self._add(draft, steps, named=name is not None, furnish=self._drives.first)
+        return self._drives.begun(added.name, 1)
+
+    def drive(self, name: str) -> LocalDriver:
+        """Become the driver of a run; see :meth:`Workspace.drive`."""
+        self.run_record(name)
+        driver = self._drives.take(name)
+        try:
+            # Only now, for whoever drove it may have ended it in between.
+            run = self.run_record(name)
+            if run.state == "completed":
+                raise RunCompletedError(name)
+            self._drives.mark(name)
+            if run.ended is not None:
+                self._runs.put(replace(run, state="", ended=None))
+        except BaseException:
+            driver.release()
+            raise
+        return driver
+
+    def driver_of(self, name: str) -> Driving | None:
+        """Return who drives a run, or drove it last; None where nobody ever did. Asking is watching."""
+        return self._drives.latest(name) if is_name(name) else None
+
+    def open_runs(self) -> list[str]:
+        """Return the runs that somebody drove and that have no end, in no order. Reads no other run."""
+        self._layout.check()
+        found = [(name, self._runs.unless_damaged(name)) for name in self._drives.marked()]
+        return [name for name, run in found if run is not None and run.ended is None]
+
+    def journal(self, name: str) -> JournalReader:
+        """Return what was told of a run; see :meth:`Workspace.journal`."""
+        self.run_record(name)
+        return self._drives.journal(name)
+
+    def ask(self, name: str, request: Request) -> None:
+        """Leave a request for a run's driver. KeyError where there is no such run."""
+        self.run_record(name)
+        self._drives.ask(name, request)
+
+    def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
+        """Return the log of one attempt at a step; None where there is none yet."""
+        path = self._layout.attempt(unique_id, number) / "out.log" if is_unique_id(unique_id) else None
+        return path if path is not None and path.exists() else None
+
+    def run_log(self, name: str) -> Path:
+        """Return the file for what a run's client says once it has no terminal."""
+        return self._runs.log(name)
 
     # What the dispatcher calls
 
@@ -306,6 +387,7 @@ class LocalWorkspace(WorkspaceHere):
 
     def renew(self) -> tuple[Superseded, ...]:
         """Tell others that we are alive; see :meth:`Workspace.renew`."""
+        self._drives.renew()
         return self._attempts.renew()
 
     def settled(self, unique_id: str, number: int) -> bool:

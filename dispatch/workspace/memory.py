@@ -21,9 +21,11 @@ from dispatch.location import Spool
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
+from dispatch.workspace.driving import Driving, Request, RunCompletedError
 from dispatch.workspace.here import Started, WorkspaceHere
 from dispatch.workspace.ledger import Ledger
 from dispatch.workspace.memory_cache import MemoryStepCache
+from dispatch.workspace.memory_drives import MemoryDriver, MemoryDrives, MemoryJournal
 from dispatch.workspace.names import invent, is_name
 from dispatch.workspace.search import Page, RunSort, StepInfoSort
 
@@ -66,6 +68,7 @@ class MemoryWorkspace(WorkspaceHere):
         self._ledger = Ledger(now)
         self._cache = MemoryStepCache(self._ledger)
         self._runs: dict[str, RunRecord] = {}
+        self._drives = MemoryDrives(now, self.finish_run)
         self._name = os.urandom(8).hex()
         self._in_use[self._name] = self
 
@@ -238,6 +241,9 @@ class MemoryWorkspace(WorkspaceHere):
     def remove_run(self, name: str) -> None:
         """Remove a run, but no result. KeyError if there is none, StepStateError while steps run for it."""
         run = self._runs[name]
+        driver = self._drives.latest(name)
+        if driver is not None and driver.alive:
+            raise StepStateError(f"run {name!r}: {driver} drives it", "wait for it to end, or cancel it")
         for unique_id in {**run.jobs, **run.targets}.values():
             if self._ledger.runs_for(unique_id) == name:
                 raise StepStateError(
@@ -245,6 +251,7 @@ class MemoryWorkspace(WorkspaceHere):
                     "wait for it to end, or stop it",
                 )
         del self._runs[name]
+        self._drives.forget(name)
 
     def verify(self, unique_id: str, *, deep: bool) -> None:
         """Hold a step's result against what was committed; see :meth:`Workspace.verify`."""
@@ -253,6 +260,51 @@ class MemoryWorkspace(WorkspaceHere):
             raise KeyError(unique_id)
         if stored.directory is not None:
             manifests.verify(stored.directory / "result", stored.manifest, deep=deep)
+
+    # What the client of a run calls
+
+    def open_run(
+        self,
+        targets: Iterable[StepLike],
+        name: str | None = None,
+        *,
+        jobs: Iterable[StepLike] = (),
+        facts: Mapping[str, Any] | None = None,
+    ) -> MemoryDriver:
+        """Register a run with ourselves as its driver; see :meth:`Workspace.open_run`."""
+        return self._drives.take(self.register_run(targets, name, jobs=jobs, facts=facts).name)
+
+    def drive(self, name: str) -> MemoryDriver:
+        """Become the driver of a run; see :meth:`Workspace.drive`."""
+        with self._ledger.lock:
+            run = self._runs[name]
+            driver = self._drives.take(name)
+            if run.state == "completed":
+                driver.release()
+                raise RunCompletedError(name)
+            self._runs[name] = replace(run, state="", ended=None)
+            return driver
+
+    def driver_of(self, name: str) -> Driving | None:
+        """Return who drives a run, or drove it last; None where nobody ever did."""
+        return self._drives.latest(name)
+
+    def open_runs(self) -> list[str]:
+        """Return the runs that somebody drove and that have no end."""
+        runs = list(self._runs.values())
+        return [run.name for run in runs if run.ended is None and self._drives.latest(run.name) is not None]
+
+    def journal(self, name: str) -> MemoryJournal:
+        """Return what was told of a run. KeyError where there is no such run."""
+        return self._drives.journal(self._runs[name].name)
+
+    def ask(self, name: str, request: Request) -> None:
+        """Leave a request for a run's driver. KeyError where there is no such run."""
+        self._drives.ask(self._runs[name].name, request)
+
+    def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
+        """Return the log of one attempt at a step; None where there is none yet."""
+        return self._ledger.attempt_log(unique_id, number)
 
     # What the dispatcher calls
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -96,8 +96,11 @@ class Runs:
         self._latest = latest
         self._disk = disk
 
-    def add(self, record: RunRecord) -> bool:
-        """Store a new run with its links, whole or not at all; False where the name is taken."""
+    def add(self, record: RunRecord, furnish: Callable[[Path, str], None] | None = None) -> bool:
+        """Store a new run with its links, whole or not at all; False where the name is taken.
+
+        ``furnish`` puts into the run's directory what is to be there from the first moment on.
+        """
         target = self._directory / record.name
         if target.exists():
             return False
@@ -105,6 +108,8 @@ class Runs:
         self._disk.make_new_dir(draft)
         for step, unique_id in {**record.jobs, **record.targets}.items():
             self._disk.new_link(draft / step, f"../../cache/{unique_id}")
+        if furnish is not None:
+            furnish(draft, record.name)
         self._disk.write(draft / RECORD, record.to_bytes(), durable=True)
         try:
             self._disk.rename(draft, target)

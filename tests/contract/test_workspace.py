@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from dispatch.testing.contracts_driving import DrivingContract
 from dispatch.testing.contracts_workspace import WorkspaceContract
 from dispatch.workspace.base import Workspace
 from dispatch.workspaces import LocalWorkspace, MemoryWorkspace
 
 
-class TestLocalWorkspace(WorkspaceContract):
+class TestLocalWorkspace(WorkspaceContract, DrivingContract):
     """A directory."""
 
     @pytest.fixture
@@ -21,7 +22,7 @@ class TestLocalWorkspace(WorkspaceContract):
         return LocalWorkspace(tmp_path / "a #?%41 ü" / "ws")
 
 
-class TestMemoryWorkspace(WorkspaceContract):
+class TestMemoryWorkspace(WorkspaceContract, DrivingContract):
     """Memory."""
 
     @pytest.fixture

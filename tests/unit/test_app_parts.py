@@ -33,7 +33,7 @@ def test_an_invented_name_is_tried_again_when_it_is_taken() -> None:
     workspace = MemoryWorkspace()
     plan = plan_steps(STEPS)
     draws = iter([0, 0, 0, 0, 0, 0, 1, 1, 1])
-    names = [register(workspace, plan, None, {}, lambda _: next(draws))[0] for _ in range(2)]
+    names = [register(workspace, plan, None, {}, lambda _: next(draws)).name for _ in range(2)]
     assert len(set(names)) == 2
     assert next(draws, None) is None
 
@@ -42,17 +42,19 @@ def test_a_run_keeps_its_own_uncacheable_results(tmp_path: Path) -> None:
     """Going on with an unfinished run finds what that run computed; another run does not."""
     workspace = LocalWorkspace(tmp_path / "ws")
     plan = plan_steps(STEPS, RANDOM)
-    name, own = register(workspace, plan, "first", {}, lambda _: 0)
-    record = own["chance"].record
+    first = register(workspace, plan, "first", {}, lambda _: 0)
+    name, record = first.name, first.plan["chance"].record
     assert record is not None
     attempt = workspace.claim(record, name)
     attempt.result.mkdir(parents=True, exist_ok=True)
     (attempt.result / "data.json").write_text("4\n")
     workspace.commit(attempt, record, AttemptFacts(StepState.COMPLETED))
-    _, again = register(workspace, plan, "first", {}, lambda _: 0)
+    assert first.driver is not None
+    first.driver.release()
+    again = register(workspace, plan, "first", {}, lambda _: 0).plan
     assert (again["chance"].standing, again["chance"].reason) == (Standing.CACHED, KEPT_BY_RUN)
     assert again["sum"].standing is Standing.RUN
-    _, other = register(workspace, plan, "second", {}, lambda _: 0)
+    other = register(workspace, plan, "second", {}, lambda _: 0).plan
     assert other["chance"].standing is Standing.RUN
 
 
