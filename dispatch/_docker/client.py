@@ -1,4 +1,4 @@
-"""The door itself: one object that stands for one engine.
+"""The door itself: one object that stands for one engine, wherever it is.
 
 Owns which calls go by hand and which by docker-py (load and pull: chunked bodies, registry credentials), and
 the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dispatch._docker import images
@@ -21,8 +23,11 @@ from dispatch._docker.socket import ApiError, EngineSocket
 from dispatch.errors import EngineError, ImageError
 
 if TYPE_CHECKING:
+    from dispatch._docker.bridge import Bridge
     from dispatch._docker.containers import Containers
+    from dispatch._docker.files import Files
     from dispatch._docker.helper import Finished, OneShot
+    from dispatch._docker.sight import Sight
 
 PING_TIMEOUT = 10.0
 TRANSFER_TIMEOUT = 900
@@ -39,14 +44,18 @@ class Pong:
 class Door:
     """One engine. Constructing it does nothing; safe to share between threads.
 
+    ``home`` is a directory of this machine in which the engine's sight is tried before any job is known.
+
     All methods raise EngineError when the engine is absent, closed to us, or breaks off.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, home: Path | None = None) -> None:
         self.address = address
+        self.home = home or Path(tempfile.gettempdir())
         self._engine = EngineSocket(address)
         self._lock = threading.Lock()
         self._client: Any = None
+        self._bridge: Bridge | None = None
 
     @cached_property
     def containers(self) -> Containers:
@@ -54,6 +63,20 @@ class Door:
         from dispatch._docker.containers import Containers
 
         return Containers(self._engine)
+
+    @cached_property
+    def files(self) -> Files:
+        """Files inside of its containers, and its volumes."""
+        from dispatch._docker.files import Files
+
+        return Files(self._engine)
+
+    @cached_property
+    def sight(self) -> Sight:
+        """What may be mounted there of this machine's files."""
+        from dispatch._docker.sight import Sight
+
+        return Sight(self.address, self.containers, self.files, self.info)
 
     def ping(self) -> Pong:
         """Ask whether the engine is there and may be used."""
@@ -137,7 +160,7 @@ class Door:
         """
         from dispatch._docker import helper
 
-        return helper.run_once(self.containers, shot)
+        return helper.run_once(self.containers, self.files, self.sight, shot)
 
     def close(self) -> None:
         """Give back the connections of docker-py, if it was needed."""
@@ -145,6 +168,9 @@ class Door:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+            if self._bridge is not None:
+                self._bridge.close()
+                self._bridge = None
 
     def _docker_py(self) -> Any:
         """docker-py's client, made on first need, with the API version that the engine itself names."""
@@ -154,9 +180,17 @@ class Door:
                 from docker import APIClient
 
                 with _vendor_errors("Docker Engine"):
-                    url = f"unix://{self.address.socket_path}"
+                    url = f"unix://{self._path_for_docker_py()}"
                     self._client = APIClient(base_url=url, version=version, timeout=TRANSFER_TIMEOUT)
             return self._client
+
+    def _path_for_docker_py(self) -> str:
+        if self.address.is_local:
+            return self.address.socket_path
+        from dispatch._docker.bridge import Bridge
+
+        self._bridge = self._bridge or Bridge(self._engine.transport)
+        return str(self._bridge.path)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,29 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class VolumeMount:
+    """A named volume shown at ``target``, made with ``labels`` where there is none of that name.
+
+    Nothing that the image has at that place is copied into it.
+    """
+
+    name: str
+    target: str
+    read_only: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """Its part of a create call."""
+        return {
+            "Type": "volume",
+            "Source": self.name,
+            "Target": self.target,
+            "ReadOnly": self.read_only,
+            "VolumeOptions": {"NoCopy": True, "Labels": dict(self.labels)},
+        }
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """What to create. ``command`` replaces the image's entrypoint and command; sizes in bytes.
 
@@ -49,6 +72,7 @@ class ContainerSpec:
     user: str = ""
     working_dir: str = ""
     binds: tuple[Bind, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
     network: str = "none"
     memory: int | None = None
     cpus: float | None = None
@@ -58,11 +82,12 @@ class ContainerSpec:
 
     def body(self) -> dict[str, Any]:
         """The body of the engine's create call."""
+        binds = [
+            {"Type": "bind", "Source": bind.source, "Target": bind.target, "ReadOnly": bind.read_only}
+            for bind in self.binds
+        ]
         host: dict[str, Any] = {
-            "Mounts": [
-                {"Type": "bind", "Source": bind.source, "Target": bind.target, "ReadOnly": bind.read_only}
-                for bind in self.binds
-            ],
+            "Mounts": [*binds, *(volume.body() for volume in self.volumes)],
             "NetworkMode": self.network,
             "Init": self.init,
             "RestartPolicy": {"Name": "no"},
@@ -166,11 +191,11 @@ class Containers:
 
     def start(self, container: str) -> None:
         """Start a created container; when this fails the container stays ``created`` and no event comes."""
-        self._engine.ask("POST", _path(container, "/start"))
+        self._engine.ask("POST", container_path(container, "/start"))
 
     def inspect(self, container: str) -> ContainerState | None:
         """Return the container's state, or None if there is no such container."""
-        reply = self._engine.call("GET", _path(container, "/json"))
+        reply = self._engine.call("GET", container_path(container, "/json"))
         if reply.status == 404:
             return None
         if reply.status >= 400:
@@ -182,19 +207,21 @@ class Containers:
 
         :raises EngineError: when it has not ended after ``timeout`` seconds
         """
-        answer: dict[str, Any] = self._engine.ask("POST", _path(container, "/wait"), timeout=timeout).json()
+        answer: dict[str, Any] = self._engine.ask(
+            "POST", container_path(container, "/wait"), timeout=timeout
+        ).json()
         return int(answer["StatusCode"])
 
     def kill(self, container: str, signal: str) -> None:
         """Send a signal; a container that is gone or does not run is no error."""
-        reply = self._engine.call("POST", _path(container, "/kill"), {"signal": signal})
+        reply = self._engine.call("POST", container_path(container, "/kill"), {"signal": signal})
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: {signal} cannot be sent", reply.status, _text(reply))
 
     def remove(self, container: str) -> None:
         """Remove the container and its anonymous volumes, killed if it runs; one that is gone is no error."""
         query = {"v": "1", "force": "1"}
-        reply = self._engine.call("DELETE", _path(container), query)
+        reply = self._engine.call("DELETE", container_path(container), query)
         # 409: another removal of the same container is under way.
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: it cannot be removed", reply.status, _text(reply))
@@ -209,7 +236,7 @@ class Containers:
     def logs(self, container: str, stamps: bool = False) -> Iterator[LogFrame]:
         """Yield the log so far, in the order in which the engine kept it."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1" if stamps else "0"}
-        stream = self._engine.open(_path(container, "/logs"), query)
+        stream = self._engine.open(container_path(container, "/logs"), query)
         try:
             while len(header := stream.read(_FRAME_HEADER)) == _FRAME_HEADER:
                 data = stream.read(int.from_bytes(header[4:], "big"))
@@ -245,7 +272,7 @@ class ContainerEvents:
         self._stream.close()
 
 
-def _path(container: str, verb: str = "") -> str:
+def container_path(container: str, verb: str = "") -> str:
     """The address of a container's call. Names may come from records on disk, so they are checked."""
     if not _NAME.fullmatch(container):
         raise EngineError(f"container {container!r}: this is not the name of a container")

@@ -66,7 +66,7 @@ class App:
         """The engine of this machine; nothing is asked of it yet."""
         from dispatch._docker import Door, engine_address
 
-        return Door(engine_address(self.surroundings.environ))
+        return Door(engine_address(self.surroundings.environ), self.surroundings.cache)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""

@@ -41,11 +41,16 @@ class Resources:
 
 @dataclass(frozen=True)
 class Mount:
-    """A location shown inside the container at the absolute path ``target``."""
+    """A location shown inside the container at the absolute path ``target``.
+
+    ``content`` names what is there where that never changes, whoever looks: an engine that does not see the
+    location may keep a copy under this name. It is empty for everything else.
+    """
 
     source: Location
     target: str
     read_only: bool = True
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,8 +141,9 @@ class Event:
 class Capabilities:
     """What a probe found out about an engine.
 
-    ``uid``/``gid`` is whom jobs run as so that the caller owns what they write. ``cpus`` and ``memory`` are
-    those of the engine's host.
+    ``accepts`` are the kinds of location that it can mount, and ``obstacle`` says why others have to be copied
+    that are on this machine. ``uid``/``gid`` is whom jobs run as so that the caller owns what they write.
+    ``cpus`` and ``memory`` are those of the engine's host.
     """
 
     name: str
@@ -147,6 +153,7 @@ class Capabilities:
     cpus: int
     memory: int
     gpus: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""The engine that runs jobs as containers of a Docker Engine on this machine.
+"""The engine that runs jobs as containers of a Docker Engine, here or elsewhere.
 
 Owns the life of a container from the job to its one EXITED event. Refuses to retry, to judge a job's outcome,
 and to know steps or workspaces.
@@ -34,16 +34,15 @@ from dispatch.engine.base import (
     Resources,
     Usage,
 )
-from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL, container_of
+from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL
 from dispatch.engine.joblog import LOG_NAME, write_log
 from dispatch.engine.probe import probe
 from dispatch.engine.sandbox import Sandbox
+from dispatch.engine.staging import BACK_LABELS, OUTPUT_TARGET, Staging
 from dispatch.engine.stopping import Stopper
 from dispatch.engine.watch import Watcher
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location
-
-OUTPUT_TARGET = "/dispatch/output"
 
 START_THREADS = 4
 END_THREADS = 2
@@ -72,9 +71,9 @@ class _Job:
 
 
 class DockerEngine:
-    """A local rootful Docker Engine; see :class:`~dispatch.engine.base.Engine` for the methods' contracts.
+    """A Docker Engine; see :class:`~dispatch.engine.base.Engine` for the methods' contracts.
 
-    Jobs run as ``uid:gid``. ``clock`` gives the time since the epoch as the engine has it, ``nonce`` a few
+    What jobs write belongs to the caller, who is ``uid:gid``. ``clock`` gives the time since the epoch as the engine has it, ``nonce`` a few
     characters that make container names unique, ``patience`` the seconds for which the engine may be away.
     """
 
@@ -90,6 +89,7 @@ class DockerEngine:
     ) -> None:
         self._door = door
         self._containers = door.containers
+        self._staging = Staging(door, uid, gid)
         self._uid, self._gid = uid, gid
         self._clock = clock
         self._nonce = nonce
@@ -176,6 +176,8 @@ class DockerEngine:
             state = self._containers.inspect(handle.engine_id)
             if state is not None and OUTPUT_TARGET in state.mounts:
                 return HostPath(Path(state.mounts[OUTPUT_TARGET]))
+            if state is not None and BACK_LABELS[OUTPUT_TARGET] in state.labels:
+                return HostPath(Path(state.labels[BACK_LABELS[OUTPUT_TARGET]]))
         raise EngineError(f"job {handle.key}: the engine knows no output directory of it")
 
     def release(self, handle: Handle) -> None:
@@ -254,8 +256,8 @@ class DockerEngine:
 
     def _launch(self, job: _Job) -> None:
         if job.grace is None:
-            user = f"{self._uid}:{self._gid}"
-            spec = container_of(job.spec, job.name, user, job.sandbox.prepare(job.spec))
+            delivery = self._staging.of(job.spec)
+            spec = delivery.container(job.spec, job.name)
             try:
                 self._containers.create(spec)
             except ApiError as error:
@@ -263,8 +265,7 @@ class DockerEngine:
                     raise
                 if self._attach(job):
                     return
-            # The name is taken now: the source cannot belong to a container that runs already.
-            job.sandbox.fill_source(job.spec)
+            delivery.fill(job.spec, job.name)
         if job.grace is not None:
             self._fail(job, Reason.CANCELLED, "cancelled before it was started")
             return
@@ -351,6 +352,9 @@ class DockerEngine:
         except OSError as error:
             note = f"its log could not be kept: {error.strerror}"
         reason, message = ending.reason(state, unexecuted, job.grace is not None, job.outage)
+        labels = state.labels
+        if fault := self._patiently(job, lambda: self._staging.fetch(job.name, labels)):
+            reason, message = Reason.INFRA, fault
         message = "; ".join(part for part in (message, note) if part)
         return Event(
             job.spec.key,
