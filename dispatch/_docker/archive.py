@@ -156,8 +156,8 @@ class _Strict(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Strict:
         try:
-            return super().frombuf(buf, encoding, errors)  # type: ignore[return-value]
-        except tarfile.EOFHeaderError:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:
             raise CutError(str(error)) from error

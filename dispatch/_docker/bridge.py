@@ -1,7 +1,7 @@
 """A unix socket of our own that leads to a remote engine, for docker-py.
 
 docker-py has transports of its own, but they would be second ones: another ssh client (paramiko) that does
-not know the user's, other errors, other certificates. Through this socket it goes the way that all our calls go.
+not know the user's, other errors, other certificates. Through this socket it goes the way of all our calls.
 Owns one listening thread, and two for each connection. Refuses to look at what passes.
 """
 

@@ -2,10 +2,10 @@
 
 Owns the proof. An address proves nothing: a container with a Docker of its own, a proxy and another mount
 namespace all have unix sockets. It is certain without asking where the process that made the socket is a
-dockerd with our own mount namespace and root. Everywhere else the engine is asked: a container, never started,
-is given a directory in which we just wrote a secret word, and has to have the same word there. A directory of
-that name on the engine's machine is so never taken for ours. No answer is kept beyond the process: what names
-an engine (its ID) is shared by engines that see different files.
+dockerd with our own mount namespace and root. Everywhere else the engine is asked: a container, never
+started, is given a directory in which we just wrote a secret word, and has to have the same word there. A
+directory of that name on the engine's machine is so never taken for ours. No answer is kept beyond the
+process: what names an engine (its ID) is shared by engines that see different files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from dispatch._docker.address import Address
 from dispatch._docker.containers import Bind, Containers, ContainerSpec
@@ -139,7 +139,7 @@ class Sight:
             raise
         try:
             with self._files.get(container, f"{_TARGET}/{name}") as stream:
-                archive = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115
+                archive = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|")  # noqa: SIM115
                 info = archive.next()
                 content = archive.extractfile(info) if info is not None else None
                 return content.read(64).decode("ascii", "replace") if content is not None else None

@@ -172,12 +172,12 @@ class TcpTransport:
         except ssl.SSLCertVerificationError as error:
             raise EngineError(
                 f"Docker Engine: the certificate of {self._address} is not trusted: {error.verify_message}",
-                f"put the authority that signed it into ca.pem, in the directory that {CERTIFICATES_VARIABLE} names",
+                f"put the authority that signed it into ca.pem where {CERTIFICATES_VARIABLE} says",
             ) from error
         except OSError as error:
             raise EngineError(
                 f"Docker Engine: no TLS connection to {self._address}: {_reason(error)}",
-                "see that this is the engine's TLS port (2376 by default), and whether it wants our certificate",
+                "see that this is the engine's TLS port (2376 by default), and that it trusts our cert.pem",
             ) from error
 
     def _unreachable(self, error: OSError) -> EngineError:
@@ -212,7 +212,8 @@ def _tls_context(tls: Tls) -> ssl.SSLContext:
             context.load_cert_chain(tls.certificate, tls.key)
     except OSError as error:
         raise EngineError(
-            f"Docker Engine: the certificates cannot be used: {error.filename or tls.authority}: {_reason(error)}",
+            f"Docker Engine: certificates that cannot be used: {error.filename or tls.authority}: "
+            f"{_reason(error)}",
             f"put ca.pem, cert.pem and key.pem into the directory that {CERTIFICATES_VARIABLE} names",
         ) from error
     return context
@@ -307,7 +308,7 @@ class _SshConnection(Connection):
 
 def _ssh_remedy(code: int, words: str, address: Address) -> str:
     if code == 127:
-        return f"install the docker command on {address.host}, or put it on the path that ssh sessions have there"
+        return f"install the docker command on {address.host}, on the path that ssh sessions have there"
     if "permission denied while trying to connect" in words:
         return f"add the user to the group `docker` on {address.host}"
     if code == 255:

@@ -141,8 +141,8 @@ class Event:
 class Capabilities:
     """What a probe found out about an engine.
 
-    ``accepts`` are the kinds of location that it can mount, and ``obstacle`` says why others have to be copied
-    that are on this machine. ``uid``/``gid`` is whom jobs run as so that the caller owns what they write.
+    ``accepts`` are the kinds of location that it can mount, and ``obstacle`` says why others that are on this
+    machine have to be copied. ``uid``/``gid`` is whom jobs run as so that the caller owns what they write.
     ``cpus`` and ``memory`` are those of the engine's host.
     """
 

@@ -73,8 +73,9 @@ class _Job:
 class DockerEngine:
     """A Docker Engine; see :class:`~dispatch.engine.base.Engine` for the methods' contracts.
 
-    What jobs write belongs to the caller, who is ``uid:gid``. ``clock`` gives the time since the epoch as the engine has it, ``nonce`` a few
-    characters that make container names unique, ``patience`` the seconds for which the engine may be away.
+    What jobs write belongs to the caller, who is ``uid:gid``. ``clock`` gives the time since the epoch as the
+    engine has it, ``nonce`` a few characters that make container names unique, ``patience`` the seconds for
+    which the engine may be away.
     """
 
     def __init__(

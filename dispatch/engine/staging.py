@@ -3,8 +3,8 @@
 Owns the choice between two ways, made for each job by what the engine sees: its directories are mounted, or
 they are copied. Copied are what is the job's alone into the container's own layer, between its creation and
 its start; what never changes into volumes (``volumes``); and after the end, out of the container, the output
-and the work directory. What is laid down here is laid down beside its place and renamed into it, so half a copy
-is never taken for a result, and one that was cut off can be made again as long as the container is there.
+and the work directory. What comes back is laid down beside its place and renamed into it, so half a copy is
+never taken for a result, and one that was cut off can be made again as long as the container is there.
 
 Mounts beside ``/dispatch`` are the user's own, and name paths of the engine's machine: they are never copied.
 """
@@ -143,19 +143,16 @@ class Copied:
 
     def container(self, job: JobSpec, name: str) -> ContainerSpec:
         """See :class:`Delivery`."""
-        plain = tuple(mount for mount in job.mounts if not _is_ours(mount))
+        ours = [mount for mount, _ in _ours(job)]
+        plain = tuple(mount for mount in job.mounts if mount not in ours)
         spec = container_of(replace(job, mounts=plain), name, f"{self._user[0]}:{self._user[1]}", ())
         self._mounts = tuple(
-            self._volumes.mount(
-                Content(mount.content, mount.source.path, *self._user), mount.target, spec.image
-            )
-            for mount in job.mounts
-            if _is_ours(mount) and mount.content and isinstance(mount.source, HostPath)
+            self._volumes.mount(Content(mount.content, path, *self._user), mount.target, spec.image)
+            for mount, path in _ours(job)
+            if mount.content
         )
         back = {
-            BACK_LABELS[mount.target]: str(mount.source.path)
-            for mount in job.mounts
-            if mount.target in BACK_LABELS and isinstance(mount.source, HostPath)
+            BACK_LABELS[mount.target]: str(path) for mount, path in _ours(job) if mount.target in BACK_LABELS
         }
         return replace(spec, volumes=self._mounts, labels={**spec.labels, **back})
 
@@ -175,9 +172,9 @@ class Copied:
         raise EngineError(f"job {job.key}: somebody removes the engine's volumes all the time")
 
     def _items(self, job: JobSpec) -> Iterator[Item]:
-        for mount in job.mounts:
-            if _is_ours(mount) and not mount.content and isinstance(mount.source, HostPath):
-                yield Item(_inside(mount.target), mount.source.path)
+        for mount, path in _ours(job):
+            if not mount.content:
+                yield Item(_inside(mount.target), path)
         if job.source is not None:
             yield Item(_inside(SOURCE_TARGET), job.source.path, writable=True)
         if SCRATCH_TARGET not in {mount.target for mount in job.mounts}:
@@ -188,8 +185,13 @@ class Copied:
                 yield Item(f"etc/{name}", content=text.encode("ascii"), mode=0o644)
 
 
-def _is_ours(mount: Mount) -> bool:
-    return isinstance(mount.source, HostPath) and mount.target.startswith(f"/{TOP}/")
+def _ours(job: JobSpec) -> list[tuple[Mount, Path]]:
+    """The mounts of this machine's files that the user knows nothing of, and where they are."""
+    return [
+        (mount, mount.source.path)
+        for mount in job.mounts
+        if isinstance(mount.source, HostPath) and mount.target.startswith(f"/{TOP}/")
+    ]
 
 
 def _inside(target: str) -> str:
@@ -203,9 +205,7 @@ def _is_shared(job: JobSpec) -> bool:
 def _roots(job: JobSpec) -> list[Path]:
     """The directories whose sight decides for all of a job: its workspace, and what lies elsewhere."""
     attempts = job.attempt_dir.parent
-    sources = [
-        mount.source.path for mount in job.mounts if isinstance(mount.source, HostPath) and _is_ours(mount)
-    ]
+    sources = [path for _, path in _ours(job)]
     sources += [job.source.path] if job.source is not None else []
     elsewhere = (path.parent for path in sources if not path.is_relative_to(attempts.parent))
     return [attempts, *dict.fromkeys(elsewhere)]

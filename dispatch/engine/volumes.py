@@ -2,8 +2,8 @@
 
 Owns the volumes with the label ``dispatch.content``. A volume is filled by one client, under a name that no
 other knows, and is whole once its own directory has the time :data:`WHOLE`, which is given last and in a call
-of its own; nobody mounts one that is not. So two clients at most fill two, and what a client leaves behind that
-is killed is never used. Volumes are left when a run ends, for the next one::
+of its own; nobody mounts one that is not. So two clients at most fill two, and what a killed client leaves
+half filled is never used. Volumes are left when a run ends, for the next one::
 
     docker volume ls -q -f label=dispatch.content | xargs -r docker volume rm
 
