@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,13 +41,24 @@ def door(address: Address) -> Iterator[Door]:
 
 
 @pytest.fixture(scope="session")
-def busybox_image(door: Door) -> ImageRecord:
-    """An image of Debian's busybox-static, kept in the engine under one name for later sessions."""
+def load_busybox() -> Callable[[Door], ImageRecord]:
+    """Gives an engine an image of Debian's busybox-static."""
     if not BUSYBOX.exists():
         pytest.fail(f"{BUSYBOX} is missing: install it with `apt-get install busybox-static`", pytrace=False)
     listed = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    door.load([busybox_archive(BUSYBOX.read_bytes(), listed.stdout.split(), architecture)])
-    record = door.inspect_image(REFERENCE)
-    assert record is not None
-    return record
+    archive = busybox_archive(BUSYBOX.read_bytes(), listed.stdout.split(), architecture)
+
+    def load(door: Door) -> ImageRecord:
+        door.load([archive])
+        record = door.inspect_image(REFERENCE)
+        assert record is not None
+        return record
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def busybox_image(door: Door, load_busybox: Callable[[Door], ImageRecord]) -> ImageRecord:
+    """That image in the user's engine, kept under one name for later sessions."""
+    return load_busybox(door)

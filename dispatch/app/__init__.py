@@ -87,7 +87,9 @@ class App:
         if self._workspace is not None:
             setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
         if setting.type == "local" and setting.dir is not None:
-            return LocalWorkspace(setting.dir, trusted=setting in self.settings.trusted_workspaces)
+            trusted = setting in self.settings.trusted_workspaces
+            shared = any(setting.dir.is_relative_to(drive) for drive in self.settings.shared_dirs)
+            return LocalWorkspace(setting.dir, trusted=trusted, shared=shared)
         if setting.type == "memory":
             return Workspace.from_url(setting.url)
         raise ConfigurationError(

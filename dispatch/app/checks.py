@@ -58,9 +58,9 @@ def _engine(app: App) -> Check:
     finally:
         engine.close()
     gpus = f", {len(found.gpus)} GPUs" if found.gpus else ""
-    return Check(
-        "engine", True, f"{found.name}: {found.cpus} CPUs, {format_size(found.memory)} of memory{gpus}"
-    )
+    copies = f"; files are copied: {found.obstacle}" if found.obstacle else ""
+    size = f"{found.cpus} CPUs, {format_size(found.memory)} of memory{gpus}"
+    return Check("engine", True, f"{found.name} at {app.door.address}: {size}{copies}")
 
 
 def _git(app: App) -> Check:

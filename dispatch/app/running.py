@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
     from dispatch.schedule import LocalScheduler
+    from dispatch.transfer import Cell
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,14 @@ class Running:
         wanted = Wanted(targets, self._request.rerun_changed)
         plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
         self._refuse_impossible(plan)
+        self.moves(plan)
         return plan
+
+    def moves(self, plan: RunPlan) -> Mapping[Place, Cell]:
+        """How bytes move for each place where something is to run; ConfigurationError if they cannot."""
+        from dispatch.app.moving import ways
+
+        return ways(self.engines, plan, self._app.workspace, self.runtimes.own.directory)
 
     @cached_property
     def source(self) -> SourceTree:

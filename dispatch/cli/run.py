@@ -70,7 +70,7 @@ def command(
     try:
         plan = running.prepare(may_build=not dry_run)
         if dry_run:
-            show_plan(app, running, plan, as_json)
+            show_plan(running, plan, as_json)
             return
         with LineProgress() as progress:
             summary = running.execute(plan, progress)

@@ -6,7 +6,7 @@ its start; what never changes into volumes (``volumes``); and after the end, out
 and the work directory. What comes back is laid down beside its place and renamed into it, so half a copy is
 never taken for a result, and one that was cut off can be made again as long as the container is there.
 
-Mounts beside ``/dispatch`` are the user's own, and name paths of the engine's machine: they are never copied.
+Mounts beside ``/dispatch`` and ``/src`` are the user's own, and name paths of the engine's machine: they are never copied.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Staging:
         """
         sight = self._door.sight
         user = sight.user(*self._caller)
-        obstacle = sight.obstacle(_roots(job))
-        if obstacle and _is_shared(job):
+        if _is_shared(job) and (obstacle := sight.obstacle([job.attempt_dir.parent])):
             raise EngineError(
                 f"{job.attempt_dir}: the settings name it a shared drive (`shared_dirs`), but {obstacle}",
                 "take it out of `shared_dirs`: files are copied then",
             )
+        obstacle = sight.obstacle(_roots(job))
         if obstacle:
             return Copied(self._door, self._volumes, user)
         if user == self._caller:
@@ -190,7 +190,8 @@ def _ours(job: JobSpec) -> list[tuple[Mount, Path]]:
     return [
         (mount, mount.source.path)
         for mount in job.mounts
-        if isinstance(mount.source, HostPath) and mount.target.startswith(f"/{TOP}/")
+        if isinstance(mount.source, HostPath)
+        and (mount.target.startswith(f"/{TOP}/") or mount.target == SOURCE_TARGET)
     ]
 
 
@@ -208,7 +209,7 @@ def _roots(job: JobSpec) -> list[Path]:
     sources = [path for _, path in _ours(job)]
     sources += [job.source.path] if job.source is not None else []
     elsewhere = (path.parent for path in sources if not path.is_relative_to(attempts.parent))
-    return [attempts, *dict.fromkeys(elsewhere)]
+    return [*([] if _is_shared(job) else [attempts]), *dict.fromkeys(elsewhere)]
 
 
 def _remove(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from dispatch import job as jobs
@@ -12,10 +13,11 @@ from dispatch.executor.materials import Materials
 from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
-from dispatch.location import HostPath, Location
+from dispatch.location import HostPath, Location, SharedPath, Spool
 from dispatch.plan import PlannedStep, RunPlan
 from dispatch.schedule import ResourceAssignment
-from dispatch.transfer import mount_source
+from dispatch.transfer import beside, mount_source
+from dispatch.workspace import manifest as manifests
 from dispatch.workspace.base import Attempt, Workspace
 
 SCRATCH = ("home", "tmp", "cache")
@@ -73,15 +75,17 @@ class ContainerJobs:
         assert planned.record is not None
         work = self._workspace.work_location(planned.record)
         mounts = [
-            Mount(HostPath(here / "job"), container.job),
-            Mount(HostPath(here / "output"), container.output, read_only=False),
-            Mount(HostPath(here / "scratch"), container.scratch, read_only=False),
+            Mount(beside(work, here / "job"), container.job),
+            Mount(beside(work, here / "output"), container.output, read_only=False),
+            Mount(beside(work, here / "scratch"), container.scratch, read_only=False),
             Mount(mount_source(work, self._capabilities), container.work, read_only=False),
         ]
         if planned.node.type != SHELL:
-            mounts.append(Mount(HostPath(self._materials.runtimes[planned.image]), container.runtime))
+            runtime = self._materials.runtimes[planned.image]
+            mounts.append(Mount(HostPath(runtime), container.runtime, content=f"runtime.{runtime.name}"))
         for place, location in results.items():
-            mounts.append(Mount(mount_source(location, self._capabilities), place))
+            source = mount_source(location, self._capabilities)
+            mounts.append(Mount(source, place, content=_content(location)))
         return mounts
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
@@ -89,6 +93,17 @@ class ContainerJobs:
         planned = self._plan[record.name]
         origin = Origin(self._capabilities.name, _digest(self._image(planned)))
         return judge(planned, attempt, event, origin, self._materials)
+
+
+def _content(location: Location) -> str:
+    """What names a result for ever, wherever it is: its manifest. Empty for one that has none beside it."""
+    if not isinstance(location, (HostPath, SharedPath, Spool)):
+        return ""
+    try:
+        manifest = (location.path.parent / manifests.NAME).read_bytes()
+    except OSError:
+        return ""
+    return f"result.{hashlib.sha256(manifest).hexdigest()}"
 
 
 def _digest(image: ImageRef) -> str:

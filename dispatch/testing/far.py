@@ -1,8 +1,8 @@
 """A second Docker Engine beside the user's, which does not see the files of the tests that use it.
 
-Owns a dockerd in mount and network namespaces of its own: over a directory of the client's there lies, for it,
-another one of the same name. Its socket is a file outside, so clients reach it as they would any engine; ways to
-it by TCP and TLS are made by :class:`Relay`. Needs root, and what ``docker.io`` brings.
+Owns a dockerd in mount and network namespaces of its own: over a directory of the client's there lies, for
+it, another one of the same name. Its socket is a file outside, so clients reach it as they would any engine;
+ways to it by TCP and TLS are made by :class:`Relay`. Needs root, and what ``docker.io`` brings.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _BLOCK = 1 << 16
 class _FarMachine(LinuxMachine):
     """This machine, with every spawned process where ``hidden`` is another, empty directory.
 
-    In it lies a directory that is there on both sides. The network is of its own, too: a dockerd that shares it
-    with another takes that one's bridge away when it starts.
+    In it lies a directory that is there on both sides. The network is of its own, too: a dockerd that shares
+    it with another takes that one's bridge away when it starts.
     """
 
     def __init__(self, environ: Mapping[str, str], hidden: Path) -> None:
