@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -51,11 +50,19 @@ class Door:
 
     def __init__(self, address: Address, home: Path | None = None) -> None:
         self.address = address
-        self.home = home or Path(tempfile.gettempdir())
+        self._home = home
         self._engine = EngineSocket(address)
         self._lock = threading.Lock()
         self._client: Any = None
         self._bridge: Bridge | None = None
+        self._info: Mapping[str, Any] | None = None
+
+    @property
+    def home(self) -> Path:
+        """A directory of this machine in which the engine's sight may be tried."""
+        import tempfile
+
+        return self._home or Path(tempfile.gettempdir())
 
     @cached_property
     def containers(self) -> Containers:
@@ -84,9 +91,11 @@ class Door:
         return Pong(reply.headers.get("api-version", ""), reply.headers.get("server", ""))
 
     def info(self) -> Mapping[str, Any]:
-        """Return the engine's own description (the Engine API's ``/info``)."""
-        answer: Mapping[str, Any] = self._engine.ask("GET", "/info").json()
-        return answer
+        """Return the engine's own description (the Engine API's ``/info``), as it was when first asked."""
+        if self._info is None:
+            answer: Mapping[str, Any] = self._engine.ask("GET", "/info").json()
+            self._info = answer
+        return self._info
 
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """Return the image under a reference or ID, or None if the engine does not hold it."""

@@ -115,6 +115,7 @@ class Sight:
     def _sees(self, image: str, directory: Path) -> bool:
         word = secrets.token_hex(16)
         try:
+            directory.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(prefix=".dispatch-probe-", dir=directory) as file:
                 file.write(word.encode())
                 file.flush()

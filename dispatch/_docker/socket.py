@@ -69,14 +69,14 @@ class Stream:
         try:
             return self._file.readline()
         except (OSError, ValueError) as error:
-            raise broken(self._address, error) from error
+            raise self._fault(error) from error
 
     def read(self, count: int = -1) -> bytes:
         """Return exactly ``count`` bytes, fewer only at the end of the stream; all the rest by default."""
         try:
             return self._file.read(count)
         except (OSError, ValueError) as error:
-            raise broken(self._address, error) from error
+            raise self._fault(error) from error
 
     def close(self) -> None:
         """End the stream."""
@@ -84,11 +84,15 @@ class Stream:
         self._file.close()
         self._connection.close()
 
+    def _fault(self, error: Exception | None) -> EngineError:
+        known = None if isinstance(error, TimeoutError) else self._connection.fault()
+        return known or broken(self._address, error)
+
     def head(self) -> tuple[int, dict[str, str]]:
         """Read status and headers."""
         words = self.readline().split(b" ", 2)
         if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-            raise self._connection.fault() or broken(self._address, None)
+            raise self._fault(None)
         headers: dict[str, str] = {}
         while (line := self.readline().rstrip(b"\r\n")) != b"":
             name, _, value = line.partition(b":")

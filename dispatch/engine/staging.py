@@ -6,7 +6,8 @@ its start; what never changes into volumes (``volumes``); and after the end, out
 and the work directory. What comes back is laid down beside its place and renamed into it, so half a copy is
 never taken for a result, and one that was cut off can be made again as long as the container is there.
 
-Mounts beside ``/dispatch`` and ``/src`` are the user's own, and name paths of the engine's machine: they are never copied.
+Mounts beside ``/dispatch`` and ``/src`` are the user's own, and name paths of the engine's machine: they are
+never copied.
 """
 
 from __future__ import annotations

@@ -94,7 +94,10 @@ class _DockerLab:
         for engine in self._engines:
             engine.close()
         for handle in DockerEngine(self._door, uid=0, gid=0).find("contract"):
-            self._door.containers.remove(handle.engine_id)
+            # Others may test the same engine at the same time.
+            name = self._directory / handle.key / "container"
+            if name.exists() and name.read_text() == handle.engine_id:
+                self._door.containers.remove(handle.engine_id)
 
 
 class _ProcessLab:
