@@ -82,9 +82,11 @@ class Staging:
 
         May be repeated. Returns what keeps it from being laid down here, empty if nothing does.
         """
-        for place, label in BACK_LABELS.items():
-            if label not in labels:
-                continue
+        back = {place: label for place, label in BACK_LABELS.items() if label in labels}
+        if back:
+            for half in Path(labels[DIRECTORY_LABEL]).glob(f"{_BESIDE}*"):
+                _remove(half)
+        for place, label in back.items():
             target = Path(labels[label])
             try:
                 self._fetch(name, place, target, Path(labels[DIRECTORY_LABEL]))

@@ -33,13 +33,18 @@ class _FarMachine(LinuxMachine):
     it with another takes that one's bridge away when it starts.
     """
 
-    def __init__(self, environ: Mapping[str, str], hidden: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], hidden: Path, subordinate: Path | None) -> None:
         super().__init__(environ)
         self._hidden = hidden
+        self._subordinate = subordinate
 
     def spawn(self, command: Sequence[str], log: Path) -> int:
         hidden = shlex.quote(str(self._hidden))
-        script = f"mount -t tmpfs far {hidden} && mkdir {hidden}/{LURE} && exec {shlex.join(command)}"
+        steps = [f"mount -t tmpfs far {hidden}", f"mkdir {hidden}/{LURE}"]
+        if self._subordinate is not None:
+            ids = shlex.quote(str(self._subordinate))
+            steps += [f"mount --bind {ids} /etc/{name}" for name in ("subuid", "subgid")]
+        script = " && ".join([*steps, f"exec {shlex.join(command)}"])
         return super().spawn(["unshare", "--mount", "--net", "sh", "-c", script], log)
 
 
@@ -58,9 +63,13 @@ class FarEngine:
 
 
 @contextlib.contextmanager
-def far_engine(environ: Mapping[str, str], options: Sequence[str] = ()) -> Iterator[FarEngine]:
-    """Run such an engine, with further options for its dockerd."""
+def far_engine(
+    environ: Mapping[str, str], options: Sequence[str] = (), subordinate: str = ""
+) -> Iterator[FarEngine]:
+    """Run such an engine, with further options for its dockerd, and its own lines of subuid(5)."""
     root = Path(tempfile.mkdtemp(prefix="dispatch-far-"))
+    # A remapped root has to find its way to its data.
+    root.chmod(0o711)
     hidden = root / "client"
     hidden.mkdir()
     place = root / "engine"
@@ -68,7 +77,9 @@ def far_engine(environ: Mapping[str, str], options: Sequence[str] = ()) -> Itera
     every = ["--data-root", f"{place}/data", "--exec-root", f"{place}/run", "--pidfile", f"{place}/d.pid"]
     every += ["--bridge", "none", "--iptables=false", "--ip6tables=false", *options]
     door = Door(Address(f"unix://{place}/d.sock", chosen=True))
-    machine = _FarMachine(environ, hidden)
+    ids = root / "subordinate"
+    ids.write_text(f"{subordinate}\n")
+    machine = _FarMachine(environ, hidden, ids if subordinate else None)
     setup = EngineSetup(door, place / "state", machine, lambda _: None, every, pid_files={})
     try:
         setup.ensure()
@@ -84,7 +95,8 @@ class Relay:
     """Listens on a TCP port of this machine and forwards to a unix socket, until it is closed.
 
     With ``secure`` it speaks TLS. ``limit`` is asked, for each connection, how many bytes it may carry to the
-    client (False) and to the engine (True) before all is cut; None is no limit.
+    client (False) and to the engine (True) before all is cut; None is no limit. With ``stuck`` it is not cut
+    but stands still, which is told there.
     """
 
     def __init__(
@@ -92,10 +104,12 @@ class Relay:
         target: Path,
         secure: ssl.SSLContext | None = None,
         limit: Callable[[bool], int | None] = lambda _: None,
+        stuck: threading.Event | None = None,
     ) -> None:
         self._target = target
         self._secure = secure
         self._limit = limit
+        self._stuck = stuck
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -137,9 +151,14 @@ class Relay:
                 if left is not None:
                     data, left = data[:left], left - len(data)
                 target.sendall(data)
+                if left is not None and left <= 0 and self._stuck is not None:
+                    self._stuck.set()
+                    threading.Event().wait()
                 if left is not None and left <= 0:
                     for end in (source, target):
                         end.shutdown(socket.SHUT_RDWR)
                     return
         with contextlib.suppress(OSError, ValueError):
-            target.shutdown(socket.SHUT_RDWR if not outward else socket.SHUT_WR)
+            # Of a client that has gone an engine hears even where nothing moves any more.
+            half = outward and not (self._stuck is not None and self._stuck.is_set())
+            target.shutdown(socket.SHUT_WR if half else socket.SHUT_RDWR)
