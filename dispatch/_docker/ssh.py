@@ -1,8 +1,9 @@
 """ssh to an engine elsewhere, by the user's own client.
 
 It has the user's keys, aliases and agent, and asks nothing. A connection is a process of it that runs
-``docker system dial-stdio`` over there, on a socket pair, so that everything above sees sockets alone. Each
-costs a handshake, unless the user's ``~/.ssh/config`` shares one connection (``ControlMaster auto``).
+``docker system dial-stdio`` over there, on a socket pair, so that everything above sees sockets alone. All go
+through one shared connection, which ends by itself when nobody used it for a while: without it each would
+cost a handshake.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import IO
 
@@ -20,6 +22,9 @@ from dispatch.errors import EngineError
 
 _LAST_BYTES = 4096
 _FAREWELL = 5.0
+_SHARED_FOR = 60
+# The name of a unix socket has 107 characters, of which ssh's own part may take 60.
+_LONGEST_PLACE = 45
 
 
 class SshTransport:
@@ -30,6 +35,8 @@ class SshTransport:
     ) -> None:
         self._address = address
         self._launch = launch
+        self._lock = threading.Lock()
+        self._place: tempfile.TemporaryDirectory[str] | None = None
 
     def connect(self, timeout: float | None) -> Connection:
         """See :class:`Transport`. What is wrong over there is known only when the answer is missing."""
@@ -40,7 +47,11 @@ class SshTransport:
         try:
             # A session of its own, so that Ctrl-C at the terminal reaches the client alone.
             process = self._launch(
-                ssh_command(self._address), stdin=theirs, stdout=theirs, stderr=words, start_new_session=True
+                ssh_command(self._address, self._shared()),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=words,
+                start_new_session=True,
             )
         except OSError as error:
             ours.close()
@@ -53,15 +64,27 @@ class SshTransport:
             theirs.close()
         return _SshConnection(ours, process, words, self._address)
 
+    def _shared(self) -> str:
+        """A directory that only this user can enter: whoever could might use the connection."""
+        with self._lock:
+            if self._place is None:
+                self._place = tempfile.TemporaryDirectory(prefix="dispatch-")
+            return self._place.name
 
-def ssh_command(address: Address) -> list[str]:
-    """The command that connects its input and output to the engine behind an ssh address."""
-    options = {
+
+def ssh_command(address: Address, place: str = "") -> list[str]:
+    """The command that connects its input and output to the engine behind an ssh address.
+
+    In the directory ``place`` commands share a connection.
+    """
+    options: dict[str, object] = {
         "BatchMode": "yes",
         "ConnectTimeout": CONNECT_TIMEOUT,
         "ServerAliveInterval": ALIVE_EVERY,
         "ServerAliveCountMax": ALIVE_TIMES,
     }
+    if place and len(place) <= _LONGEST_PLACE:
+        options |= {"ControlMaster": "auto", "ControlPath": f"{place}/%C", "ControlPersist": _SHARED_FOR}
     command = ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
     command += ["-l", address.user] if address.user else []
     command += ["-p", str(address.port)] if address.port is not None else []
@@ -115,8 +138,8 @@ def _ssh_remedy(code: int, words: str, address: Address) -> str:
     if "permission denied while trying to connect" in words:
         return f"add the user to the group `docker` on {address.host}"
     if code == 255:
-        return (
-            f"try `{shlex.join(ssh_command(address)[:-1])} true`, which must work without a password: "
-            "by a key, an agent, or your ~/.ssh/config"
-        )
+        user = [*(["-l", address.user] if address.user else [])]
+        port = ["-p", str(address.port)] if address.port is not None else []
+        command = shlex.join(["ssh", "-o", "BatchMode=yes", *user, *port, "--", address.host, "true"])
+        return f"see that `{command}` works: by a key, an agent, or your ~/.ssh/config"
     return f"see whether the engine runs on {address.host}"

@@ -64,9 +64,9 @@ def _ssh(script: str) -> Callable[..., subprocess.Popen[bytes]]:
         (
             "echo 'ssh: Could not resolve hostname build' >&2; exit 255",
             "ended with 255: ssh: Could not resolve hostname build",
-            "ssh -T .*-- build true",
+            "ssh -o BatchMode=yes -- build true",
         ),
-        ("echo 'Permission denied (publickey).' >&2; exit 255", "publickey", "without a password"),
+        ("echo 'Permission denied (publickey).' >&2; exit 255", "publickey", "by a key"),
         ("echo 'sh: docker: not found' >&2; exit 127", "docker: not found", "install the docker command"),
         (
             "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1",
