@@ -157,7 +157,7 @@ def test_pipeline(project: Project, far: FarEngine, base: str) -> None:
     assert project.dispatch("result", "first", "double").well().out.strip() == str(2 * SIZE)
     sizes = project.dispatch("result", "first", "sizes").well().json()
     assert sizes == {"words": ["pear", "fig"], "big": SIZE, "closed": True}
-    assert project.dispatch("logs", "first", "fails").well().out == "pear fig\n"
+    assert project.dispatch("logs", "first", "fails").well().out.endswith("\npear fig\n")
     project.dispatch("check").well()
     until(lambda: _containers(far) == [], "no container is left")
     again = project.dispatch("run", "experiment.yml", "--json")
@@ -171,7 +171,7 @@ def test_work_survives_runs(project: Project) -> None:
     assert (project.workspace / "latest" / "resumes" / "result" / "tries").read_text() == "x\nx\nx\n"
 
 
-def test_client_killed_while_a_result_comes_back(project: Project, far: FarEngine) -> None:
+def test_client_killed_while_a_result_comes_back(project: Project) -> None:
     """After a kill in the middle of a copy, the same command gives the whole result."""
     project.write({"experiment.yml": SLOW}).commit()
     started = project.start(COMMAND, "run", "experiment.yml", "-n", "once")
