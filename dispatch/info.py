@@ -82,7 +82,8 @@ class AttemptFacts:
     ``tree`` are those of the source, ``code`` is the digest of all its ``*.py`` (empty: not known).
     ``phases`` maps each phase to its seconds. ``platform`` is the machine (``os``, ``cpu_count``, ``user``,
     ``host``), ``environment`` the process (``python``, ``executable``, ``command``, ``root``, ``dispatch``,
-    and ``git`` with ``commit`` and ``remote``); each holds what is known, in JSON types.
+    and ``git`` with ``commit`` and ``remote``); each holds what is known, in JSON types. ``peak_memory`` is
+    the most memory (bytes) that it was seen to use.
     """
 
     state: StepState
@@ -103,6 +104,7 @@ class AttemptFacts:
     code: str = ""
     platform: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    peak_memory: int | None = None
 
     @classmethod
     def refused(cls, error: str) -> AttemptFacts:
@@ -129,13 +131,14 @@ class AttemptFacts:
     def from_json(cls, raw: Mapping[str, Any]) -> AttemptFacts:
         """Return what ``to_json`` was given. Unknown keys are left out. WorkspaceError for anything else.
 
-        ``code``, ``platform`` and ``environment`` may be missing: earlier records do not have them.
+        ``code``, ``platform``, ``environment`` and ``peak_memory`` may be missing: earlier records do not
+        have them.
         """
         try:
-            known = _known(cls, {"code": "", "platform": {}, "environment": {}, **raw})
+            known = _known(cls, {"code": "", "platform": {}, "environment": {}, "peak_memory": None, **raw})
             texts = ("reason", "phase", "error", "image", "image_digest", "commit", "tree", "engine", "code")
             _expect(known, str, *texts)
-            _expect(known, (int, type(None)), "exit_code")
+            _expect(known, (int, type(None)), "exit_code", "peak_memory")
             _expect(known, (str, type(None)), "interpreter")
             known["state"] = StepState(known["state"])
             known["started"] = _time_from_json(known["started"])

@@ -20,7 +20,7 @@ _KEYS = ("limit", "on", "delay", "factor", "max_delay")
 _EXCEPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _MOST = 1000
 # What is nobody's fault in the step is repeated a few times, whether or not the step asks for it.
-FREE = ("lost", "infra")
+FREE = ("lost",)
 FREE_LIMIT = 3
 
 

@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dispatch._docker.socket import ApiError, EngineSocket, Reply, Stream
 from dispatch.errors import EngineError
 
+if TYPE_CHECKING:
+    from dispatch._docker.follow import LogFeed
+
 STDOUT, STDERR = 1, 2
+STATS_TIMEOUT = 10.0
+# Else the engine's own default counts, and where that is small the beginning of a long log is thrown away.
+LOG_LIMIT = "1000000g"
 _FRAME_HEADER = 8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z")
-_STAMP_LENGTH = len("2006-01-02T15:04:05.000000000Z ")
+STAMP_LENGTH = len("2006-01-02T15:04:05.000000000Z ")
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class ContainerSpec:
     """What to create. ``command`` replaces the image's entrypoint and command; sizes in bytes.
 
     No health check, no restart, and no swap beyond the memory. With ``init`` a command that the image lacks
-    is not a failed start but an end with 127.
+    is not a failed start but an end with 127. ``tmpfs`` are places in memory with their mount options. With
+    ``stdin`` there is a standard input, which ends with the first connection to it.
     """
 
     image: str
@@ -79,6 +87,8 @@ class ContainerSpec:
     shared_memory: int | None = None
     gpus: tuple[str, ...] = ()
     init: bool = True
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    stdin: bool = False
 
     def body(self) -> dict[str, Any]:
         """The body of the engine's create call."""
@@ -91,7 +101,7 @@ class ContainerSpec:
             "NetworkMode": self.network,
             "Init": self.init,
             "RestartPolicy": {"Name": "no"},
-            "LogConfig": {"Type": "json-file", "Config": {}},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_LIMIT}},
         }
         if self.memory is not None:
             host["Memory"] = host["MemorySwap"] = self.memory
@@ -102,7 +112,11 @@ class ContainerSpec:
         if self.gpus:
             request = {"Driver": "nvidia", "DeviceIDs": list(self.gpus), "Capabilities": [["gpu"]]}
             host["DeviceRequests"] = [request]
+        if self.tmpfs:
+            host["Tmpfs"] = dict(self.tmpfs)
+        stdin = {"OpenStdin": True, "StdinOnce": True, "AttachStdin": True} if self.stdin else {}
         return {
+            **stdin,
             "Image": self.image,
             "Entrypoint": list(self.command),
             "Cmd": [],
@@ -142,15 +156,24 @@ class ContainerState:
 
 @dataclass(frozen=True)
 class ListedContainer:
-    """One row of a listing."""
+    """One row of a listing. ``state`` is the engine's word, ``created`` a time in whole seconds.
+
+    ``age`` is how many seconds ago that was by the engine's clock.
+    """
 
     name: str
     labels: Mapping[str, str]
+    id: str = ""
+    state: str = ""
+    created: int = 0
+    age: float = 0.0
 
 
-@dataclass(frozen=True)
-class LogFrame:
-    """One message of a log, mostly a line. ``stamp`` is the engine's time as text, empty if not asked for."""
+class LogFrame(NamedTuple):
+    """One message of a log, mostly a line. ``stamp`` is the engine's time as text, empty if not asked for.
+
+    A tuple, for there may be a hundred thousand in a second.
+    """
 
     stream: int
     stamp: str
@@ -159,11 +182,15 @@ class LogFrame:
 
 @dataclass(frozen=True)
 class ContainerEvent:
-    """A change of a container (``start``, ``die``) by the engine's clock."""
+    """A change of a container by the engine's clock, and what its labels say.
+
+    It is ``start``, ``die``, or ``oom``, when the kernel killed one of its processes for memory.
+    """
 
     name: str
     action: str
     time: float
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def epoch(stamp: str) -> float:
@@ -226,31 +253,62 @@ class Containers:
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: it cannot be removed", reply.status, _text(reply))
 
-    def labelled(self, label: str, value: str | None = None) -> list[ListedContainer]:
-        """Return all containers, running or not, that carry a label (with this value)."""
-        wanted = label if value is None else f"{label}={value}"
-        query = {"all": "1", "filters": json.dumps({"label": [wanted]})}
-        rows: list[dict[str, Any]] = self._engine.ask("GET", "/containers/json", query).json()
-        return [ListedContainer(row["Names"][0].lstrip("/"), row.get("Labels") or {}) for row in rows]
+    def labelled(
+        self, label: str, value: str | None = None, states: Sequence[str] = ()
+    ) -> list[ListedContainer]:
+        """Return the containers that carry a label (with this value), of all states or only of ``states``."""
+        filters = {"label": [label if value is None else f"{label}={value}"]}
+        if states:
+            filters["status"] = list(states)
+        reply = self._engine.ask("GET", "/containers/json", {"all": "1", "filters": json.dumps(filters)})
+        # Every answer says what time it is there. Rows of an engine that does not would be of no age.
+        date = reply.headers.get("date")
+        now = parsedate_to_datetime(date).timestamp() if date else 0.0
+        rows: list[dict[str, Any]] = reply.json()
+        return [_row(row, now) for row in rows]
 
-    def logs(self, container: str, stamps: bool = False) -> Iterator[LogFrame]:
-        """Yield the log so far, in the order in which the engine kept it."""
+    def logs(self, container: str, stamps: bool = False, last: int | None = None) -> Iterator[LogFrame]:
+        """Yield the log so far, or its ``last`` frames, in the order in which the engine kept it."""
         query = {"stdout": "1", "stderr": "1", "timestamps": "1" if stamps else "0"}
+        if last is not None:
+            query["tail"] = str(last)
         stream = self._engine.open(container_path(container, "/logs"), query)
         try:
             while len(header := stream.read(_FRAME_HEADER)) == _FRAME_HEADER:
                 data = stream.read(int.from_bytes(header[4:], "big"))
-                stamp = data[: _STAMP_LENGTH - 1].decode("ascii", "replace") if stamps else ""
-                yield LogFrame(header[0], stamp, data[_STAMP_LENGTH:] if stamps else data)
+                stamp = data[: STAMP_LENGTH - 1].decode("ascii", "replace") if stamps else ""
+                yield LogFrame(header[0], stamp, data[STAMP_LENGTH:] if stamps else data)
         finally:
             stream.close()
 
+    def follow(self, container: str) -> LogFeed:
+        """Ask for the log from its beginning, and all that will be added; one that is not there is empty."""
+        from dispatch._docker.follow import LogFeed
+
+        query = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1"}
+        return LogFeed(self._engine.connect("GET", container_path(container, "/logs"), query))
+
+    def stats(self, container: str) -> Mapping[str, Any] | None:
+        """Return what the engine measures of a container now, or None if there is no such container."""
+        query = {"stream": "false", "one-shot": "true"}
+        reply = self._engine.call("GET", container_path(container, "/stats"), query, timeout=STATS_TIMEOUT)
+        if reply.status == 404:
+            return None
+        if reply.status >= 400:
+            raise ApiError(f"container {container}: it cannot be measured", reply.status, _text(reply))
+        answer: Mapping[str, Any] = reply.json()
+        return answer
+
+    def attach_input(self, container: str) -> Stream:
+        """Connect to the standard input of a container: created with ``stdin``, and not started yet."""
+        return self._engine.attach(container_path(container, "/attach"), {"stream": "1", "stdin": "1"})
+
     def events(self, label: str, since: float) -> ContainerEvents:
-        """Subscribe to starts and ends of the containers with a label, those since a time included.
+        """Subscribe to what happens to the containers with a label (see ContainerEvent), since a time.
 
         The engine remembers the last 256 events only.
         """
-        filters = {"type": ["container"], "event": ["start", "die"], "label": [label]}
+        filters = {"type": ["container"], "event": ["start", "die", "oom"], "label": [label]}
         query = {"since": f"{since:.9f}", "filters": json.dumps(filters)}
         return ContainerEvents(self._engine.open("/events", query, timeout=None))
 
@@ -265,7 +323,8 @@ class ContainerEvents:
         while (line := self._stream.readline()).endswith(b"\n"):
             message: dict[str, Any] = json.loads(line)
             attributes: dict[str, str] = message["Actor"]["Attributes"]
-            yield ContainerEvent(attributes["name"], message["Action"], message["timeNano"] / 1e9)
+            # Among the attributes are the labels.
+            yield ContainerEvent(attributes["name"], message["Action"], message["timeNano"] / 1e9, attributes)
 
     def close(self) -> None:
         """End the subscription."""
@@ -277,6 +336,18 @@ def container_path(container: str, verb: str = "") -> str:
     if not _NAME.fullmatch(container):
         raise EngineError(f"container {container!r}: this is not the name of a container")
     return f"/containers/{container}{verb}"
+
+
+def _row(row: Mapping[str, Any], now: float) -> ListedContainer:
+    created = int(row.get("Created") or 0)
+    return ListedContainer(
+        name=row["Names"][0].lstrip("/"),
+        labels=row.get("Labels") or {},
+        id=str(row.get("Id") or ""),
+        state=str(row.get("State") or ""),
+        created=created,
+        age=max(0.0, now - created),
+    )
 
 
 def _state(inspection: Mapping[str, Any]) -> ContainerState:

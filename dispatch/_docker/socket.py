@@ -78,6 +78,13 @@ class Stream:
         except (OSError, ValueError) as error:
             raise self._fault(error) from error
 
+    def send(self, data: bytes) -> None:
+        """Send more, where the other side takes it."""
+        try:
+            self._connection.sendall(data)
+        except (OSError, ValueError) as error:
+            raise self._fault(error) from error
+
     def close(self) -> None:
         """End the stream."""
         self._connection.shut()
@@ -147,11 +154,20 @@ class EngineSocket:
         self, path: str, query: Mapping[str, str] | None = None, timeout: float | None = CALL_TIMEOUT
     ) -> Stream:
         """Send a GET and return its body as a stream, once the engine has accepted it."""
-        stream = self._send("GET", path, query, None, timeout)
+        return self._accepted("GET", path, query, timeout)
+
+    def attach(self, path: str, query: Mapping[str, str]) -> Stream:
+        """Send a POST that turns its connection into a stream both ways."""
+        return self._accepted("POST", path, query, CALL_TIMEOUT)
+
+    def _accepted(
+        self, method: str, path: str, query: Mapping[str, str] | None, timeout: float | None
+    ) -> Stream:
+        stream = self._send(method, path, query, None, timeout)
         try:
             status, headers = stream.head()
             if status >= 400:
-                raise refused("GET", path, Reply(status, headers, stream.read()))
+                raise refused(method, path, Reply(status, headers, stream.read()))
         except BaseException:
             stream.close()
             raise
@@ -203,9 +219,15 @@ class EngineSocket:
         finally:
             response.close()
 
-    def _send(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: Any, timeout: float | None
-    ) -> Stream:
+    def connect(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        timeout: float | None = CALL_TIMEOUT,
+    ) -> Connection:
+        """Send one request and return the connection, on which nothing of the answer has been read yet."""
         content = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {_target(path, query)} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/json\r\n"
@@ -218,7 +240,12 @@ class EngineSocket:
             fault = connection.fault()
             connection.close()
             raise fault or broken(self.address, error) from error
-        return Stream(connection, self.address)
+        return connection
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Any, timeout: float | None
+    ) -> Stream:
+        return Stream(self.connect(method, path, query, body, timeout), self.address)
 
 
 def _target(path: str, query: Mapping[str, str] | None) -> str:

@@ -38,6 +38,10 @@ class Connection:
         """Bound each wait for bytes, in seconds; 0 waits for none."""
         self._line.settimeout(timeout)
 
+    def setblocking(self, flag: bool) -> None:
+        """Wait for bytes, or not."""
+        self._line.setblocking(flag)
+
     def sendall(self, content: bytes) -> None:
         """Send all of it."""
         self._line.sendall(content)

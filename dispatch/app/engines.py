@@ -9,17 +9,21 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dispatch.app import App
 from dispatch.plan import Place, RunPlan, Standing
+from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dispatch.dispatcher import Observer
-    from dispatch.engine.base import Engine
+    from dispatch.engine.base import Capabilities, Engine
     from dispatch.engine.docker import DockerEngine
+    from dispatch.engine.gpus import Gpu
     from dispatch.engine.process import ProcessEngine
     from dispatch.engine.routed import RoutedEngine
     from dispatch.executor import Executor, Materials, ProcessMaterials
@@ -64,11 +68,22 @@ class Engines:
 
     def scheduler(self, place: Place, runtime: Path) -> LocalScheduler:
         """Who places the steps of a run that has steps at ``place``."""
+        from dispatch.engine.gpus import gpus_here
         from dispatch.schedule import LocalScheduler
 
         engine: Engine = self.docker() if place is Place.CONTAINER else self.processes(runtime)
-        limit = self._parallelism or self._app.settings.executor.parallelism or PARALLELISM[place]
-        return LocalScheduler(engine.capabilities(), sys.maxsize if limit == NO_LIMIT else limit)
+        settings, workspace = self._app.settings, self._app.workspace
+        capabilities = engine.capabilities()
+        if settings.executor.gpus is not None:
+            capabilities = offering(capabilities, settings.executor.gpus, gpus_here())
+        limit = self._parallelism or settings.executor.parallelism or PARALLELISM[place]
+        return LocalScheduler(
+            capabilities,
+            sys.maxsize if limit == NO_LIMIT else limit,
+            groups=settings.groups,
+            others=engine.others,
+            home=workspace.dir if isinstance(workspace, LocalWorkspace) else None,
+        )
 
     def executor(
         self, plan: RunPlan, here: ProcessMaterials, inside: Materials | None, observer: Observer
@@ -97,3 +112,15 @@ class Engines:
         for engine in (self._processes, self._docker):
             if engine is not None:
                 engine.close()
+
+
+def offering(capabilities: Capabilities, gpus: Sequence[str], here: Sequence[Gpu]) -> Capabilities:
+    """Have an engine offer those GPUs that the settings name, of the types that it knows.
+
+    One of this machine that is named by its UUID is called by its index, as all clients do: they find in each
+    other's labels which are taken.
+    """
+    indexes = {gpu.uuid: gpu.id for gpu in here if gpu.uuid}
+    ids = tuple(dict.fromkeys(indexes.get(gpu, gpu) for gpu in gpus))
+    types = dict(zip(capabilities.gpus, capabilities.gpu_types, strict=False))
+    return replace(capabilities, gpus=ids, gpu_types=tuple(types.get(gpu, "") for gpu in ids))

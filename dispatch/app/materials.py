@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
 from dispatch.executor import Materials, ProcessMaterials
 from dispatch.settings import Settings
 from dispatch.workspace import surroundings
 
 
-def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> ProcessMaterials:
+def for_processes(
+    source: WorkingTree, settings: Settings, runtime: Path, secrets: Mapping[str, str]
+) -> ProcessMaterials:
     """What processes of this machine share."""
     ref = source.snapshot.ref if source.snapshot is not None else None
     return ProcessMaterials(
@@ -28,6 +31,7 @@ def for_processes(source: WorkingTree, settings: Settings, runtime: Path) -> Pro
         environment=surroundings.process(_without_values(sys.argv), Path(source.workdir)),
         python=sys.executable,
         runtime=runtime,
+        secrets=secrets,
     )
 
 
@@ -37,8 +41,9 @@ def for_containers(
     images: Mapping[str, ImageRef],
     runtimes: Mapping[str, Path],
     here: ProcessMaterials,
+    mounts: Mapping[str, tuple[Mount, ...]],
 ) -> Materials:
-    """What containers share; ``here`` is for those steps of the run that have none."""
+    """What containers share, and by step what is mounted into them; ``here`` is for steps that have none."""
     return Materials(
         workdir=source.workdir,
         paths=source.paths,
@@ -50,7 +55,9 @@ def for_containers(
         images=images,
         runtimes=runtimes,
         source=source.exported,
+        mounts=mounts,
         processes=here,
+        secrets=here.secrets,
     )
 
 

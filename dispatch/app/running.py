@@ -17,13 +17,15 @@ from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.describing import Describing
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
+from dispatch.app.placing import Placing
 from dispatch.app.registering import register
 from dispatch.app.runtimes import Runtimes
+from dispatch.app.secrets import needed, resolve
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome, Verdict
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, SourceError, UnrecoverableResourceAssignmentError
+from dispatch.errors import ConfigurationError, SourceError
 from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
@@ -34,7 +36,6 @@ from dispatch.workspace.local import LocalWorkspace
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
-    from dispatch.schedule import LocalScheduler
     from dispatch.transfer import Cell
 
 
@@ -84,7 +85,7 @@ class Running:
         """Find out what every step is and whether it has a result.
 
         With ``may_build`` false nothing is built for it; what only an image could tell stays unknown. Raises
-        ConfigurationError for a step that the engine's machine can never hold.
+        ConfigurationError for a step that can never be placed.
         """
         self._refuse_unsupported()
         self._config = self._app.config(self._request.config, self._request.overlay)
@@ -101,7 +102,8 @@ class Running:
         )
         wanted = Wanted(targets, self._request.rerun_changed)
         plan = plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
-        self._refuse_impossible(plan)
+        placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
+        self._mounts = placing.check(plan)
         self.moves(plan)
         return plan
 
@@ -147,8 +149,6 @@ class Running:
             )
         if settings.source.value == "clone":
             raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
-        if settings.mounts:
-            raise ConfigurationError("`mounts:` is not supported yet", "remove it from the settings")
 
     def _image_of(self, node: StepNode) -> str | None:
         """The name of a step's image, or None where the current environment is to run it."""
@@ -166,16 +166,6 @@ class Running:
                 "name one with `step_image:`, or for all steps with `image:` at the top of the file",
             )
         return None if kind == "local" else image
-
-    def _refuse_impossible(self, plan: RunPlan) -> None:
-        schedulers: dict[Place, LocalScheduler] = {}
-        for step in plan.standing(Standing.RUN):
-            if step.place not in schedulers:
-                schedulers[step.place] = self.engines.scheduler(step.place, self.runtimes.own.directory)
-            try:
-                schedulers[step.place].refuse_impossible(step.resources)
-            except UnrecoverableResourceAssignmentError as error:
-                raise ConfigurationError(f"step {step.node.name!r}: {error.message}", error.remedy) from error
 
     def _check_source(self, inside: bool) -> None:
         """Refuse changes that may not run, and say what containers get that is not the commit."""
@@ -246,6 +236,7 @@ class Running:
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
         todo = plan.standing(Standing.RUN)
+        self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         built = self._build(dict.fromkeys(contained)) if contained else {}
         workspace = self._app.workspace
@@ -272,11 +263,16 @@ class Running:
             }
             workspace.finish_run(name, state, ends)
 
+    def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
+        wanted = needed(plan)
+        app = self._app
+        return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
+
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         from dispatch.app.materials import for_containers, for_processes
 
         settings = self._app.settings
-        here = for_processes(self._here, settings, self.runtimes.own.directory)
+        here = for_processes(self._here, settings, self.runtimes.own.directory, self._secrets)
         inside = None
         if images:
             python = {
@@ -289,7 +285,7 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
-            inside = for_containers(self.source, settings, images, runtimes, here)
+            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts)
         return self.engines.executor(plan, here, inside, observer)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:

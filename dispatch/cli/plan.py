@@ -21,6 +21,7 @@ from dispatch.cli.output import note, print_json, print_table
 from dispatch.image.plan import ImagePlan
 from dispatch.plan import Place, PlannedStep, RunPlan, Standing
 from dispatch.transfer import Cell
+from dispatch.units import format_size
 
 HERE = "here"
 
@@ -65,7 +66,10 @@ def show_plan(running: Running, plan: RunPlan, as_json: bool) -> None:
     if as_json:
         print_json({**document(plan, images), "bytes": _moves(moves)})
         return
-    print_table(("step", "standing", "image", "inputs", "reason"), [_row(step) for step in plan.steps])
+    asks = {step.node.name: asked(step) for step in plan.steps}
+    shown = any(asks.values())
+    head = ("step", "standing", "image", *(("asks for",) if shown else ()), "inputs", "reason")
+    print_table(head, [_row(step, (asks[step.node.name] or "-",) if shown else ()) for step in plan.steps])
     for image in images:
         note(f"image {', '.join(sorted(image.tags))}: {image.action.value}: {image.reason}")
     for place, way in _moves(moves).items():
@@ -91,6 +95,8 @@ def document(plan: RunPlan, images: Sequence[ImagePlan]) -> Mapping[str, Any]:
             "id": step.record.unique_id if step.record is not None else None,
             "inputs": list(step.node.dependencies),
             "waits_for": list(step.node.extra),
+            "resources": step.resources.to_json(),
+            "group": step.node.options.group,
             "needs": list(plan.needs(step.node.name)) if step.standing is Standing.RUN else [],
             "replaces": step.replaces,
         }
@@ -117,11 +123,31 @@ def _moves(moves: Mapping[Place, Cell]) -> dict[str, dict[str, str]]:
     }
 
 
-def _row(step: PlannedStep) -> tuple[str, ...]:
+def asked(step: PlannedStep) -> str:
+    """What a step asks of its machine, in words; empty if it asks for nothing."""
+    resources, group = step.resources, step.node.options.group
+    count = resources.gpu_count
+    if count is None and resources.gpu_type is not None:
+        count = 1
+    parts = []
+    if resources.cpu_count is not None:
+        parts.append(f"{resources.cpu_count:g} CPU{'' if resources.cpu_count == 1 else 's'}")
+    if resources.memory_bytes is not None:
+        parts.append(format_size(resources.memory_bytes))
+    if count:
+        kind = f" {resources.gpu_type}" if resources.gpu_type is not None else ""
+        parts.append(f"{count}{kind} GPU{'' if count == 1 else 's'}")
+    if group is not None:
+        parts.append(f"group {group}")
+    return ", ".join(parts)
+
+
+def _row(step: PlannedStep, asks: tuple[str, ...]) -> tuple[str, ...]:
     return (
         step.node.name,
         step.standing.value,
         image_of(step),
+        *asks,
         ", ".join(step.node.needs) or "-",
         step.reason,
     )

@@ -16,16 +16,21 @@ from typing import TypeAlias
 
 from dispatch.dispatcher.work import StepOutcome
 from dispatch.engine.base import Event
+from dispatch.info import AttemptFacts
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Concluded:
-    """An attempt was judged and recorded. No outcome: the step is somebody else's now."""
+    """An attempt was judged and recorded. No outcome: the step is somebody else's now.
+
+    ``facts`` is None where the end could not be judged.
+    """
 
     name: str
     outcome: StepOutcome | None
+    facts: AttemptFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,21 @@ class Broken:
     error: Exception
 
 
+@dataclass(frozen=True)
+class Cancel:
+    """The user wants some steps to end, and not to be tried again."""
+
+    names: tuple[str, ...]
+    grace: float
+
+
 class Interrupt(enum.Enum):
     """The user wants the run to end."""
 
     INTERRUPT = "interrupt"
 
 
-Message: TypeAlias = Event | Concluded | Broken | Interrupt
+Message: TypeAlias = Event | Concluded | Broken | Cancel | Interrupt
 
 
 @contextlib.contextmanager

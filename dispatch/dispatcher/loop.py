@@ -2,45 +2,44 @@
 
 Two others only feed it: a pump that forwards the engine's events, and a small pool that concludes attempts
 (reads the outcome, hashes and commits the result), so that a large result never holds up the next start.
+
+A step is in one place at a time: it waits for others (``Order``), is ready (``Ready``), is put off until
+its time comes (``Timers``), has a job (``_running``), is being concluded, or has its outcome.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
-from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from dispatch.dispatcher.inbox import Broken, Concluded, Interrupt, Message, interrupts
+from dispatch.dispatcher.again import Retries
+from dispatch.dispatcher.concluding import SUPERSEDED, Concluder, Running, Stop, in_words
+from dispatch.dispatcher.inbox import Broken, Cancel, Concluded, Interrupt, Message, interrupts
 from dispatch.dispatcher.order import Order
+from dispatch.dispatcher.orphans import Orphans
+from dispatch.dispatcher.ready import Ready
 from dispatch.dispatcher.telling import Telling
+from dispatch.dispatcher.timers import Due, Requeue, TimeLimit, Timers
 from dispatch.dispatcher.work import Claims, JobFactory, Observer, Pace, StepOutcome, Verdict, Work
 from dispatch.engine.base import Engine, Event, Handle, JobState, Reason
 from dispatch.engine.pump import Pump
 from dispatch.errors import DispatchError, EngineError, ResourceAssignmentError
-from dispatch.info import AttemptFacts, StepState
-from dispatch.workspace.base import StepCompletedError, StepHeldError
+from dispatch.schedule.base import GroupFullError
+from dispatch.workspace.base import Orphan, StepCompletedError, StepHeldError
 
 if TYPE_CHECKING:
     from dispatch.schedule import ResourceAssignment, Scheduler
-    from dispatch.step import StepResources
     from dispatch.workspace.base import Attempt
 
 CONCLUDERS = 2
-SUPERSEDED = "another run took its attempt for lost and works at it"
+ADOPTED = "another run looks after its job"
+CANCELLED = "it was cancelled"
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Running:
-    work: Work
-    attempt: Attempt
-    handle: Handle
-    superseded: bool = False
 
 
 class Dispatcher:
@@ -64,14 +63,15 @@ class Dispatcher:
         self._pace = pace
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._pump = Pump(engine, self._inbox.put, lambda error: self._inbox.put(Broken(error)))
-        self._running: dict[str, _Running] = {}
-        self._concluding = 0
-        # Ready steps wait in one queue for each shape of resources, so a look at what fits costs one question
-        # a shape however many wait, and a large step does not hold up a small one.
-        self._ready: dict[StepResources, deque[Work]] = {}
-        self._untried: dict[StepResources, None] = {}
-        self._held: dict[str, float] = {}
+        self._concluder = Concluder(engine, workspace, jobs, self._inbox.put)
+        self._orphans = Orphans(engine, pace.clock, pace.held)
+        self._retries = Retries(pace.chance)
+        self._ready = Ready()
+        self._timers = Timers()
+        self._running: dict[str, Running] = {}
+        self._concluding: set[str] = set()
         self._outcomes: dict[str, StepOutcome] = {}
+        self._dropped: set[str] = set()
         self._stopping = False
         self._interrupted = False
 
@@ -85,7 +85,7 @@ class Dispatcher:
         self._order = Order.of(works)
         self._run = run
         for name in self._order.roots():
-            self._enqueue(name)
+            self._ready.add(self._order.works[name])
         with interrupts(self._interrupt), ThreadPoolExecutor(CONCLUDERS, "dispatch-conclude") as self._pool:
             self._pump.start()
             try:
@@ -99,6 +99,17 @@ class Dispatcher:
             raise KeyboardInterrupt
         return self._outcomes
 
+    def cancel(self, names: Sequence[str] | None = None, grace: float | None = None) -> None:
+        """Have steps stopped, which get the verdict CANCELLED; without ``names``, have the run end.
+
+        Jobs are killed after ``grace`` seconds, the pace's own where none are given. May be called from any
+        thread, and returns at once; steps that have ended, or are not of this run, are left alone.
+        """
+        if names is None:
+            self._interrupt()
+        else:
+            self._inbox.put(Cancel(tuple(names), self._pace.grace if grace is None else grace))
+
     def _interrupt(self) -> None:
         self._interrupted = True
         self._inbox.put(Interrupt.INTERRUPT)
@@ -109,13 +120,17 @@ class Dispatcher:
             if self._start_one():
                 message = self._next(0)
             else:
-                message = self._next(self._pace.tick)
+                message = self._next(self._longest_wait())
                 if message is None:
                     # Room may have come from outside: other clients use the same machine.
-                    self._untried = dict.fromkeys(self._ready)
+                    self._ready.look_again()
             if message is not None:
                 self._take(message)
             self._keep_time(self._pace.clock())
+
+    def _longest_wait(self) -> float:
+        due = self._timers.next()
+        return self._pace.tick if due is None else min(self._pace.tick, max(0.0, due - self._pace.clock()))
 
     def _next(self, timeout: float) -> Message | None:
         try:
@@ -125,17 +140,14 @@ class Dispatcher:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, Event):
-            if message.state is JobState.EXITED and message.key in self._running:
-                running = self._running.pop(message.key)
-                self._give_back(running.work)
-                self._concluding += 1
-                self._pool.submit(self._conclude, running, message)
+            running = self._running.get(message.key)
+            if running is not None:
+                self._hear(running, message)
         elif isinstance(message, Concluded):
-            self._concluding -= 1
-            if message.outcome is not None:
-                self._end(message.outcome)
-            elif not self._stopping:
-                self._hold(message.name, SUPERSEDED)
+            self._concluding.discard(message.name)
+            self._settle(message)
+        elif isinstance(message, Cancel):
+            self._drop(message)
         elif isinstance(message, Broken):
             if not isinstance(message.error, EngineError):
                 raise message.error
@@ -146,17 +158,35 @@ class Dispatcher:
         else:
             raise KeyboardInterrupt
 
+    def _hear(self, running: Running, event: Event) -> None:
+        work = running.work
+        if event.state is JobState.EXITED:
+            del self._running[event.key]
+            self._give_back(work)
+            self._concluding.add(work.name)
+            self._pool.submit(self._concluder.conclude, running, event)
+            return
+        self._observer.running(work.name, event)
+        if work.timeout is not None:
+            # A job that we took over has been running for a while, by the engine's clock.
+            since = max(0.0, self._pace.wall() - event.time)
+            self._timers.set(self._pace.clock() + work.timeout - since, TimeLimit(event.key))
+
     def _keep_time(self, now: float) -> None:
         if now - self._renewed >= self._pace.renew:
             self._renewed = now
             self._renew()
-        # The first was held first, and all are held for the same time.
-        while self._held:
-            name, due = next(iter(self._held.items()))
-            if due > now:
-                return
-            del self._held[name]
-            self._enqueue(name)
+        for due in self._timers.due(now):
+            self._ring(due)
+
+    def _ring(self, due: Due) -> None:
+        if isinstance(due, Requeue):
+            if due.name not in self._outcomes:
+                self._ready.add(self._order.works[due.name])
+            return
+        running = self._running.get(due.key)
+        if running is not None and running.stop is None:
+            self._stop(running, Stop.TIMEOUT, self._pace.grace)
 
     def _renew(self) -> None:
         try:
@@ -166,87 +196,90 @@ class Dispatcher:
             # says so.
             _log.warning("leases could not be renewed: %s", error)
             return
-        for attempt in lost:
-            running = self._running.get(attempt.key)
-            if running is not None and not running.superseded:
-                running.superseded = True
+        for each in lost:
+            running = self._running.get(each.attempt.job_key)
+            if running is None or running.attempt.key != each.attempt.key:
+                continue
+            if each.adopted:
+                # The job is theirs: it goes on, and the engine is not to forget it.
+                del self._running[each.attempt.job_key]
+                self._give_back(running.work)
+                self._put_off(running.work.name, ADOPTED)
+            elif running.stop is not Stop.SUPERSEDED:
                 self._observer.waiting(running.work.name, SUPERSEDED)
-                self._cancel([running.handle], self._pace.grace)
+                self._stop(running, Stop.SUPERSEDED, self._pace.grace)
 
     # Starting.
-
-    def _enqueue(self, name: str) -> None:
-        work = self._order.works[name]
-        self._ready.setdefault(work.resources, deque()).append(work)
-        self._untried[work.resources] = None
 
     def _give_back(self, work: Work) -> None:
         """Release what a job held: every shape may fit again."""
         self._scheduler.release(work.record.unique_id)
-        self._untried = dict.fromkeys(self._ready)
+        self._ready.look_again()
 
     def _start_one(self) -> bool:
         """Start the next ready step that fits; False if none does until something changes."""
-        while self._untried:
-            shape = next(iter(self._untried))
-            if shape not in self._ready:
-                del self._untried[shape]
+        while (work := self._ready.first()) is not None:
+            if work.name in self._outcomes:
+                self._ready.take(work)
                 continue
-            work = self._ready[shape][0]
             try:
-                assignment = self._scheduler.schedule(work.record.unique_id, work.resources)
+                assignment = self._scheduler.schedule(work.record.unique_id, work.resources, work.group)
             except ResourceAssignmentError as error:
-                del self._untried[shape]
+                # Whoever waits for a place in a group waits for nothing that others could take.
+                self._ready.refuse(work, waits=not isinstance(error, GroupFullError))
                 if not self._running:
                     self._observer.waiting(work.name, error.message)
                 continue
             except DispatchError as error:
-                self._dequeue(shape)
+                self._ready.take(work)
                 self._end(StepOutcome(work.name, Verdict.FAILED, error.message))
                 return True
-            self._dequeue(shape)
+            self._ready.take(work)
             self._start(work, assignment)
             return True
         return False
 
-    def _dequeue(self, shape: StepResources) -> None:
-        self._ready[shape].popleft()
-        if not self._ready[shape]:
-            del self._ready[shape]
-
     def _start(self, work: Work, assignment: ResourceAssignment) -> None:
         attempt = self._claim(work)
         if attempt is None:
-            self._scheduler.release(work.record.unique_id)
+            self._give_back(work)
             return
         try:
             job = self._jobs.prepare(work.record, attempt, assignment)
             self._pump.expect(job.key)
             (handle,) = self._engine.submit([job])
         except BaseException as error:
-            self._scheduler.release(work.record.unique_id)
-            self._end(self._lost(work, attempt, _in_words(error)))
+            self._give_back(work)
+            self._end(self._concluder.lost(work, attempt, in_words(error)))
             if not isinstance(error, Exception):
                 raise
             return
-        self._running[job.key] = _Running(work, attempt, handle)
-        self._observer.starting(work.name, attempt.number)
+        self._running[job.key] = Running(work, attempt, handle)
+        self._observer.starting(work.name, attempt.job)
 
     def _claim(self, work: Work) -> Attempt | None:
-        """Claim a step, or end or hold it where that cannot be.
+        """Claim a step, or end it or put it off where that cannot be.
 
         One that is to be computed again is so once, whatever other names it has.
         """
         replace = work.replaces and work.name not in self._order.twins
+        adopts = partial(self._adopts, work) if work.outlives else None
         try:
-            return self._workspace.claim(work.record, self._run, replace=replace)
+            return self._workspace.claim(work.record, self._run, replace=replace, adopts=adopts)
         except StepCompletedError:
             self._end(self._found(work))
         except StepHeldError as error:
-            self._hold(work.name, error.message)
+            self._put_off(work.name, error.message)
         except Exception as error:
-            self._end(StepOutcome(work.name, Verdict.FAILED, _in_words(error)))
+            self._end(StepOutcome(work.name, Verdict.FAILED, in_words(error)))
         return None
+
+    def _adopts(self, work: Work, orphan: Orphan) -> bool:
+        """Say whether to go on with a job that was left behind. It may be of another source: then not."""
+        if work.replaces:
+            self._orphans.sweep(orphan)
+            return False
+        return self._orphans.handle(orphan) is not None
 
     def _found(self, work: Work) -> StepOutcome:
         twin = self._order.twins.get(work.name)
@@ -258,53 +291,30 @@ class Dispatcher:
             info = None
         return StepOutcome(work.name, Verdict.CACHED, reason, info)
 
-    def _hold(self, name: str, reason: str) -> None:
-        self._held[name] = self._pace.clock() + self._pace.held
+    def _put_off(self, name: str, reason: str) -> None:
+        """Let a step alone for a while that somebody else works at."""
+        self._timers.set(self._pace.clock() + self._pace.held, Requeue(name))
         self._observer.waiting(name, reason)
 
     # Ending.
 
-    def _conclude(self, running: _Running, event: Event) -> None:
-        """Judge an ended attempt, record it, and only then let the engine forget the job.
-
-        Whatever happens in here, the loop hears of the end: it waits for it. It does not wait for the engine
-        to forget, which may take as long as the step did; the pool is waited for at the end of the run.
-        """
-        try:
-            outcome = self._judge(running, event)
-        except BaseException as error:
-            outcome = self._lost(running.work, running.attempt, _in_words(error))
-        self._inbox.put(Concluded(running.work.name, outcome))
-        try:
-            self._engine.release(running.handle)
-        except Exception as error:
-            # What the engine still holds of the job is found again by its labels.
-            _log.debug("%s could not be released: %s", running.handle, error)
-
-    def _judge(self, running: _Running, event: Event) -> StepOutcome | None:
-        work, attempt = running.work, running.attempt
-        if running.superseded:
-            self._workspace.fail(attempt, work.record, AttemptFacts.refused(SUPERSEDED))
-            return None
-        facts = self._jobs.facts(work.record, attempt, event)
-        if facts.state is StepState.COMPLETED:
-            info = self._workspace.commit(attempt, work.record, facts)
-            return StepOutcome(work.name, Verdict.COMPLETED, "", info)
-        info = self._workspace.fail(attempt, work.record, facts)
-        cancelled = self._stopping and facts.reason == Reason.CANCELLED.value
-        verdict = Verdict.CANCELLED if cancelled else Verdict.FAILED
-        return StepOutcome(work.name, verdict, facts.error or facts.reason, info)
-
-    def _lost(self, work: Work, attempt: Attempt, message: str, reason: str = "") -> StepOutcome:
-        """The attempt could not be recorded as it was: record that, as far as the disk lets us."""
-        facts = AttemptFacts(StepState.FAILED, reason=reason, error=message)
-        verdict = Verdict.CANCELLED if reason == Reason.CANCELLED.value else Verdict.FAILED
-        try:
-            info = self._workspace.fail(attempt, work.record, facts)
-        except Exception as error:
-            _log.debug("%s: no end recorded: %s", attempt.key, error)
-            return StepOutcome(work.name, verdict, message)
-        return StepOutcome(work.name, verdict, message, info)
+    def _settle(self, message: Concluded) -> None:
+        """Give a step whose attempt has ended its outcome, or another attempt."""
+        name, outcome, pause = message.name, message.outcome, None
+        if outcome is not None and outcome.verdict is Verdict.FAILED and message.facts is not None:
+            pause = self._retries.pause(self._order.works[name], message.facts)
+        unsettled = outcome is None or pause is not None
+        if self._stopping and unsettled:
+            return
+        if name in self._dropped and unsettled:
+            self._end(StepOutcome(name, Verdict.CANCELLED, CANCELLED))
+        elif outcome is None:
+            self._put_off(name, SUPERSEDED)
+        elif pause is not None:
+            self._timers.set(self._pace.clock() + pause, Requeue(name))
+            self._observer.retrying(name, outcome.reason, pause)
+        else:
+            self._end(outcome)
 
     def _end(self, outcome: StepOutcome) -> None:
         self._outcomes[outcome.name] = outcome
@@ -313,39 +323,68 @@ class Dispatcher:
             return
         if outcome.verdict in (Verdict.CACHED, Verdict.COMPLETED):
             for name in self._order.release(outcome.name):
-                self._enqueue(name)
+                self._ready.add(self._order.works[name])
             return
+        what = "was cancelled" if outcome.verdict is Verdict.CANCELLED else "failed"
         for name in self._order.behind(outcome.name, self._outcomes):
             same = self._order.twins.get(name) == outcome.name
             relation = "is the same step as" if same else "needs"
-            skipped = StepOutcome(name, Verdict.SKIPPED, f"{relation} {outcome.name!r}, which failed")
+            skipped = StepOutcome(name, Verdict.SKIPPED, f"{relation} {outcome.name!r}, which {what}")
             self._outcomes[name] = skipped
             self._observer.ended(skipped)
 
-    # Breaking off.
+    # Stopping.
+
+    def _drop(self, message: Cancel) -> None:
+        """Stop steps for good, wherever they are."""
+        running = {each.work.name: each for each in self._running.values()}
+        for name in message.names:
+            if name in self._outcomes or name not in self._order.works:
+                continue
+            self._dropped.add(name)
+            if name in running:
+                self._stop(running[name], Stop.CANCELLED, message.grace)
+            elif name not in self._concluding:
+                self._end(StepOutcome(name, Verdict.CANCELLED, CANCELLED))
+
+    def _stop(self, running: Running, why: Stop, grace: float) -> None:
+        running.stop = why
+        self._cancel([running.handle], grace)
+
+    def _cancel_all(self, grace: float) -> None:
+        for running in self._running.values():
+            running.stop = running.stop or Stop.CANCELLED
+        self._cancel([running.handle for running in self._running.values()], grace)
+
+    def _cancel(self, handles: Sequence[Handle], grace: float) -> None:
+        try:
+            self._engine.cancel(handles, grace)
+        except (Exception, KeyboardInterrupt) as error:
+            # The ends are waited for all the same; those that do not come have a deadline.
+            _log.debug("jobs could not be cancelled: %s", error)
 
     def _break_off(self, error: BaseException) -> None:
         """Stop all jobs, record their ends, and give the rest the verdict CANCELLED.
 
         Results that are just being committed are waited for. An engine that says nothing in time leaves
-        attempts of which nobody knows the end: that is recorded.
+        attempts of which nobody knows the end: that is recorded, and if the engine comes back with their
+        jobs, the next run goes on with them.
         """
         self._stopping = True
         self._ready.clear()
-        self._untried.clear()
-        self._held.clear()
+        self._timers.clear()
         engine_lost = isinstance(error, EngineError)
         if isinstance(error, KeyboardInterrupt):
             words = "the run was interrupted"
         else:
-            words = _in_words(error)
+            words = in_words(error)
         if not engine_lost:
-            self._cancel([running.handle for running in self._running.values()], self._pace.grace)
+            self._cancel_all(self._pace.grace)
         self._drain(self._pace.clock() + (0.0 if engine_lost else self._pace.grace + self._pace.patience))
         reason = Reason.LOST if engine_lost else Reason.CANCELLED
         for running in self._running.values():
             self._scheduler.release(running.work.record.unique_id)
-            self._end(self._lost(running.work, running.attempt, words, reason.value))
+            self._end(self._concluder.lost(running.work, running.attempt, words, reason.value))
         self._running.clear()
         for name in self._order.works:
             if name not in self._outcomes:
@@ -355,26 +394,8 @@ class Dispatcher:
         while self._concluding or (self._running and self._pace.clock() < deadline):
             message = self._next(min(self._pace.tick, 0.2))
             if isinstance(message, Interrupt):
-                self._cancel([running.handle for running in self._running.values()], 0.0)
+                self._cancel_all(0.0)
             elif isinstance(message, Broken):
                 deadline = self._pace.clock()
             elif message is not None:
                 self._take(message)
-
-    def _cancel(self, handles: Sequence[Handle], grace: float) -> None:
-        try:
-            self._engine.cancel(handles, grace)
-        except (Exception, KeyboardInterrupt) as error:
-            # The ends are waited for all the same; those that do not come have a deadline.
-            _log.debug("jobs could not be cancelled: %s", error)
-
-
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, DispatchError):
-        return error.message
-    if isinstance(error, OSError):
-        return f"the system refused: {error}"
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    _log.debug("unexpected error", exc_info=error)
-    return f"unexpected {type(error).__name__}: {error}"

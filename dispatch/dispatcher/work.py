@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dispatch.info import AttemptFacts, StepInfo, StepRecord
     from dispatch.schedule import ResourceAssignment
     from dispatch.step import StepResources
-    from dispatch.workspace.base import Attempt
+    from dispatch.workspace.base import Adopts, Attempt, Superseded
 
 
 class Verdict(enum.Enum):
@@ -45,7 +46,8 @@ class Work:
     ``needs`` are the names of other works that must be committed first; steps that are cached already are
     not among them. One that ``replaces`` is computed although it has a result. An attempt may run for
     ``timeout`` seconds. Of ready works those of the highest ``priority`` come first, and of one ``group``
-    only so many run at once as the scheduler lets.
+    only so many run at once as the scheduler lets. The job of one that ``outlives`` its client is adopted
+    by the next.
     """
 
     record: StepRecord
@@ -56,6 +58,7 @@ class Work:
     timeout: float | None = None
     priority: int = 0
     group: str | None = None
+    outlives: bool = False
 
     @property
     def name(self) -> str:
@@ -69,10 +72,13 @@ class Pace:
 
     ``tick`` is the longest wait for a message, ``held`` how long a step is let alone that somebody else works
     at, ``renew`` how often leases are renewed. ``grace`` is what jobs are given to stop when the run is
-    interrupted, and ``patience`` what the engine is given beyond it to say that they did.
+    interrupted, and ``patience`` what the engine is given beyond it to say that they did. ``wall`` is the
+    time since the epoch, as engines tell it; ``chance`` draws a number in [0, 1), to spread retries.
     """
 
     clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    chance: Callable[[], float] = random.random
     tick: float = 1.0
     held: float = 1.0
     renew: float = 20.0
@@ -86,10 +92,13 @@ class Claims(Protocol):
     ``commit`` and ``fail`` are called from several threads.
     """
 
-    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
+    def claim(
+        self, record: StepRecord, run: str, *, replace: bool = False, adopts: Adopts | None = None
+    ) -> Attempt:
         """Begin an attempt. StepHeldError where somebody works at the step.
 
-        StepCompletedError where there is a result, unless the attempt is to ``replace`` it.
+        StepCompletedError where there is a result, unless the attempt is to ``replace`` it. ``adopts`` is
+        asked about a job that nobody looks after.
         """
 
     def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
@@ -98,7 +107,7 @@ class Claims(Protocol):
     def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
         """Record the end of an attempt that has no result."""
 
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Keep our attempts ours, and return those that others took for lost."""
 
     def step_info(self, unique_id: str, /) -> StepInfo:
@@ -109,7 +118,9 @@ class JobFactory(Protocol):
     """Turns claimed steps into jobs, and ended attempts into facts."""
 
     def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
-        """Write the job's files and return its specification, whose key is the attempt's.
+        """Return the job's specification, whose key is the attempt's ``job_key``, and write its files.
+
+        Of a job that the attempt adopts the files are there, and the specification says to attach to it.
 
         Called from the dispatching thread. Whatever it raises is the end of the step alone.
         """

@@ -62,7 +62,9 @@ class JobSpec:
     of it at ``/src``. ``attempt_dir`` is the job's own place on the client's disk, where the engine's side
     may put that copy and the log. ``command`` replaces the image's entrypoint. A process is given ``env`` on
     top of the client's own; mounts it needs none. ``secrets`` are values by name, which the engine brings to
-    the job as files that never touch a disk, and keeps out of everything it says or stores.
+    the job as files that never touch a disk, and keeps out of everything it says or stores; those of
+    ``secret_variables`` are in the job's environment, too. With ``attach`` the job is one that an earlier
+    client started: where the engine has it no more, it is not started but told to be lost.
     """
 
     key: str
@@ -79,6 +81,8 @@ class JobSpec:
     resources: Resources = Resources()
     network: Network = Network.BRIDGE
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret_variables: tuple[str, ...] = ()
+    attach: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,24 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """What a running job of another client holds. ``directory`` is its attempt's; both names may be empty."""
+
+    key: str
+    directory: str
+    resources: Resources
+
+
+@dataclass(frozen=True)
 class Handle:
-    """A submitted job: our key and the engine's own id for it."""
+    """A submitted job: our key and the engine's own id for it.
+
+    ``directory`` is where its client keeps the attempt; None where the engine does not tell.
+    """
 
     key: str
     engine_id: str
+    directory: Path | None = field(default=None, compare=False)
 
 
 class JobState(enum.Enum):
@@ -143,7 +160,8 @@ class Capabilities:
 
     ``accepts`` are the kinds of location that it can mount, and ``obstacle`` says why others that are on this
     machine have to be copied. ``uid``/``gid`` is whom jobs run as so that the caller owns what they write.
-    ``cpus`` and ``memory`` are those of the engine's host.
+    ``cpus`` and ``memory`` are those of the engine's host. ``gpus`` are device ids, and ``gpu_types`` the
+    models of the same GPUs, empty where they are not known.
     """
 
     name: str
@@ -153,6 +171,7 @@ class Capabilities:
     cpus: int
     memory: int
     gpus: tuple[str, ...] = ()
+    gpu_types: tuple[str, ...] = ()
     obstacle: str = ""
 
 
@@ -187,8 +206,11 @@ class Engine(Protocol):
         May take a second. Not to be called from the dispatching thread.
         """
 
-    def others(self) -> Sequence[Resources]:
-        """Return what jobs of other clients hold of the engine's host now. Costs no call to the engine."""
+    def others(self) -> tuple[Holding, ...]:
+        """Return what jobs of other clients hold of the engine's host now.
+
+        The first call may ask the engine, later ones do not. As long as nothing changed it is the same tuple.
+        """
 
     def output(self, handle: Handle) -> Location:
         """Return where the job's output directory is."""

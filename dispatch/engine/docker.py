@@ -21,31 +21,36 @@ from pathlib import Path
 from typing import TypeVar
 
 from dispatch._docker import ApiError, Door
-from dispatch._docker.containers import ContainerEvent, ContainerState
-from dispatch.engine import ending
+from dispatch._docker.containers import ContainerEvent, ContainerSpec, ContainerState, ListedContainer
+from dispatch.engine import delivery, ending, stats
+from dispatch.engine.arbiter import Arbiter
 from dispatch.engine.base import (
     RUN_LABEL,
     Capabilities,
     Event,
     Handle,
+    Holding,
     JobSpec,
     JobState,
     Reason,
-    Resources,
     Usage,
 )
+from dispatch.engine.collector import Collector
 from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL
-from dispatch.engine.joblog import LOG_NAME, write_log
+from dispatch.engine.holdings import Holdings
+from dispatch.engine.joblog import LOG_NAME, JobLog
 from dispatch.engine.probe import probe
 from dispatch.engine.sandbox import Sandbox
-from dispatch.engine.staging import BACK_LABELS, OUTPUT_TARGET, Staging
+from dispatch.engine.staging import BACK_LABELS, OUTPUT_TARGET, Staging, Way
 from dispatch.engine.stopping import Stopper
 from dispatch.engine.watch import Watcher
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location
+from dispatch.runtime.mask import Masker
 
 START_THREADS = 4
-END_THREADS = 2
+# An end may have to wait for the rest of a long log.
+END_THREADS = 4
 RETRY_EVERY = 0.5
 GONE = "its container was removed by somebody else"
 
@@ -59,6 +64,7 @@ class _Job:
         self.spec = spec
         self.name = name
         self.sandbox = sandbox
+        self.log = JobLog(spec.attempt_dir, spec.secrets.values())
         self.started = False
         self.claimed = False
         self.grace: float | None = None
@@ -67,7 +73,7 @@ class _Job:
 
     @property
     def handle(self) -> Handle:
-        return Handle(self.spec.key, self.name)
+        return Handle(self.spec.key, self.name, self.spec.attempt_dir)
 
 
 class DockerEngine:
@@ -100,10 +106,14 @@ class DockerEngine:
         self._jobs: dict[str, _Job] = {}
         self._by_name: dict[str, _Job] = {}
         self._queue: queue.SimpleQueue[Event | EngineError] = queue.SimpleQueue()
+        self._holdings = Holdings(door.containers, RUN_LABEL, self._by_name)
+        self._arbiter = Arbiter(door.containers, self._gone.wait)
         self._watcher = Watcher(door.containers, RUN_LABEL, self, clock, patience)
         self._starts = ThreadPoolExecutor(START_THREADS, thread_name_prefix="dispatch-docker-start")
         self._ends = ThreadPoolExecutor(END_THREADS, thread_name_prefix="dispatch-docker-end")
         self._stopper = Stopper(door.containers, self._has_ended)
+        self._meter = stats.Meter()
+        self._logs = Collector(door.containers, self._has_ended)
 
     def capabilities(self) -> Capabilities:
         """Probe the engine once; raise EngineError for a kind that is not supported yet."""
@@ -130,9 +140,11 @@ class DockerEngine:
     def logs(self, handle: Handle) -> Iterator[bytes]:
         """Yield the log from the engine while it holds the container, else from the attempt's directory."""
         job = self._jobs.get(handle.key)
+        masker = Masker(job.spec.secrets.values() if job is not None else ())
         try:
             for frame in self._containers.logs(handle.engine_id):
-                yield frame.data
+                yield masker.feed(frame.data)
+            yield masker.end()
         except ApiError as error:
             if error.status != 404:
                 raise
@@ -156,15 +168,27 @@ class DockerEngine:
     def find(self, run: str) -> list[Handle]:
         """Return the run's containers, whichever client started them."""
         rows = self._containers.labelled(RUN_LABEL, run)
-        return [Handle(row.labels[KEY_LABEL], row.name) for row in rows if KEY_LABEL in row.labels]
+        return [_handle(row) for row in rows if KEY_LABEL in row.labels]
 
-    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
-        """Tell nothing: nobody looks."""
-        return {}
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Ask the engine of each job that runs; one that it cannot tell about now is left out."""
+        jobs = [self._jobs.get(handle.key) for handle in handles]
+        running = [job for job in jobs if job is not None and job.begun and not job.claimed]
+        told = stats.at_once(self._measure, running)
+        return {job.spec.key: usage for job, usage in told if usage is not None}
 
-    def others(self) -> Sequence[Resources]:
-        """Tell of nobody."""
-        return ()
+    def _measure(self, job: _Job) -> Usage | None:
+        with contextlib.suppress(EngineError):
+            told = self._containers.stats(job.name)
+            sample = stats.of_container(told, self._clock()) if told is not None else None
+            if sample is not None:
+                return self._meter.take(job.spec.key, sample, job.begun)
+        return None
+
+    def others(self) -> tuple[Holding, ...]:
+        """Return what containers of other clients hold, by their labels. The first call subscribes."""
+        self._watcher.start()
+        return self._holdings.current()
 
     def output(self, handle: Handle) -> Location:
         """Return what is mounted at the output directory."""
@@ -188,6 +212,7 @@ class DockerEngine:
             if job is not None:
                 self._by_name.pop(job.name, None)
                 job.claimed = True
+        self._meter.forget(handle.key)
         self._ends.submit(self._forget, handle.engine_id, job)
 
     def close(self) -> None:
@@ -196,17 +221,25 @@ class DockerEngine:
         self._starts.shutdown(cancel_futures=True)
         self._stopper.close()
         self._ends.shutdown()
+        self._logs.close()
         self._watcher.close()
 
     # What the watcher tells.
 
+    def subscribed(self) -> None:
+        """List what others run."""
+        self._holdings.renew()
+
     def notice(self, event: ContainerEvent) -> None:
-        """Pass on a start, have an end concluded."""
+        """Pass on a start, have an end concluded; note what others hold."""
         job = self._by_name.get(event.name)
         if job is None:
+            self._holdings.notice(event)
             return
         if event.action == "start":
             self._tell_running(job, event.time)
+        elif event.action == "oom":
+            self._note_memory(job)
         elif self._claim(job):
             self._ends.submit(self._conclude, job, event.time)
 
@@ -220,6 +253,14 @@ class DockerEngine:
         """Let ``next_event`` raise."""
         self._gone.set()
         self._queue.put(error)
+
+    def _note_memory(self, job: _Job) -> None:
+        """A process of the job was killed for memory: what it was given is what it has used."""
+        limit = job.spec.resources.memory
+        if limit is not None:
+            self._meter.reach(job.spec.key, limit)
+        elif not job.claimed:
+            stats.begin(self._measure, job)
 
     # Starting.
 
@@ -238,6 +279,7 @@ class DockerEngine:
         job = _Job(spec, name, sandbox)
         with self._lock:
             self._jobs[spec.key] = self._by_name[name] = job
+        self._holdings.drop(name)
         self._starts.submit(self._start, job)
         return job.handle
 
@@ -256,9 +298,13 @@ class DockerEngine:
             self._fail(job, Reason.INFRA, f"the container could not be prepared: {error!r}")
 
     def _launch(self, job: _Job) -> None:
+        if job.spec.attach:
+            if not self._attach(job):
+                self._fail(job, Reason.LOST, GONE)
+            return
         if job.grace is None:
-            delivery = self._staging.of(job.spec)
-            spec = delivery.container(job.spec, job.name)
+            way = self._staging.of(job.spec)
+            spec = way.container(job.spec, job.name)
             try:
                 self._containers.create(spec)
             except ApiError as error:
@@ -266,16 +312,36 @@ class DockerEngine:
                     raise
                 if self._attach(job):
                     return
-            delivery.fill(job.spec, job.name)
+                if job.spec.secrets:
+                    # Its standard input may have ended with the client that created it.
+                    self._containers.remove(job.name)
+                    self._containers.create(spec)
+            way.fill(job.spec, job.name)
+            taken = self._arbiter.contest(
+                job.name,
+                job.spec.resources.gpus,
+                cancelled=lambda: job.grace is not None,
+                again=lambda: self._make(job, spec, way),
+            )
+            if taken:
+                self._fail(job, Reason.PREEMPTED, taken)
+                return
         if job.grace is not None:
             self._fail(job, Reason.CANCELLED, "cancelled before it was started")
             return
-        self._containers.start(job.name)
+        delivery.start(self._containers, job.name, job.spec)
         self._mark_started(job)
+
+    def _make(self, job: _Job, spec: ContainerSpec, way: Way) -> None:
+        """Create a container anew that had to give way."""
+        self._containers.create(spec)
+        way.fill(job.spec, job.name)
 
     def _attach(self, job: _Job) -> bool:
         """Take over a container that was created before; False if it still has to be started."""
         state = self._containers.inspect(job.name)
+        if state is None and job.spec.attach:
+            return False
         if state is None:
             raise EngineError(f"job {job.spec.key}: its former container is just being removed")
         if state.status == "created":
@@ -285,6 +351,8 @@ class DockerEngine:
 
     def _take_over(self, job: _Job, state: ContainerState) -> None:
         """Go on with a container that was started, perhaps by a client before us."""
+        # Whatever ended one that nobody looked after, we do not know it from what we see now.
+        job.outage = job.outage or job.spec.attach
         self._mark_started(job)
         if not state.ended:
             self._tell_running(job, state.started or self._clock())
@@ -295,6 +363,7 @@ class DockerEngine:
         with self._lock:
             job.started = True
             grace = job.grace
+        self._logs.follow(job.name, job.log)
         if grace is not None:
             self._stopper.stop([job.name], grace)
 
@@ -344,12 +413,13 @@ class DockerEngine:
             self._patiently(job, lambda: self._containers.wait(job.name))
             state = self._patiently(job, lambda: self._containers.inspect(job.name))
         if state is None:
+            self._logs.abandon(job.name, job.log)
             return self._exited(job, Reason.LOST, GONE)
         # The engine tells a start only after it: a job may have ended before.
         finished = max(state.finished or seen, job.begun)
         unexecuted, note = "", ""
         try:
-            unexecuted = self._patiently(job, lambda: self._keep_log(job, finished))
+            unexecuted = self._patiently(job, lambda: self._logs.complete(job.name, job.log, finished))
         except OSError as error:
             note = f"its log could not be kept: {error.strerror}"
         reason, message = ending.reason(state, unexecuted, job.grace is not None, job.outage)
@@ -357,6 +427,8 @@ class DockerEngine:
         if fault := self._patiently(job, lambda: self._staging.fetch(job.name, labels)):
             reason, message = Reason.INFRA, fault
         message = "; ".join(part for part in (message, note) if part)
+        if reason is Reason.OOM:
+            self._note_memory(job)
         return Event(
             job.spec.key,
             JobState.EXITED,
@@ -366,11 +438,8 @@ class DockerEngine:
             exit_code=state.exit_code,
             message=message,
             cursor=f"{seen:.9f}",
+            peak_memory=self._meter.peak(job.spec.key),
         )
-
-    def _keep_log(self, job: _Job, finished: float) -> str:
-        frames = self._containers.logs(job.name, stamps=True)
-        return write_log(frames, job.spec.attempt_dir, finished)
 
     def _fail(self, job: _Job, reason: Reason, message: str) -> None:
         """Tell the end of a job of which there is no container to examine."""
@@ -430,3 +499,8 @@ class DockerEngine:
                 job.outage = True
                 if self._gone.wait(RETRY_EVERY):
                     raise
+
+
+def _handle(row: ListedContainer) -> Handle:
+    directory = row.labels.get(DIRECTORY_LABEL)
+    return Handle(row.labels[KEY_LABEL], row.name, Path(directory) if directory else None)

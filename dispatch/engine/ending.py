@@ -10,7 +10,8 @@ from dispatch._docker.containers import ContainerState
 from dispatch.engine.base import Reason
 
 KILLED = 137
-SIGNALLED = 128
+# What an engine or a machine that goes down makes of its containers; a crash of the step's own is another.
+ENGINE_STOPPED = (KILLED, 143, 255)
 NOT_EXECUTED = (126, 127)
 
 
@@ -29,8 +30,8 @@ def reason(state: ContainerState, unexecuted: str, cancelled: bool, outage: bool
         return Reason.IMAGE, f"the image cannot run the command: {unexecuted}"
     if state.error:
         return Reason.INFRA, state.error
-    if outage and state.exit_code >= SIGNALLED:
-        return Reason.INFRA, "the engine went down while it ran"
+    if outage and state.exit_code in ENGINE_STOPPED:
+        return Reason.LOST, "the engine went down while it ran"
     if state.oom_killed:
         return Reason.STEP, "one of its processes was killed for want of memory"
     return Reason.STEP, ""

@@ -12,11 +12,11 @@ from typing import Any
 
 from dispatch._docker import Door
 from dispatch.engine.base import Capabilities
+from dispatch.engine.gpus import NVIDIA_DEVICES, gpus_of_engine
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, SharedPath, Spool
 
 NAME = "docker"
-NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
 
 
 def probe(door: Door, uid: int, gid: int, nvidia_devices: Path = NVIDIA_DEVICES) -> Capabilities:
@@ -26,9 +26,7 @@ def probe(door: Door, uid: int, gid: int, nvidia_devices: Path = NVIDIA_DEVICES)
     """
     info = door.info()
     refuse_unsupported(info, str(door.address))
-    gpus: tuple[str, ...] = ()
-    if "nvidia" in (info.get("Runtimes") or {}) and nvidia_devices.is_dir():
-        gpus = tuple(str(index) for index, _ in enumerate(nvidia_devices.iterdir()))
+    gpus = gpus_of_engine(info, door.address.is_local, nvidia_devices)
     obstacle = door.sight.obstacle([door.home])
     user = door.sight.user(uid, gid)
     return Capabilities(
@@ -38,7 +36,8 @@ def probe(door: Door, uid: int, gid: int, nvidia_devices: Path = NVIDIA_DEVICES)
         gid=user[1],
         cpus=int(info["NCPU"]),
         memory=int(info["MemTotal"]),
-        gpus=gpus,
+        gpus=tuple(gpu.id for gpu in gpus),
+        gpu_types=tuple(gpu.type for gpu in gpus),
         obstacle=obstacle,
     )
 

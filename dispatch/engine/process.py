@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
+from dispatch.engine import stats, vault
+from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Reason, Usage
+from dispatch.engine.gpus import VISIBLE_DEVICES, gpus_here, in_bus_order, visible
 from dispatch.engine.helper import Crew, Helper, Launch, Surroundings
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
@@ -28,8 +30,6 @@ from dispatch.units import format_size
 
 NAME = "local"
 LOG_NAME = "out.log"
-NVIDIA_DEVICES = Path("/proc/driver/nvidia/gpus")
-VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 KILLED = 128 + signal.SIGKILL
 # Each holds the modules of its steps in memory. Steps with yet other variables get fresh interpreters.
 HELPERS = 4
@@ -46,15 +46,17 @@ class StartMethod(enum.Enum):
 class _Job:
     """A job of ours, guarded by the engine's lock. Without a helper, it has ended."""
 
-    def __init__(self, spec: JobSpec, helper: Helper) -> None:
+    def __init__(self, spec: JobSpec, helper: Helper | None) -> None:
         self.spec = spec
-        self.helper: Helper | None = helper
+        self.helper = helper
         self.pid: int | None = None
+        self.begun = 0.0
         self.cancelled = False
+        self.vault: Path | None = None
 
     @property
     def handle(self) -> Handle:
-        return Handle(self.spec.key, f"process-{self.spec.key}")
+        return Handle(self.spec.key, f"process-{self.spec.key}", self.spec.attempt_dir)
 
 
 class ProcessEngine:
@@ -77,14 +79,16 @@ class ProcessEngine:
         self._environ = environ
         self._forks = start_method is StartMethod.FORK
         self._clock = clock
-        self._crew = Crew((*self._runner, "zygote"), environ, launch)
+        self._crew = Crew((*self._runner, "zygote"), in_bus_order(environ), launch)
         self._lock = threading.Lock()
+        self._meter = stats.Meter()
         self._jobs: dict[str, _Job] = {}
         self._events: deque[Event] = deque()
         self._broken: EngineError | None = None
 
     def capabilities(self) -> Capabilities:
         """What this machine has, as far as this process may use it."""
+        gpus = visible(gpus_here(), self._environ.get(VISIBLE_DEVICES))
         return Capabilities(
             name=NAME,
             accepts=(HostPath, SharedPath, Spool),
@@ -92,7 +96,8 @@ class ProcessEngine:
             gid=os.getegid(),
             cpus=len(os.sched_getaffinity(0)),
             memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-            gpus=_gpus(self._environ),
+            gpus=tuple(gpu.id for gpu in gpus),
+            gpu_types=tuple(gpu.type for gpu in gpus),
         )
 
     def submit(self, jobs: Sequence[JobSpec]) -> list[Handle]:
@@ -138,11 +143,18 @@ class ProcessEngine:
         """Return the run's jobs of this engine: those of others ended with their clients."""
         return [job.handle for job in list(self._jobs.values()) if job.spec.run == run]
 
-    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:  # noqa: ARG002
-        """Tell nothing: nobody looks."""
-        return {}
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Add up what the kernel tells of the jobs' processes."""
+        found = {}
+        for handle in handles:
+            job = self._jobs.get(handle.key)
+            if job is not None and job.pid is not None and job.helper is not None:
+                sample = stats.of_group(job.pid, self._clock())
+                if sample is not None:
+                    found[handle.key] = self._meter.take(handle.key, sample, job.begun)
+        return found
 
-    def others(self) -> Sequence[Resources]:
+    def others(self) -> tuple[Holding, ...]:
         """Tell of nobody."""
         return ()
 
@@ -157,6 +169,7 @@ class ProcessEngine:
         """Forget the job: it left nothing of its own."""
         with self._lock:
             self._jobs.pop(handle.key, None)
+        self._meter.forget(handle.key)
 
     def close(self) -> None:
         """Kill what still runs, and end the helpers."""
@@ -166,6 +179,8 @@ class ProcessEngine:
                 # A helper that ends by itself has done this.
                 if job.helper is not None and job.helper.gone:
                     _kill(job)
+                if job.vault is not None:
+                    vault.remove(job.vault)
 
     # Starting.
 
@@ -174,6 +189,8 @@ class ProcessEngine:
             known = self._jobs.get(spec.key)
         if known is not None:
             return known.handle
+        if spec.attach:
+            return self._miss(spec)
         surroundings, forks = self._surroundings(spec)
         try:
             helper = self._crew.get(surroundings)
@@ -182,18 +199,30 @@ class ProcessEngine:
                 f"job {spec.key}: {self._runner[0]} cannot be started: {error.strerror}",
                 "use an interpreter that works, or make room for more processes",
             ) from error
+        place = vault.place_of(self._environ) if spec.secrets else None
         with self._lock:
             self._jobs[spec.key] = job = _Job(spec, helper)
+            job.vault = place
             if helper.gone:
                 self._lose(job, helper)
-        order = {
+        order: dict[str, Any] = {
             "command": spec.command,
             "env": {name: value for name, value in spec.env.items() if (name, value) not in surroundings},
             "cwd": spec.working_dir,
             "log": str(spec.attempt_dir / LOG_NAME),
             "fork": forks,
         }
+        if place is not None:
+            order["secrets"] = vault.order_of(spec, place)
+            order["env"] = {**order["env"], **vault.variables_of(spec, place)}
         helper.start(spec.key, order)
+        return job.handle
+
+    def _miss(self, spec: JobSpec) -> Handle:
+        """Tell that a job of an earlier client is gone: it ended with that client."""
+        with self._lock:
+            self._jobs[spec.key] = job = _Job(spec, None)
+            self._refuse(job, Reason.LOST, "it ended with the client that started it")
         return job.handle
 
     def _surroundings(self, spec: JobSpec) -> tuple[Surroundings, bool]:
@@ -225,7 +254,7 @@ class ProcessEngine:
         if job is None:
             return
         if "running" in message:
-            job.pid = message["pid"]
+            job.pid, job.begun = message["pid"], message["time"]
             self._tell(job, JobState.RUNNING, message["time"])
             return
         job.helper = None
@@ -238,7 +267,11 @@ class ProcessEngine:
             # Whoever killed it, want of memory is what it mostly is.
             note = f"killed; its largest process held {format_size(message['memory'])} of memory"
         reason = Reason.CANCELLED if cancelled else Reason.STEP
-        self._tell(job, JobState.EXITED, message["time"], reason=reason, exit_code=code, message=note)
+        # Of its largest process alone, but for the moments at which somebody looked.
+        self._meter.reach(key, message["memory"])
+        peak = self._meter.peak(key)
+        facts = {"reason": reason, "exit_code": code, "message": note, "peak_memory": peak}
+        self._tell(job, JobState.EXITED, message["time"], **facts)
 
     def _bury(self, helper: Helper) -> None:
         """A helper is gone: kill what it had started, and tell that these jobs are lost."""
@@ -259,6 +292,8 @@ class ProcessEngine:
     def _lose(self, job: _Job, helper: Helper) -> None:
         job.helper = None
         _kill(job)
+        if job.vault is not None:
+            vault.remove(job.vault)
         self._refuse(job, Reason.LOST, f"the process that watched it ended ({helper.gone})")
 
     def _refuse(self, job: _Job, reason: Reason, message: str) -> None:
@@ -282,11 +317,3 @@ def _kill(job: _Job) -> None:
 def runner(python: str, runtime: Path, job_file: Path) -> tuple[str, ...]:
     """The command of a Python step, which an engine with this interpreter and this runtime may fork."""
     return (python, str(runtime / "main.py"), "run", str(job_file))
-
-
-def _gpus(environ: Mapping[str, str], devices: Path = NVIDIA_DEVICES) -> tuple[str, ...]:
-    """The GPUs that programs see: those that the user's own variable leaves, if it is set."""
-    visible = environ.get(VISIBLE_DEVICES)
-    if visible is not None:
-        return tuple(each.strip() for each in visible.split(",") if each.strip() not in ("", "-1"))
-    return tuple(str(index) for index, _ in enumerate(devices.iterdir())) if devices.is_dir() else ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator, Mapping, Sequence
 
-from dispatch.engine.base import Capabilities, Engine, Event, Handle, JobSpec, Resources, Usage
+from dispatch.engine.base import Capabilities, Engine, Event, Handle, Holding, JobSpec, Usage
 from dispatch.engine.pump import Pump
 from dispatch.location import Location
 
@@ -73,7 +73,7 @@ class RoutedEngine:
                 found.update(engine.usage(own))
         return found
 
-    def others(self) -> Sequence[Resources]:
+    def others(self) -> tuple[Holding, ...]:
         """Return what other clients' containers hold: processes of others are not known."""
         return self.containers.others()
 

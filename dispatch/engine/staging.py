@@ -39,7 +39,7 @@ _TRIES = 5
 _BESIDE = ".back-"
 
 
-class Delivery(Protocol):
+class Way(Protocol):
     """One job's way. Everything raises EngineError when the engine breaks off, OSError when the disk does."""
 
     def container(self, job: JobSpec, name: str) -> ContainerSpec:
@@ -57,7 +57,7 @@ class Staging:
         self._caller = uid, gid
         self._volumes = Volumes(door.containers, door.files)
 
-    def of(self, job: JobSpec) -> Delivery:
+    def of(self, job: JobSpec) -> Way:
         """Return the way of one job.
 
         :raises EngineError: for one on a shared drive that the engine does not see
@@ -126,7 +126,7 @@ class Mounted:
         self._sandbox = sandbox
 
     def container(self, job: JobSpec, name: str) -> ContainerSpec:
-        """See :class:`Delivery`."""
+        """See :class:`Way`."""
         user = f"{self._sandbox.uid}:{self._sandbox.gid}"
         return container_of(job, name, user, self._sandbox.prepare(job))
 
@@ -145,7 +145,7 @@ class Copied:
         self._mounts: tuple[VolumeMount, ...] = ()
 
     def container(self, job: JobSpec, name: str) -> ContainerSpec:
-        """See :class:`Delivery`."""
+        """See :class:`Way`."""
         ours = [mount for mount, _ in _ours(job)]
         plain = tuple(mount for mount in job.mounts if mount not in ours)
         spec = container_of(replace(job, mounts=plain), name, f"{self._user[0]}:{self._user[1]}", ())
@@ -160,7 +160,7 @@ class Copied:
         return replace(spec, volumes=self._mounts, labels={**spec.labels, **back})
 
     def fill(self, job: JobSpec, name: str) -> None:
-        """See :class:`Delivery`. May be repeated: every file is replaced by the same."""
+        """See :class:`Way`. May be repeated: every file is replaced by the same."""
         if not self._volumes.whole(name, self._mounts):
             # Somebody tidied up between the look and the creation. The container is made anew with others.
             self._again(job, name)

@@ -20,6 +20,12 @@ OVERLAP = 1.0
 class Listener(Protocol):
     """Is told, from the watcher's thread."""
 
+    def subscribed(self) -> None:
+        """A subscription stands, the first or a new one: what is listed now misses no later event.
+
+        It may raise EngineError; then the subscription counts as failed.
+        """
+
     def notice(self, event: ContainerEvent) -> None:
         """A container started or ended. The same event may come twice."""
 
@@ -62,7 +68,7 @@ class Watcher:
                 return
             # The engine accepts a subscription a moment before it begins: the overlap covers that moment.
             self._since = self._clock() - OVERLAP
-            self._events = self._containers.events(self._label, self._since)
+            self._events = self._subscribe()
             self._thread = threading.Thread(target=self._listen, name="dispatch-docker-events", daemon=True)
             self._thread.start()
 
@@ -96,11 +102,21 @@ class Watcher:
         finally:
             events.close()
 
+    def _subscribe(self) -> ContainerEvents:
+        """Subscribe and have the listener list, before any event is told: what it lists is older."""
+        events = self._containers.events(self._label, self._since)
+        try:
+            self._listener.subscribed()
+        except BaseException:
+            events.close()
+            raise
+        return events
+
     def _reconnect(self) -> bool:
         deadline = self._clock() + self._patience
         while True:
             try:
-                events = self._containers.events(self._label, self._since)
+                events = self._subscribe()
             except EngineError as error:
                 if self._clock() >= deadline:
                     self._listener.lost(error)

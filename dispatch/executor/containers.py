@@ -10,7 +10,8 @@ from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network, R
 from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
-from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
+from dispatch.executor.provenance import provenance_of, with_provenance, write_provenance
+from dispatch.executor.tasks import inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.location import HostPath, Location, SharedPath, Spool
@@ -38,39 +39,68 @@ class ContainerJobs:
     def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
         """Write the job's directory and say what to run; see :class:`dispatch.dispatcher.JobFactory`."""
         planned, materials = self._plan[record.name], self._materials
+        if attempt.adopts:
+            return self._attached(record, attempt, planned)
         results = inputs_of(self._plan, planned, self._workspace)
         places = jobs.CONTAINER.inputs(results)
         label = label_of(record, attempt)
         mounts = tuple(self._mounts(planned, attempt, {places[name]: results[name] for name in places}))
         task = task_of(self._plan, planned, places, materials)
-        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir)
+        secrets = secrets_of(planned, materials)
+        place = jobs.CONTAINER.secrets if secrets.values else ""
+        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir, secrets=place)
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
         attempt.result.mkdir(parents=True, exist_ok=True)
+        write_provenance(attempt.directory, provenance_of(materials, planned.image, self._digest(planned)))
         inputs = jobs.input_values(planned.node, places)
         user = variables_of(planned, materials)
         return JobSpec(
-            key=attempt.key,
+            key=attempt.job_key,
             run=self._run,
             step=record.name,
-            attempt=attempt.number,
+            attempt=attempt.job,
             image=self._image(planned),
             command=jobs.CONTAINER.command(),
-            attempt_dir=attempt.directory,
+            attempt_dir=attempt.place,
             mounts=mounts,
             source=HostPath(materials.source),
             working_dir="/",
-            env=jobs.environment(label, inputs, user, planned.resources.cpu_count),
+            env=jobs.environment(label, inputs, user, planned.resources.cpu_count)
+            | jobs.secrets_variable(place),
             resources=Resources(**vars(assignment)),
             network=Network(planned.node.options.network or Network.BRIDGE.value),
+            secrets=secrets.values,
+            secret_variables=secrets.variables,
         )
+
+    def _attached(self, record: StepRecord, attempt: Attempt, planned: PlannedStep) -> JobSpec:
+        """Name a job that runs already. How it was started is not known here, and does not matter.
+
+        Its secrets are named so that its log is kept free of them.
+        """
+        return JobSpec(
+            key=attempt.job_key,
+            run=self._run,
+            step=record.name,
+            attempt=attempt.job,
+            image=self._image(planned),
+            command=jobs.CONTAINER.command(),
+            attempt_dir=attempt.place,
+            secrets=secrets_of(planned, self._materials).values,
+            attach=True,
+        )
+
+    def _digest(self, planned: PlannedStep) -> str:
+        image = self._image(planned)
+        return image.reference if isinstance(image, RegistryDigest) else image.id
 
     def _image(self, planned: PlannedStep) -> ImageRef:
         assert planned.image is not None
         return self._materials.images[planned.image]
 
     def _mounts(self, planned: PlannedStep, attempt: Attempt, results: Mapping[str, Location]) -> list[Mount]:
-        here, container = attempt.directory, jobs.CONTAINER
+        here, container = attempt.place, jobs.CONTAINER
         assert planned.image is not None
         assert planned.record is not None
         work = self._workspace.work_location(planned.record)
@@ -86,13 +116,16 @@ class ContainerJobs:
         for place, location in results.items():
             source = mount_source(location, self._capabilities)
             mounts.append(Mount(source, place, content=_content(location)))
+        mounts.extend(self._materials.mounts.get(planned.node.name, ()))
         return mounts
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
         """Judge an ended attempt; see :func:`dispatch.executor.facts.judge`."""
         planned = self._plan[record.name]
-        origin = Origin(self._capabilities.name, _digest(self._image(planned)))
-        return judge(planned, attempt, event, origin, self._materials)
+        origin = Origin(self._capabilities.name, self._digest(planned))
+        facts = judge(planned, attempt, event, origin, self._materials)
+        # The client that started an adopted job may have had another source and other images than we have.
+        return with_provenance(facts, attempt.place) if attempt.adopts else facts
 
 
 def _content(location: Location) -> str:
@@ -104,7 +137,3 @@ def _content(location: Location) -> str:
     except OSError:
         return ""
     return f"result.{hashlib.sha256(manifest).hexdigest()}"
-
-
-def _digest(image: ImageRef) -> str:
-    return image.reference if isinstance(image, RegistryDigest) else image.id

@@ -14,6 +14,7 @@ from dispatch.executor.base import Executor
 from dispatch.executor.containers import ContainerJobs
 from dispatch.executor.materials import Common, Materials, ProcessMaterials
 from dispatch.executor.processes import ProcessJobs
+from dispatch.executor.sweeping import sweep
 from dispatch.executor.work import works
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.plan import Place, RunPlan, Standing
@@ -62,6 +63,7 @@ class _EngineExecutor(Executor, Generic[M]):
     def execute(self, plan: RunPlan, run: str) -> Mapping[str, StepOutcome]:
         """See :meth:`Executor.execute`. Raises EngineError if the engine goes away in the middle."""
         wanted = works(plan)
+        sweep(self._engine, self._workspace, run)
         dispatcher = Dispatcher(
             engine=self._engine,
             scheduler=self._scheduler,

@@ -17,13 +17,16 @@ from dispatch import job as jobs
 from dispatch.engine.base import Event, Reason
 from dispatch.errors import StepError
 from dispatch.executor.materials import Common
+from dispatch.executor.tasks import secrets_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepState
 from dispatch.plan import PlannedStep
+from dispatch.runtime.mask import mask_text, mask_texts
 from dispatch.runtime.outcome import OutcomeState
 from dispatch.units import format_size
 from dispatch.workspace.base import Attempt
 
+SECRETS_PHASE = "secrets"
 ENTRYPOINT_CODES = range(64, 79)
 _LAST_BYTES = 4096
 _WORD = re.compile(r"^dispatch: (?!phase )(.+)$", re.MULTILINE)
@@ -47,13 +50,14 @@ def judge(
     """
     outcome, fault = None, ""
     try:
-        outcome = jobs.read_outcome(attempt.directory / "output")
+        outcome = jobs.read_outcome(attempt.place / "output")
     except StepError as unreadable:
         fault = unreadable.message
+    secrets = secrets_of(planned, common).values.values()
     completed = outcome is not None and outcome.state is OutcomeState.COMPLETED
-    end = _End(outcome, event, planned, attempt.directory / "out.log")
+    end = _End(outcome, event, planned, attempt.place / "out.log")
     ended = datetime.fromtimestamp(event.time, timezone.utc)
-    phases = _phases(attempt.directory / "phases.json")
+    phases = _phases(attempt.place / "phases.json")
     started = ended - timedelta(seconds=sum(phases.values())) if phases else None
     return AttemptFacts(
         state=StepState.COMPLETED if completed else StepState.FAILED,
@@ -62,13 +66,14 @@ def judge(
         exit_code=outcome.exit_code if outcome and outcome.exit_code is not None else event.exit_code,
         reason=end.reason().value,
         phase=outcome.phase if outcome else "",
-        error="" if completed else fault or end.failure(),
-        exception=dict(outcome.exception) if outcome and outcome.exception else None,
+        error="" if completed else mask_text(secrets, fault or end.failure()),
+        exception=mask_texts(secrets, outcome.exception) if outcome and outcome.exception else None,
         image=planned.image if planned.image and origin.image_digest else "",
         image_digest=origin.image_digest,
         engine=origin.engine,
         interpreter=outcome.interpreter if outcome else None,
         phases=phases,
+        peak_memory=end.peak_memory,
         **_of_run(common),
     )
 
@@ -87,17 +92,35 @@ class _End:
     planned: PlannedStep
     log: Path
 
+    @property
+    def peak_memory(self) -> int | None:
+        """The most memory that anybody saw. Who is killed for memory has reached the limit, seen or not."""
+        outcome, event = self.outcome, self.event
+        limit = self.planned.resources.memory_bytes if event.reason is Reason.OOM else None
+        told = (event.peak_memory or limit, outcome.peak_memory if outcome is not None else None)
+        return max((size for size in told if size is not None), default=None)
+
     def reason(self) -> Reason:
-        """The engine's reason, but for a job that was stopped from outside and says so itself."""
-        stopped = self.outcome is not None and self.outcome.state is OutcomeState.CANCELLED
-        return Reason.CANCELLED if stopped and self.event.reason is Reason.STEP else self.event.reason
+        """The engine's reason, but for a job that was stopped from outside, or never had its secrets, and
+        says so itself.
+        """
+        if self.outcome is None or self.event.reason is not Reason.STEP:
+            return self.event.reason
+        if self.outcome.state is OutcomeState.CANCELLED:
+            return Reason.CANCELLED
+        # The step never began: whoever was to bring its secrets was gone. So it may be tried again for free.
+        return Reason.LOST if self.outcome.phase == SECRETS_PHASE else Reason.STEP
 
     def failure(self) -> str:
         """Say in one line why an attempt failed."""
         outcome, event = self.outcome, self.event
         if event.reason is Reason.OOM:
-            memory = self.planned.resources.memory_bytes
-            return f"killed for memory: its limit is {format_size(memory)}" if memory else "killed for memory"
+            limit, peak = self.planned.resources.memory_bytes, self.peak_memory
+            facts = {"its limit is": limit, "its peak was": peak}
+            told = ", ".join(f"{name} {format_size(size)}" for name, size in facts.items() if size)
+            return f"killed for memory: {told}" if told else "killed for memory"
+        if event.reason in (Reason.TIMEOUT, Reason.LOST) and event.message:
+            return event.message
         if outcome is not None and outcome.state is OutcomeState.CANCELLED:
             return "cancelled"
         if outcome is not None and outcome.exception:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
 
 
@@ -17,7 +18,8 @@ class Common:
     ``workdir`` is the working directory where the job runs and ``paths`` the import paths there; ``env`` is
     what the settings add to every step's environment. ``commit``, ``tree`` and ``code`` (the digest of all
     ``*.py``) are recorded, as are ``platform`` and ``environment`` (see ``info.AttemptFacts``).
-    ``default_format`` is for steps that leave the format open.
+    ``default_format`` is for steps that leave the format open. ``secrets`` are the values of all that the
+    run's steps name.
     """
 
     workdir: str
@@ -29,6 +31,7 @@ class Common:
     default_format: str | Mapping[str, Any] | None = None
     platform: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,8 @@ class Materials(Common):
     """For containers.
 
     ``images`` maps names of environments to what the engine has of them; ``runtimes`` likewise to the runtime
-    directory to mount; ``source`` is the exported tree. ``processes`` is for those steps of the plan that run
+    directory to mount; ``source`` is the exported tree. ``mounts`` are, by step, those that the user asks for
+    beside ours. ``processes`` is for those steps of the plan that run
     on this machine without a container, None where there are none.
     """
 
@@ -55,3 +59,4 @@ class Materials(Common):
     runtimes: Mapping[str, Path]
     source: Path
     processes: ProcessMaterials | None = None
+    mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)

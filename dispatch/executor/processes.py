@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dispatch import job as jobs
 from dispatch.engine.base import Capabilities, Event, JobSpec, Network, Resources
-from dispatch.engine.process import VISIBLE_DEVICES, runner
+from dispatch.engine.gpus import VISIBLE_DEVICES
+from dispatch.engine.process import runner
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import ProcessMaterials
-from dispatch.executor.tasks import inputs_of, label_of, task_of, variables_of
+from dispatch.executor.tasks import inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.plan import RunPlan
@@ -55,15 +56,16 @@ class ProcessJobs:
         # Directories are what costs most of a short step: the job's files lie in the attempt's own.
         attempt.result.mkdir(exist_ok=True)
         shell = planned.node.type == SHELL
+        secrets = secrets_of(planned, materials)
         inputs = jobs.input_values(planned.node, results)
         user = {**variables_of(planned, materials)}
         if assignment.gpus:
             user[VISIBLE_DEVICES] = ",".join(assignment.gpus)
         return JobSpec(
-            key=attempt.key,
+            key=attempt.job_key,
             run=self._run,
             step=record.name,
-            attempt=attempt.number,
+            attempt=attempt.job,
             image=None,
             command=("/bin/sh", str(files.entrypoint))
             if shell
@@ -73,6 +75,8 @@ class ProcessJobs:
             env=jobs.process_environment(label, inputs, user, planned.resources.cpu_count, places),
             resources=Resources(**vars(assignment)),
             network=Network(planned.node.options.network or Network.BRIDGE.value),
+            secrets=secrets.values,
+            secret_variables=secrets.variables,
         )
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from dispatch import job as jobs
 from dispatch.errors import StepError
@@ -15,9 +16,16 @@ from dispatch.plan import PlannedStep, RunPlan
 from dispatch.workspace.base import Attempt, Workspace
 
 
+class Secrets(NamedTuple):
+    """Values by name, and which of them are variables, too."""
+
+    values: Mapping[str, str]
+    variables: tuple[str, ...]
+
+
 def label_of(record: StepRecord, attempt: Attempt) -> jobs.StepLabel:
     """What the job says about its step."""
-    return jobs.StepLabel(record.name, record.unique_id, record.type, attempt.number)
+    return jobs.StepLabel(record.name, record.unique_id, record.type, attempt.job)
 
 
 def inputs_of(plan: RunPlan, planned: PlannedStep, workspace: Workspace) -> dict[str, Location]:
@@ -78,6 +86,14 @@ def _inline(planned: PlannedStep) -> jobs.InlineTask:
         unique_id=record.unique_id,
         arguments=planned.node.arguments,
         modules=description.modules,
+    )
+
+
+def secrets_of(planned: PlannedStep, common: Common) -> Secrets:
+    """The secrets that the step names."""
+    uses = planned.node.options.secrets
+    return Secrets(
+        {use.name: common.secrets[use.name] for use in uses}, tuple(use.name for use in uses if use.env)
     )
 
 

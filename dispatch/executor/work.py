@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dispatch.dispatcher import Work
 from dispatch.errors import ConfigurationError
-from dispatch.plan import RunPlan, Standing
+from dispatch.plan import Place, RunPlan, Standing
 
 
 def works(plan: RunPlan) -> Sequence[Work]:
@@ -26,6 +26,7 @@ def works(plan: RunPlan) -> Sequence[Work]:
             timeout=step.node.options.timeout,
             priority=step.node.options.priority,
             group=step.node.options.group,
+            outlives=step.place is Place.CONTAINER,
         )
         for step in plan.standing(Standing.RUN)
         if step.record is not None

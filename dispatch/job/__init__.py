@@ -10,6 +10,7 @@ from dispatch.job.environment import (
     environment,
     input_values,
     process_environment,
+    secrets_variable,
 )
 from dispatch.job.files import JobFiles, write_describe_job, write_process_job, write_step_job
 from dispatch.job.outcome import Outcome, read_outcome
@@ -32,6 +33,7 @@ __all__ = [
     "input_values",
     "process_environment",
     "read_outcome",
+    "secrets_variable",
     "write_describe_job",
     "write_process_job",
     "write_step_job",

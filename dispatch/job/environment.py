@@ -14,6 +14,7 @@ from dispatch.params import Reference, as_dependency
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = "DISPATCH_"
+SECRETS_DIR = "DISPATCH_SECRETS_DIR"
 
 
 def environment(
@@ -55,6 +56,11 @@ def process_environment(
     and sockets below a workspace's long paths could not be opened.
     """
     return _with_step({"PYTHONUNBUFFERED": "1"}, label, inputs, user, cpu_count, places)
+
+
+def secrets_variable(place: str) -> dict[str, str]:
+    """Return the variable that says where a job's secrets are; none for an empty ``place``."""
+    return {SECRETS_DIR: place} if place else {}
 
 
 def describe_environment(user: Mapping[str, str], places: Places = CONTAINER) -> dict[str, str]:

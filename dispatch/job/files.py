@@ -32,13 +32,16 @@ def write_step_job(
     task: PythonTask | ShellTask,
     workdir: str = CONTAINER.source,
     places: Layout = CONTAINER,
+    secrets: str = "",
 ) -> JobFiles:
     """Write ``entrypoint.sh`` and ``job.json`` of one attempt into ``directory``, made if it is not there.
 
-    ``workdir`` is the working directory in the container. Raises ConfigurationError for a value that a shell
-    or JSON cannot hold.
+    ``workdir`` is the working directory in the container, ``secrets`` the directory into which it stores what
+    comes in on its standard input (see ``engine.delivery``), empty where nothing does. Raises
+    ConfigurationError for a value that a shell or JSON cannot hold.
     """
-    return _write(directory, _step_entrypoint(task, workdir, places), "job.json", _job(label, task, places))
+    script = _step_entrypoint(task, workdir, places, secrets)
+    return _write(directory, script, "job.json", _job(label, task, places))
 
 
 def write_process_job(
@@ -109,10 +112,11 @@ def _modules(task: PythonTask | InlineTask) -> dict[str, Any]:
     return {"modules": list(task.modules)} if task.modules else {}
 
 
-def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout) -> str:
+def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout, secrets: str) -> str:
     if isinstance(task, PythonTask):
-        return _render("entrypoint/python.sh.j2", _python_values(task.interpreter, workdir, places))
-    values = {"workdir": workdir, "output": places.output, "command": task.command}
+        values = {**_python_values(task.interpreter, workdir, places), "secrets": secrets}
+        return _render("entrypoint/python.sh.j2", values)
+    values = {"workdir": workdir, "output": places.output, "command": task.command, "secrets": secrets}
     return _render("entrypoint/shell.sh.j2", values)
 
 
@@ -123,6 +127,7 @@ def _python_values(interpreter: str | None, workdir: str, places: Layout) -> dic
         "interpreter": interpreter or "",
         "runtime": places.runtime,
         "job": places.job,
+        "secrets": "",
     }
 
 

@@ -22,7 +22,7 @@ class Outcome:
     """A job's own account of its end. Times are aware; None where the image could not tell.
 
     ``exit_code`` is that of the step's code or command, not of the container. ``exception`` has the texts
-    ``type``, ``message`` and ``traceback``.
+    ``type``, ``message`` and ``traceback``. ``peak_memory`` is in bytes, None where nobody counted.
     """
 
     phase: str
@@ -32,6 +32,7 @@ class Outcome:
     exit_code: int | None
     exception: Mapping[str, str] | None
     interpreter: str | None
+    peak_memory: int | None = None
 
 
 def read_outcome(output: Path) -> Outcome | None:
@@ -70,7 +71,9 @@ def _outcome(document: dict[str, Any]) -> Outcome:
     if not (exit_code is None or type(exit_code) is int):
         raise ValueError("exit_code is not a number")
     if exception is not None:
-        exception = {key: str(exception[key]) for key in ("type", "message", "traceback")}
+        # Outcomes of an earlier version do not say the bases.
+        known = {"bases": "", **exception}
+        exception = {key: str(known[key]) for key in ("type", "message", "traceback", "bases")}
     version = document["interpreter"]
     return Outcome(
         phase=str(document["phase"]),
@@ -80,7 +83,14 @@ def _outcome(document: dict[str, Any]) -> Outcome:
         exit_code=exit_code,
         exception=exception,
         interpreter=None if version is None else str(version),
+        peak_memory=_size(document.get("peak_memory")),
     )
+
+
+def _size(found: object) -> int | None:
+    if found is None or (type(found) is int and found >= 0):
+        return found
+    raise ValueError("peak_memory is not a number of bytes")
 
 
 def _moment(text: str | None) -> datetime | None:

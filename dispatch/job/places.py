@@ -87,6 +87,11 @@ class Places:
         """Home, temporary files and caches; thrown away with the container."""
         return f"{self.root}/scratch"
 
+    @property
+    def secrets(self) -> str:
+        """The values of secrets, in memory."""
+        return f"{self.root}/secrets"
+
     def inputs(self, names: Iterable[str]) -> dict[str, str]:
         """Give each dependency, by name in order, the place of its result."""
         return {name: f"{self.root}/inputs/{number}" for number, name in enumerate(names)}

@@ -11,6 +11,7 @@ from dispatch.errors import DispatchError, StepError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 # A message may hold a whole array. The end of a traceback is the part that tells, the beginning of a message.
@@ -20,16 +21,33 @@ TRACEBACK_LIMIT = 200_000
 _RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def record(error: BaseException) -> dict[str, str]:
-    """Return ``type``, ``message`` and ``traceback`` as ``outcome.json`` holds them."""
+def record(error: BaseException, secrets: Sequence[str] = ()) -> dict[str, str]:
+    """Return ``type``, ``message``, ``traceback`` and ``bases`` as ``outcome.json`` holds them.
+
+    ``bases`` are the classes that the exception's derives from, with blanks between them. None of the texts
+    holds any of ``secrets``.
+    """
     kind = type(error)
     known = kind.__module__ == "builtins" or isinstance(error, DispatchError)
     name = kind.__qualname__ if known else f"{kind.__module__}.{kind.__qualname__}"
     return {
         "type": name,
-        "message": message(error)[:MESSAGE_LIMIT],
-        "traceback": _traceback(error, name)[-TRACEBACK_LIMIT:],
+        "message": _hide(secrets, message(error))[:MESSAGE_LIMIT],
+        "traceback": _hide(secrets, _traceback(error, name))[-TRACEBACK_LIMIT:],
+        "bases": " ".join(map(_name, kind.__mro__[1:])),
     }
+
+
+def _name(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _hide(secrets: Sequence[str], text: str) -> str:
+    if not secrets:
+        return text
+    from dispatch.runtime.mask import mask_text
+
+    return mask_text(secrets, text)
 
 
 def message(error: BaseException) -> str:

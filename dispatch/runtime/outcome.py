@@ -1,7 +1,8 @@
 """The file a job leaves behind last: ``outcome.json``. Owns its form and how it is written.
 
 ``contract, phase, state, started, ended, exit_code, exception{type, message, traceback}, interpreter``; the
-entrypoint of a shell step writes the same from sh. The client reads it in ``job``.
+entrypoint of a shell step writes the same from sh. ``peak_memory``, the most that the step's own process held
+(bytes), is there where it is known. The client reads it in ``job``.
 """
 
 # pathlib takes longer to import than all of the runtime.
@@ -61,9 +62,25 @@ def write(
             "exit_code": exit_code,
             "exception": exception,
             "interpreter": interpreter(),
+            "peak_memory": peak_memory(),
         }
     )
     write_whole(os.path.join(directory, FILE), text)
+
+
+def peak_memory() -> int | None:
+    """Return the most memory that this process ever held, in bytes; None where the kernel does not tell.
+
+    The kernel's own count of a process, read in 50 µs: to import ``resource`` would take longer.
+    """
+    try:
+        with open("/proc/self/status", "rb") as file:
+            for line in file:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None
+    return None
 
 
 def write_whole(path: str, text: str) -> None:

@@ -5,7 +5,7 @@ Threads that the step left running are not waited for.
 """
 
 # pathlib takes longer to import than all of the runtime.
-# ruff: noqa: PTH103, PTH118, PTH123
+# ruff: noqa: PTH103, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from dispatch.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
+SECRETS_DIR = "DISPATCH_SECRETS_DIR"
 FAILED = 1
 CANCELLED = 128 + signal.SIGTERM
 
@@ -90,13 +91,25 @@ def main(job_file: str, imported: Callable[[], None] | None = None) -> NoReturn:
     started = time.time()
     stop = Stop()
     stop.install()
+    secrets = _secrets(os.environ.get(SECRETS_DIR))
     with open(job_file, encoding="utf-8") as file:
         job = json.load(file)
-    verdict = _judge(stop, lambda: _run(job, stop, imported))
+    verdict = _judge(stop, lambda: _run(job, stop, imported), secrets)
     _leave(job["output"], started, verdict, stop)
 
 
-def _judge(stop: Stop, run: Callable[[], None]) -> Verdict:
+def _secrets(directory: str | None) -> list[str]:
+    """The values that must not be told, as the step finds them."""
+    found: list[str] = []
+    if not directory:
+        return found
+    for name in os.listdir(directory):
+        with open(os.path.join(directory, name), "rb") as file:
+            found.append(file.read().decode("utf-8", "surrogateescape"))
+    return found
+
+
+def _judge(stop: Stop, run: Callable[[], None], secrets: Sequence[str]) -> Verdict:
     """Run, and say how it ended, telling a failure's traceback on stderr."""
     error: BaseException | None = None
     try:
@@ -111,19 +124,19 @@ def _judge(stop: Stop, run: Callable[[], None]) -> Verdict:
     if error is None:
         return Verdict(OutcomeState.COMPLETED, 0)
     if isinstance(error, SystemExit):
-        return _exited(error)
-    recorded = failure.record(error)
+        return _exited(error, secrets)
+    recorded = failure.record(error, secrets)
     _tell(recorded["traceback"])
     return Verdict(OutcomeState.FAILED, FAILED, recorded)
 
 
-def _exited(error: SystemExit) -> Verdict:
+def _exited(error: SystemExit, secrets: Sequence[str]) -> Verdict:
     """A step that calls sys.exit has failed whatever the code: there is no result."""
     code = error.code if isinstance(error.code, int) else int(error.code is not None)
     fault = StepError(
         f"the step called sys.exit({error.code!r}) and so has no result", "return the result from run()"
     )
-    recorded = {**failure.record(fault.with_traceback(error.__traceback__)), "type": "SystemExit"}
+    recorded = {**failure.record(fault.with_traceback(error.__traceback__), secrets), "type": "SystemExit"}
     _tell(recorded["traceback"])
     return Verdict(OutcomeState.FAILED, code, recorded)
 

@@ -5,10 +5,11 @@ process, which has the runtime loaded (and ``preload``'s modules), or is a fresh
 command is executed. When the client goes away, however that is, the pipe from it ends, and everything that
 was started is killed. A process that leaves its step's group stays below this one and is killed with it.
 
-Lines of JSON come in on standard input: ``{"start": KEY, "command", "env", "cwd", "log", "fork"}`` and
-``{"stop": KEY, "grace"}``. Out on standard output go ``{"ready": true}``, then for each job either
-``{"refused": KEY, "message"}`` or ``{"running": KEY, "pid", "time"}`` and
-``{"exited": KEY, "code", "time", "memory"}``: a code above 128 is that of a signal, memory is in bytes.
+Lines of JSON come in on standard input: ``{"start": KEY, "command", "env", "cwd", "log", "fork"}``, with
+``"secrets": {"place", "values"}`` where there are any (see ``relay``), and ``{"stop": KEY, "grace"}``. Out on
+standard output go ``{"ready": true}``, then for each job either ``{"refused": KEY, "message"}`` or
+``{"running": KEY, "pid", "time"}`` and ``{"exited": KEY, "code", "time", "memory"}``: a code above 128 is
+that of a signal, memory is in bytes.
 """
 
 # pathlib takes longer to import than all of the runtime.
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, NoReturn
 
+    from dispatch.runtime.relay import Relay
+
 # Nearly every step needs these in its course: they are loaded before steps are forked.
 COMMON = (choice, reading, storing, encodings.ascii, importlib, warnings)
 
@@ -59,8 +62,11 @@ class Begun:
 class Child:
     """A step's process. ``code`` is None while it runs; ``deadline`` is when it is killed, or given up."""
 
-    def __init__(self, key: str, modules: tuple[str, ...] = (), pipe: int = -1) -> None:
+    def __init__(
+        self, key: str, modules: tuple[str, ...] = (), pipe: int = -1, relay: Relay | None = None
+    ) -> None:
         self.key = key
+        self.relay = relay
         self.modules = modules
         self.pipe = pipe
         self.deadline: float | None = None
@@ -95,6 +101,8 @@ class Zygote:
         self._prctl = procs.prctl()
         self._preloaded = Preloaded()
         self._children: dict[int, Child] = {}
+        self._poll = select.poll()
+        self._relays: dict[int, Relay] = {}
         self._incoming = b""
         self._outgoing = b""
 
@@ -104,7 +112,7 @@ class Zygote:
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         self._prctl(PR_SET_CHILD_SUBREAPER, 1)
         self._tell({"ready": True})
-        poll = select.poll()
+        poll = self._poll
         poll.register(self._commands, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
         while True:
@@ -115,6 +123,8 @@ class Zygote:
                     poll.unregister(self._messages)
                 elif descriptor == self._woken:
                     os.read(self._woken, _BLOCK)
+                elif descriptor in self._relays:
+                    self._pump(self._relays[descriptor])
             self._flush()
             self._reap()
             self._settle()
@@ -165,23 +175,50 @@ class Zygote:
     def _start(self, order: dict[str, Any]) -> Begun | None:
         """Start a job; OSError where the machine refuses. In the forked process, says what it has to do."""
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        relay = None
         try:
             try:
                 # Where the directory has vanished, nothing is started.
                 os.chdir(order["cwd"])
             except OSError as error:
                 raise OSError(error.errno, f"the working directory is not there: {error.strerror}") from error
+            if "secrets" in order:
+                relay = self._relay(order["secrets"], log)
             if order["fork"]:
                 job_file = order["command"][-1]
                 modules, paths = _imports_of(job_file)
                 if self._preloaded.suits(paths):
                     self._preload(modules, paths, log)
                     if not self._preloaded.spoilt:
-                        return self._fork(order, log, modules, job_file)
-            self._execute(order, log)
+                        return self._fork(order, log, modules, job_file, relay)
+            self._execute(order, log, relay)
             return None
+        except OSError:
+            if relay is not None:
+                self._close_relay(relay)
+            raise
         finally:
             os.close(log)
+            if relay is not None:
+                relay.release()
+
+    def _relay(self, secrets: dict[str, Any], log: int) -> Relay:
+        from dispatch.runtime.relay import Relay
+
+        relay = Relay(secrets, log)
+        self._relays[relay.source] = relay
+        return relay
+
+    def _pump(self, relay: Relay) -> None:
+        if not relay.pump():
+            relay.watched = False
+            self._poll.unregister(relay.source)
+
+    def _close_relay(self, relay: Relay) -> None:
+        del self._relays[relay.source]
+        if relay.watched:
+            self._poll.unregister(relay.source)
+        relay.finish()
 
     def _preload(self, modules: tuple[str, ...], paths: list[str], log: int) -> None:
         """Import what may be imported here; what it prints is in the log of the step that caused it."""
@@ -196,7 +233,14 @@ class Zygote:
                 os.dup2(former, descriptor)
                 os.close(former)
 
-    def _fork(self, order: dict[str, Any], log: int, modules: tuple[str, ...], job_file: str) -> Begun | None:
+    def _fork(
+        self,
+        order: dict[str, Any],
+        log: int,
+        modules: tuple[str, ...],
+        job_file: str,
+        relay: Relay | None,
+    ) -> Begun | None:
         pipe = report = -1
         if self._preloaded.is_new(modules):
             pipe, report = os.pipe()
@@ -204,23 +248,23 @@ class Zygote:
         if pid != 0:
             if report >= 0:
                 os.close(report)
-            self._begin(pid, Child(order["start"], modules, pipe))
+            self._begin(pid, Child(order["start"], modules, pipe, relay))
             return None
-        self._become(log)
+        self._become(relay.target if relay is not None else log)
         if pipe >= 0:
             os.close(pipe)
         os.environ.update(order["env"])
         self._preloaded.settle(modules)
         return Begun(job_file, Trial(report) if report >= 0 else None)
 
-    def _execute(self, order: dict[str, Any], log: int) -> None:
+    def _execute(self, order: dict[str, Any], log: int, relay: Relay | None) -> None:
         command = order["command"]
         environ = {**self._environ, **order["env"]}
         pipe, report = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                self._become(log)
+                self._become(relay.target if relay is not None else log)
                 for number in (signal.SIGPIPE, signal.SIGXFSZ):
                     signal.signal(number, signal.SIG_DFL)
                 os.execve(command[0], command, environ)
@@ -234,10 +278,13 @@ class Zygote:
         if refusal:
             os.waitpid(pid, 0)
             raise OSError(*json.loads(refusal), command[0])
-        self._begin(pid, Child(order["start"]))
+        self._begin(pid, Child(order["start"], relay=relay))
 
     def _begin(self, pid: int, child: Child) -> None:
         self._children[pid] = child
+        if child.relay is not None:
+            self._poll.register(child.relay.source, select.POLLIN)
+            child.relay.watched = True
         self._tell({"running": child.key, "pid": pid, "time": time.time()})
 
     def _become(self, log: int) -> None:
@@ -251,6 +298,8 @@ class Zygote:
         ours = [child.pipe for child in self._children.values() if child.pipe >= 0]
         for descriptor in (self._commands, self._messages, self._woken, self._wake, *ours):
             os.close(descriptor)
+        for relay in self._relays.values():
+            relay.forsake()
         os.dup2(log, 1)
         os.dup2(log, 2)
 
@@ -307,6 +356,8 @@ class Zygote:
         if child.pipe >= 0:
             self._preloaded.note(child.modules, procs.rest(child.pipe))
             os.close(child.pipe)
+        if child.relay is not None:
+            self._close_relay(child.relay)
         self._tell({"exited": child.key, "code": child.code, "time": child.ended, "memory": child.memory})
 
     def _sweep(self, ended: int = 0) -> None:
@@ -333,6 +384,8 @@ class Zygote:
         for pid in self._children:
             procs.kill(os.killpg, pid, signal.SIGKILL)
             procs.kill(os.kill, pid, signal.SIGKILL)
+        for relay in [*self._relays.values()]:
+            self._close_relay(relay)
         self._children.clear()
         given_up = time.monotonic() + LINGER
         while time.monotonic() < given_up:

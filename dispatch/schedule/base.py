@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from dispatch.errors import ResourceAssignmentError
 from dispatch.step import StepResources
 
 
@@ -18,12 +19,19 @@ class ResourceAssignment:
     gpus: tuple[str, ...] = ()
 
 
+class GroupFullError(ResourceAssignmentError):
+    """As many steps of a group run as may; nothing that other steps could take is waited for."""
+
+
 class Scheduler(Protocol):
     """Decides whether and with what a step may run now. Called from one thread."""
 
-    def schedule(self, unique_id: str, resources: StepResources) -> ResourceAssignment:
-        """Reserve what a step asks for until ``release``.
+    def schedule(
+        self, unique_id: str, resources: StepResources, group: str | None = None
+    ) -> ResourceAssignment:
+        """Reserve what a step asks for until ``release``, and a place in its group.
 
+        :raises GroupFullError: when there is no place in its group now
         :raises ResourceAssignmentError: when there is no room for it now
         :raises UnrecoverableResourceAssignmentError: when there never will be
         """

@@ -16,6 +16,7 @@ from typing import Any
 
 from dispatch.settings.document import read_document
 from dispatch.settings.images import ImageEntry, read_image_name, read_images
+from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
 from dispatch.settings.surroundings import Surroundings, read_environment, read_variables
 from dispatch.settings.values import (
@@ -25,6 +26,7 @@ from dispatch.settings.values import (
     WorkspaceSetting,
     parse_workspace,
     read_executor,
+    read_groups,
     read_mounts,
     read_trusted,
     read_workspace,
@@ -58,6 +60,8 @@ KEYS = (
     "images",
     "env",
     "mounts",
+    "groups",
+    "secrets",
     "shared_dirs",
     "allow_dirty",
     "source",
@@ -93,6 +97,7 @@ class Settings:
 
     ``path`` is the file they came from, None if there is none. ``allow_dirty`` None leaves it to the
     executor. ``default_format`` is a format's name, or a mapping of its ``type`` and what that takes.
+    ``groups`` says how many steps of a group may run at once.
     ``notices`` are lines that the user should be told, once.
     """
 
@@ -103,6 +108,8 @@ class Settings:
     images: Mapping[str, ImageEntry] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSetting, ...] = ()
+    groups: Mapping[str, int] = field(default_factory=dict)
+    secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     shared_dirs: tuple[Path, ...] = ()
     allow_dirty: bool | None = None
     source: SourceMode = SourceMode.AUTO
@@ -159,6 +166,8 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         images=read_images(section.section("images")),
         env=section.variables("env"),
         mounts=read_mounts(section, "mounts", base),
+        groups=read_groups(section, "groups"),
+        secrets=read_secrets(section, "secrets", base),
         shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
         allow_dirty=section.flag("allow_dirty"),
         source=SourceMode(section.choice("source", [mode.value for mode in SourceMode]) or "auto"),

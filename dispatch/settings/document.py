@@ -169,6 +169,9 @@ def _not_yaml(path: Path, error: yaml.YAMLError) -> ConfigurationError:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be understood"
+    # Some versions of the parser have a limit of their own, and read ahead of us.
+    if "nesting" in str(problem):
+        return ConfigurationError(f"{place}: nested too deeply", "mend the file at this place")
     context = getattr(error, "context", None)
     fact = f"{problem} ({context})" if context else str(problem)
     return ConfigurationError(f"{place}: not YAML: {fact}", "mend the file at this place")

@@ -5,6 +5,7 @@ Owns spelling only: whether a kind of workspace or executor works yet is decided
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,10 @@ WORKSPACES = ("local", "memory", "beaker")
 EXECUTORS = ("docker", "local", "beaker")
 START_METHODS = ("fork", "spawn")
 _FROM_URL = "from_url"
+_GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9:./_-]{0,99}")
+_MOST_GPUS = 64
+# As `step_group` takes it in config, whose reader is too much to import for this.
+_GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TAKEN = ("dispatch", "src", "proc", "sys", "dev")
 
 
@@ -48,13 +53,14 @@ class ExecutorSetting:
     limit), and what else its type takes.
 
     ``start_method`` says how processes for steps of this machine begin: ``fork`` or ``spawn`` (None: the
-    default).
+    default). ``gpus`` are the ids of the GPUs of the engine's host that may be used (None: all there are).
     """
 
     type: str | None = None
     parallelism: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     start_method: str | None = None
+    gpus: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,8 @@ def read_executor(section: Section, key: str) -> ExecutorSetting:
         return ExecutorSetting()
     kind = mapping.choice("type", EXECUTORS)
     if kind != "beaker":
-        mapping.only(("type", "parallelism", *(() if kind == "docker" else ("start_method",))))
+        only_here = () if kind == "docker" else ("start_method",)
+        mapping.only(("type", "parallelism", "gpus", *only_here))
     for taken in ("workspace", "include_package"):
         if taken in mapping:
             fact = f"{key}: {taken!r} does not belong here"
@@ -157,13 +164,52 @@ def read_executor(section: Section, key: str) -> ExecutorSetting:
     parallelism = mapping.integer("parallelism")
     if parallelism is not None and parallelism < 1 and parallelism != -1:
         raise mapping.wrong("parallelism", "a number from 1, or -1 for no limit", parallelism)
-    rest = _rest(mapping, "type", "parallelism", "start_method")
-    return ExecutorSetting(kind, parallelism, rest, mapping.choice("start_method", START_METHODS))
+    rest = _rest(mapping, "type", "parallelism", "start_method", "gpus")
+    start_method = mapping.choice("start_method", START_METHODS)
+    return ExecutorSetting(kind, parallelism, rest, start_method, _gpus(mapping, "gpus"))
+
+
+def _gpus(mapping: Section, key: str) -> tuple[str, ...] | None:
+    """Read how many GPUs there are, counted from 0, or a list of their ids."""
+    value = mapping.content.get(key)
+    if value is None:
+        return None
+    if type(value) is int and 0 <= value <= _MOST_GPUS:
+        return tuple(str(index) for index in range(value))
+    ids = [str(each) for each in value if type(each) in (int, str)] if isinstance(value, list) else []
+    if not isinstance(value, list) or len(ids) < len(value) or not all(map(_GPU.fullmatch, ids)):
+        raise mapping.wrong(key, "how many GPUs there are, or a list of their ids", value)
+    if len(set(ids)) < len(ids):
+        raise mapping.refusal(key, f"{key}: an id is there twice", "name each GPU once")
+    return tuple(ids)
+
+
+def read_groups(section: Section, key: str) -> Mapping[str, int]:
+    """Read how many steps of each group may run at once: names to numbers from 1."""
+    groups = section.section(key)
+    found: dict[str, int] = {}
+    for name in groups or ():
+        assert groups is not None
+        if not _GROUP.fullmatch(name):
+            fact = f"{name!r} is no name of a group"
+            raise groups.refusal(name, fact, "use at most 100 letters, digits and _ . -")
+        limit = groups.integer(name)
+        if limit is None or limit < 1:
+            raise groups.wrong(name, "a number from 1", limit)
+        found[name] = limit
+    return MappingProxyType(found)
 
 
 def read_mounts(section: Section, key: str, base: Base) -> tuple[MountSetting, ...]:
     """Read a list of ``{source: …, target: …, read_only: true}``."""
-    return tuple(_mount(mapping, base) for mapping in section.sections(key))
+    found: dict[str, MountSetting] = {}
+    for mapping in section.sections(key):
+        mount = _mount(mapping, base)
+        if mount.target in found:
+            fact = f"target: {mount.target!r} is mounted twice"
+            raise mapping.refusal("target", fact, "name it once")
+        found[mount.target] = mount
+    return tuple(found.values())
 
 
 def _mount(mapping: Section, base: Base) -> MountSetting:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +64,11 @@ def greeting(engine: Engine, handle: Handle, words: bytes = GREETING) -> None:
     while words not in b"".join(engine.logs(handle)):
         assert time.monotonic() < given_up, f"{handle.key} says nothing"
         time.sleep(0.01)
+
+
+def _found(engine: Engine, place: Path) -> list[Handle]:
+    """The contract's jobs whose attempts are kept below ``place``: others may test the same engine."""
+    return [each for each in engine.find("contract") if each.directory and place in each.directory.parents]
 
 
 class EngineContract:
@@ -141,6 +147,45 @@ class EngineContract:
             second.submit([job])
             assert end_of(second, job.key).exit_code == FAILURE
 
+    def test_attaching_only(self, lab: EngineLab) -> None:
+        """A later client that only attaches to a running job is told of it, and of its end."""
+        job = lab.job("left.1", Behaviour.HANGS)
+        first = lab.engine.submit([job])
+        greeting(lab.engine, first[0])
+        second = lab.again()
+        if second is not lab.engine:
+            assert second.submit([replace(job, attach=True)]) == first
+            running(second, job.key)
+        second.cancel(first, grace=30)
+        assert end_of(second, job.key).exit_code == 143
+
+    def test_attaching_to_what_is_not_there(self, lab: EngineLab) -> None:
+        """A job that is only to be attached to, and is not there, is told to be lost, and is not started."""
+        job = replace(lab.job("never.1", Behaviour.GREETS), attach=True)
+        lab.engine.submit([job])
+        event = end_of(lab.engine, job.key)
+        assert (event.exit_code, event.reason) == (None, Reason.LOST)
+        assert event.message
+        assert (job.attempt_dir / "out.log").read_bytes() == b""
+        assert lab.engine.next_event(0.2) is None
+
+    def test_finding_tells_where(self, lab: EngineLab) -> None:
+        """A job that is found names the directory in which its client keeps the attempt."""
+        job = lab.job("told.1", Behaviour.GREETS)
+        lab.engine.submit([job])
+        end_of(lab.engine, job.key)
+        found = _found(lab.again(), job.attempt_dir.parent)
+        assert [(handle.key, handle.directory) for handle in found] == [(job.key, job.attempt_dir)]
+
+    def test_own_jobs_are_not_others(self, lab: EngineLab) -> None:
+        """What a client runs itself is not among what others hold."""
+        job = lab.job("mine.1", Behaviour.HANGS)
+        handles = lab.engine.submit([job])
+        greeting(lab.engine, handles[0])
+        assert str(job.attempt_dir) not in [each.directory for each in lab.engine.others()]
+        lab.engine.cancel(handles, grace=30)
+        end_of(lab.engine, job.key)
+
     def test_cancel(self, lab: EngineLab) -> None:
         """A cancelled job ends by SIGTERM, and says that it was cancelled."""
         job = lab.job("long.1", Behaviour.HANGS)
@@ -182,13 +227,14 @@ class EngineContract:
         )
         for _ in range(4):
             assert lab.engine.next_event(LIMIT) is not None
-        assert sorted(lab.again().find("contract"), key=lambda each: each.key) == sorted(
+        place = lab.job("kept.1", Behaviour.GREETS).attempt_dir.parent
+        assert sorted(_found(lab.again(), place), key=lambda each: each.key) == sorted(
             handles, key=lambda each: each.key
         )
         lab.engine.release(handles[1])
         lab.engine.release(handles[1])
         lab.engine.close()
-        assert lab.again().find("contract") == [handles[0]]
+        assert _found(lab.again(), place) == [handles[0]]
         assert lab.again().find("another run") == []
 
     def test_logs(self, lab: EngineLab) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dispatch.engine.base import Capabilities, Event, Handle, JobSpec, JobState, Reason, Resources, Usage
+from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Reason, Usage
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location, SharedPath, Spool
 
@@ -76,6 +76,12 @@ class FakeEngine:
                     continue
                 self.submitted.append(job)
                 self._jobs[job.key] = job
+                if job.attach:
+                    job.attempt_dir.mkdir(parents=True, exist_ok=True)
+                    (job.attempt_dir / "out.log").touch()
+                    gone = Outcome(exit_code=None, reason=Reason.LOST, message="it is not there any more")
+                    self._tell(job, JobState.EXITED, gone)
+                    continue
                 self._live[job.key] = outcome = self._script(job)
                 self.peak = max(self.peak, len(self._live))
                 if outcome.exit_code is not None:
@@ -122,7 +128,7 @@ class FakeEngine:
         """Tell nothing: nobody looks."""
         return {}
 
-    def others(self) -> Sequence[Resources]:
+    def others(self) -> tuple[Holding, ...]:
         """Tell of nobody."""
         return ()
 
@@ -185,4 +191,4 @@ class FakeEngine:
         )
 
     def _handle(self, job: JobSpec) -> Handle:
-        return Handle(job.key, f"fake-{job.key}")
+        return Handle(job.key, f"fake-{job.key}", job.attempt_dir)

@@ -18,20 +18,22 @@ class FakeJobs:
     raises.
     """
 
-    def __init__(self, hook: Callable[[str, Attempt], None] = lambda *_: None) -> None:
+    def __init__(self, hook: Callable[[str, Attempt], None] = lambda *_: None, run: str = "run") -> None:
         self._hook = hook
+        self._run = run
 
     def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:  # noqa: ARG002
         """Return a job that names step and attempt."""
         self._hook("prepare", attempt)
         return JobSpec(
-            key=attempt.key,
-            run="run",
+            key=attempt.job_key,
+            run=self._run,
             step=record.name,
-            attempt=attempt.number,
+            attempt=attempt.job,
             image=LocalId("sha256:0"),
             command=("true",),
-            attempt_dir=attempt.directory,
+            attempt_dir=attempt.place,
+            attach=bool(attempt.adopts),
         )
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:  # noqa: ARG002

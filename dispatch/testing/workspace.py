@@ -7,7 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dispatch.info import AttemptFacts, StepInfo, StepRecord, StepState
-from dispatch.workspace.base import Attempt, StepCompletedError, StepHeldError
+from dispatch.workspace.base import (
+    Adopts,
+    Attempt,
+    Orphan,
+    StepCompletedError,
+    StepHeldError,
+    Superseded,
+)
 
 
 class FakeClaims:
@@ -16,7 +23,8 @@ class FakeClaims:
     ``results`` are the unique ids that have a result, ``holders`` those at which somebody else works.
     ``hook`` is called with the verb and the unique id at the beginning of every call, and with ``claimed``
     after a claim; what it raises, the call raises. ``claimed`` and ``ended`` hold the keys of attempts,
-    ``committed`` unique ids, each in order. ``superseded`` are returned by ``renew``.
+    ``committed`` unique ids, each in order. ``superseded`` are returned by ``renew``. ``orphans`` maps
+    unique ids to jobs that nobody looks after.
     """
 
     def __init__(self, directory: Path, hook: Callable[[str, str], None] = lambda *_: None) -> None:
@@ -30,10 +38,18 @@ class FakeClaims:
         self.ended: list[str] = []
         self.committed: list[str] = []
         self.facts: dict[str, AttemptFacts] = {}
-        self.superseded: list[Attempt] = []
+        self.superseded: list[Superseded] = []
+        self.orphans: dict[str, Orphan] = {}
         self.renewals = 0
 
-    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:  # noqa: ARG002
+    def claim(
+        self,
+        record: StepRecord,
+        run: str,  # noqa: ARG002
+        *,
+        replace: bool = False,
+        adopts: Adopts | None = None,
+    ) -> Attempt:
         """Begin an attempt."""
         unique_id = record.unique_id
         self.hook("claim", unique_id)
@@ -43,12 +59,21 @@ class FakeClaims:
             number = self._numbers.get(unique_id, 0)
             if unique_id in self.holders or (number and f"{unique_id}.{number}" not in self.ended):
                 raise StepHeldError(unique_id, "somebody")
+            orphan = self.orphans.pop(unique_id, None)
+            adopted = orphan.number if adopts is not None and orphan is not None and adopts(orphan) else 0
+            number = max(number, orphan.number if orphan is not None else 0)
             self._numbers[unique_id] = number + 1
             directory = self._directory / f"{unique_id}.{number + 1}"
-            attempt = Attempt(unique_id, number + 1, directory, replace)
+            attempt = Attempt(unique_id, number + 1, directory, replace, adopted)
             self.claimed.append(attempt.key)
         self.hook("claimed", unique_id)
         return attempt
+
+    def complete(self, unique_id: str) -> None:
+        """Let whoever else works at a step have its result."""
+        with self._lock:
+            self.holders.discard(unique_id)
+            self.results.add(unique_id)
 
     def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
         """Take a result in."""
@@ -63,7 +88,7 @@ class FakeClaims:
         self.hook("fail", attempt.unique_id)
         return self._end(attempt, record, facts)
 
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Count the renewal."""
         self.hook("renew", "")
         self.renewals += 1

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch.errors import StepStateError
 from dispatch.workspace import manifest as manifests
-from dispatch.workspace.base import Attempt, StepCompletedError, StepHeldError, StepSupersededError
+from dispatch.workspace.claims import (
+    Adopts,
+    Attempt,
+    Orphan,
+    StepCompletedError,
+    StepHeldError,
+    StepSupersededError,
+    Superseded,
+)
 from dispatch.workspace.disk import Disk
 from dispatch.workspace.host import Host
 from dispatch.workspace.layout import ATTEMPT_FOLDERS, Layout
@@ -37,6 +45,9 @@ if TYPE_CHECKING:
 
 END = "attempt.json"
 DRAFT = "commit"
+ASIDE = "superseded"
+# The reason of an attempt whose end nobody saw.
+LOST = "lost"
 
 
 def _now() -> datetime:
@@ -90,7 +101,9 @@ class Attempts:
         """Say whether the cache holds a result of the step."""
         return self._shelf.has_result(unique_id)
 
-    def claim(self, record: StepRecord, run: str, replace: bool = False) -> Attempt:
+    def claim(
+        self, record: StepRecord, run: str, replace: bool = False, adopts: Adopts | None = None
+    ) -> Attempt:
         """Begin an attempt; see :meth:`dispatch.workspace.base.Workspace.claim`."""
         unique_id = record.unique_id
         once = record.cacheable and not replace
@@ -98,18 +111,22 @@ class Attempts:
             if once and self.has_result(unique_id):
                 raise StepCompletedError(unique_id)
             number = self._leases.highest(unique_id)
-            if number and not self._ended(unique_id, number):
-                lease = self._leases.read(unique_id, number)
-                if lease is not None and not self._leases.stale(lease):
-                    raise StepHeldError(unique_id, str(lease.holder or "another process"))
+            lease = self._leases.read(unique_id, number) if number else None
+            ended = self._ended(unique_id, number) if number else True
+            if not ended and lease is not None and not self._leases.stale(lease):
+                raise StepHeldError(unique_id, str(lease.holder or "another process"))
+            orphan = self._orphan(unique_id, number, lease) if adopts is not None else None
+            adopted = orphan.number if adopts is not None and orphan is not None and adopts(orphan) else 0
+            if not ended:
                 self._bar(self._layout.attempt(unique_id, number))
-            attempt = self._take(unique_id, number + 1, run)
+            attempt = self._take(unique_id, number + 1, run, adopted)
             if attempt is not None:
                 break
         # Whoever held the step before may have committed between our look at the cache and our lease.
         if once and self.has_result(unique_id):
             self._end(attempt, {})
             raise StepCompletedError(unique_id)
+        self._bring_back(attempt)
         return dataclasses.replace(attempt, replaces=replace and record.cacheable)
 
     def commit(
@@ -133,10 +150,18 @@ class Attempts:
         """Record the end of an attempt that has no result."""
         self._end(attempt, facts)
 
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Renew our leases, and return the attempts that others took for lost."""
-        lost = self._leases.renew()
-        return tuple(Attempt(*key, self._layout.attempt(*key)) for key in lost)
+        return tuple(self._superseded(*key) for key in self._leases.renew())
+
+    def _superseded(self, unique_id: str, number: int) -> Superseded:
+        ours = self._leases.read(unique_id, number)
+        theirs = self._leases.read(unique_id, number + 1)
+        attempt = Attempt(
+            unique_id, number, self._layout.attempt(unique_id, number), adopts=ours.adopts if ours else 0
+        )
+        # A lease that cannot be read yet may be an adoption: then the job is not ours to stop.
+        return Superseded(attempt, theirs is None or theirs.holder is None or bool(theirs.adopts))
 
     def standing(self, unique_id: str) -> Standing:
         """Find out where a step stands."""
@@ -196,14 +221,60 @@ class Attempts:
     def _ended(self, unique_id: str, number: int) -> bool:
         return (self._layout.attempt(unique_id, number) / END).exists()
 
-    def _take(self, unique_id: str, number: int, run: str) -> Attempt | None:
+    def _orphan(self, unique_id: str, number: int, lease: Lease | None) -> Orphan | None:
+        """Return the job of the latest attempt if nobody looks after it and its end is not known."""
+        if lease is None:
+            return None
+        facts = self._facts(unique_id, number) if self._ended(unique_id, number) else None
+        # An end that says nothing was written for a holder that was gone.
+        if facts and facts.get("reason") != LOST:
+            return None
+        place = self._layout.attempt(unique_id, lease.adopts or number)
+        if not (place / "output").is_dir():
+            return None
+        return Orphan(unique_id, lease.adopts or number, place, lease.holder.run if lease.holder else "")
+
+    def _bring_back(self, attempt: Attempt) -> None:
+        """Put a result that a former holder was about to commit back to where the job left it."""
+        if not attempt.adopts or attempt.result.is_dir():
+            return
+        for number in range(attempt.adopts, attempt.number):
+            former = self._layout.attempt(attempt.unique_id, number)
+            for aside in sorted(former.glob(f"{ASIDE}.*")):
+                if (aside / "result").is_dir():
+                    self._disk.rename(aside / "result", attempt.result)
+                    return
+
+    def settled(self, unique_id: str, number: int) -> bool:
+        """Say whether an attempt's job is of no use to anybody: its end is recorded, or there is a result."""
+        latest = self._leases.highest(unique_id)
+        if self._holder(unique_id, latest) is not None:
+            return False
+        return self.has_result(unique_id) or any(
+            self._tells_end(unique_id, each, number) for each in range(number, latest + 1)
+        )
+
+    def _tells_end(self, unique_id: str, number: int, job: int) -> bool:
+        """Say whether an attempt was about this job, and saw its end."""
+        lease = self._leases.read(unique_id, number)
+        facts = self._facts(unique_id, number)
+        about = number == job or (lease is not None and lease.adopts == job)
+        return about and bool(facts and facts.get("reason") != LOST)
+
+    def looks_after(self, unique_id: str, number: int) -> bool:
+        """Say whether somebody alive works at an attempt's job, under its number or a later one."""
+        latest = self._leases.highest(unique_id)
+        lease = self._holder(unique_id, latest)
+        return lease is not None and number in (latest, lease.adopts)
+
+    def _take(self, unique_id: str, number: int, run: str, adopts: int) -> Attempt | None:
         """Take the lowest free number from ``number`` on, or None where somebody else did.
 
         An attempt without a lease is what a power cut left: its number is passed over.
         """
         since = self._now().isoformat()
-        while self._leases.take(unique_id, number, run, since):
-            attempt = Attempt(unique_id, number, self._layout.attempt(unique_id, number))
+        while self._leases.take(unique_id, number, run, since, adopts):
+            attempt = Attempt(unique_id, number, self._layout.attempt(unique_id, number), adopts=adopts)
             try:
                 self._disk.make_new_dir(attempt.directory)
             except FileExistsError:
@@ -228,7 +299,7 @@ class Attempts:
             except FileExistsError:
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     if draft.is_dir():
-                        self._disk.rename(draft, directory / f"superseded.{os.urandom(6).hex()}")
+                        self._disk.rename(draft, directory / f"{ASIDE}.{os.urandom(6).hex()}")
 
     def _is_superseded(self, attempt: Attempt) -> bool:
         barred = (attempt.directory / DRAFT).is_file()

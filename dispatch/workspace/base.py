@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 from dispatch.errors import ConfigurationError
 from dispatch.location import Location
 from dispatch.registrable import Registrable
-from dispatch.workspace.claims import Attempt, StepCompletedError, StepHeldError, StepSupersededError
+from dispatch.workspace.claims import (
+    Adopts,
+    Attempt,
+    Orphan,
+    StepCompletedError,
+    StepHeldError,
+    StepSupersededError,
+    Superseded,
+)
 from dispatch.workspace.search import RunSort, StepInfoSort
 
 if TYPE_CHECKING:
@@ -36,13 +44,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = [
+    "Adopts",
     "Attempt",
+    "Orphan",
     "RunSort",
     "StepCache",
     "StepCompletedError",
     "StepHeldError",
     "StepInfoSort",
     "StepSupersededError",
+    "Superseded",
     "Workspace",
 ]
 
@@ -300,11 +311,14 @@ class Workspace(Registrable, ABC):
     # What the dispatcher calls
 
     @abstractmethod
-    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
+    def claim(
+        self, record: StepRecord, run: str, *, replace: bool = False, adopts: Adopts | None = None
+    ) -> Attempt:
         """Begin an attempt at a step for a run; with ``replace``, one whose result replaces the one there is.
 
-        StepCompletedError if it has a result that is not to be replaced, StepHeldError if somebody alive
-        works at it.
+        Where the latest attempt left a job that nobody looks after, ``adopts`` is asked about it, and may be
+        asked again; if it says yes, the attempt looks after that job. StepCompletedError if the step has a
+        result that is not to be replaced, StepHeldError if somebody alive works at it.
         """
 
     @abstractmethod
@@ -323,11 +337,22 @@ class Workspace(Registrable, ABC):
         """Record the end of an attempt that has no result."""
 
     @abstractmethod
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Tell others that we are alive: to be called every 30 seconds or less while attempts are claimed.
 
         Returns those of our attempts that others took for lost.
         """
+
+    def attempt_directory(self, unique_id: str, number: int) -> Path | None:  # noqa: ARG002
+        """Return where an attempt's own files are, or were; None where there is no such place."""
+        return None
+
+    def settled(self, unique_id: str, number: int) -> bool:  # noqa: ARG002
+        """Say whether the job of an attempt is of no use any more, so that whoever finds it may end it.
+
+        Here, it never is: where jobs do not outlive their clients there are none to be found.
+        """
+        return False
 
     @abstractmethod
     def locate(self, unique_id: str) -> Location | None:

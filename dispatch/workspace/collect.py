@@ -184,7 +184,7 @@ class _Judge:
     def _attempt(self, name: str) -> str | None:
         """Say why what is left of an attempt is not needed, or None where it is."""
         unique_id, number = split(name)
-        if not number or self._attempts.holder(unique_id, number) is not None:
+        if not number or self._attempts.looks_after(unique_id, number):
             return None
         directory = self._layout.attempts / name
         ended = directory / END

@@ -27,7 +27,8 @@ STALE_AFTER = 180.0
 class Lease:
     """A lease as it was read; ``mark`` changes whenever its holder renews it. No holder: not readable yet.
 
-    ``since`` is what its holder said the time was when it was taken.
+    ``since`` is what its holder said the time was when it was taken. ``adopts`` is the number of the earlier
+    attempt whose job it is about, 0 for one with a job of its own.
     """
 
     unique_id: str
@@ -35,6 +36,7 @@ class Lease:
     holder: Holder | None
     since: str
     mark: tuple[int, int]
+    adopts: int = 0
 
 
 class Leases:
@@ -79,13 +81,16 @@ class Leases:
         mark = (facts.st_mtime_ns, facts.st_size)
         try:
             stored = json.loads(data)
-            return Lease(unique_id, number, Holder.from_json(stored["holder"]), str(stored["since"]), mark)
+            holder = Holder.from_json(stored["holder"])
+            return Lease(unique_id, number, holder, str(stored["since"]), mark, int(stored.get("adopts", 0)))
         except (KeyError, TypeError, ValueError):
             return Lease(unique_id, number, None, "", mark)
 
-    def take(self, unique_id: str, number: int, run: str, since: str) -> bool:
+    def take(self, unique_id: str, number: int, run: str, since: str, adopts: int = 0) -> bool:
         """Take a number for ourselves; False where somebody was faster."""
-        data = {"lease": 1, "holder": self._host.me(run).to_json(), "since": since}
+        data: dict[str, object] = {"lease": 1, "holder": self._host.me(run).to_json(), "since": since}
+        if adopts:
+            data["adopts"] = adopts
         try:
             self._disk.create(self.path(unique_id, number), json.dumps(data).encode())
         except FileExistsError:

@@ -19,7 +19,7 @@ from dispatch.location import HostPath, SharedPath
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
-from dispatch.workspace.base import Attempt, Workspace
+from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
 from dispatch.workspace.cache import LocalStepCache, store
 from dispatch.workspace.here import Started, WorkspaceHere
 from dispatch.workspace.known import Known
@@ -284,11 +284,13 @@ class LocalWorkspace(WorkspaceHere):
 
     # What the dispatcher calls
 
-    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
+    def claim(
+        self, record: StepRecord, run: str, *, replace: bool = False, adopts: Adopts | None = None
+    ) -> Attempt:
         """Begin an attempt at a step for a run; see :meth:`Workspace.claim`."""
         self._layout.prepare()
         self._known.store(record)
-        return self._attempts.claim(record, run, replace)
+        return self._attempts.claim(record, run, replace, adopts)
 
     def commit(
         self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
@@ -302,9 +304,18 @@ class LocalWorkspace(WorkspaceHere):
         self._attempts.end(attempt, facts.to_json())
         return self.step_info(record)
 
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Tell others that we are alive; see :meth:`Workspace.renew`."""
         return self._attempts.renew()
+
+    def settled(self, unique_id: str, number: int) -> bool:
+        """Say whether the job of an attempt is of no use any more; see :meth:`Workspace.settled`."""
+        self._layout.check()
+        return is_unique_id(unique_id) and self._attempts.settled(unique_id, number)
+
+    def attempt_directory(self, unique_id: str, number: int) -> Path:
+        """Return where an attempt's own files are, or were."""
+        return self._layout.attempt(unique_id, number)
 
     def locate(self, unique_id: str) -> HostPath | SharedPath | None:
         """Return the directory with a step's result files, or None where it has none."""

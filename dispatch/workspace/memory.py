@@ -20,7 +20,7 @@ from dispatch.info import Run, RunInfo, StepRecord
 from dispatch.location import Spool
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, search
-from dispatch.workspace.base import Attempt, Workspace
+from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
 from dispatch.workspace.here import Started, WorkspaceHere
 from dispatch.workspace.ledger import Ledger
 from dispatch.workspace.memory_cache import MemoryStepCache
@@ -256,8 +256,15 @@ class MemoryWorkspace(WorkspaceHere):
 
     # What the dispatcher calls
 
-    def claim(self, record: StepRecord, run: str, *, replace: bool = False) -> Attempt:
-        """Begin an attempt at a step for a run; see :meth:`Workspace.claim`."""
+    def claim(
+        self,
+        record: StepRecord,
+        run: str,
+        *,
+        replace: bool = False,
+        adopts: Adopts | None = None,  # noqa: ARG002
+    ) -> Attempt:
+        """Begin an attempt at a step for a run; see :meth:`Workspace.claim`. Nothing here outlives us."""
         number = self._ledger.begin(record, run, replace)
         return self._ledger.attempt(record.unique_id, number, replace and record.cacheable)
 
@@ -273,7 +280,7 @@ class MemoryWorkspace(WorkspaceHere):
         self._ledger.end(attempt.unique_id, attempt.number, facts)
         return self.step_info(record)
 
-    def renew(self) -> tuple[Attempt, ...]:
+    def renew(self) -> tuple[Superseded, ...]:
         """Return nothing: nobody else can take an attempt of this process for lost."""
         return ()
 

@@ -12,7 +12,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from harness import Row, table
 
-SUITES = ("startup", "quickstart", "steps", "images", "identity", "results", "listing", "graphs")
+SUITES = (
+    "startup",
+    "quickstart",
+    "steps",
+    "logs",
+    "images",
+    "identity",
+    "results",
+    "listing",
+    "graphs",
+    "runs",
+)
 
 
 def main(names: list[str]) -> None:

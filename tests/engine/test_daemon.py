@@ -20,6 +20,7 @@ from dispatch.environment import LocalId
 from dispatch.errors import EngineError
 from dispatch.testing.busybox import REFERENCE, busybox_archive
 from dispatch.testing.contracts_engine import end_of, greeting, running
+from dispatch.testing.dockerd import own_engine
 
 DEBIAN = {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"}
 MINT = {"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}
@@ -339,35 +340,11 @@ def test_linux_machine_runs_commands() -> None:
     assert machine.find("sh") and machine.find("no-such-program") is None
 
 
-class _ApartMachine(LinuxMachine):
-    """This machine, with every spawned process in a network namespace of its own.
-
-    A dockerd that shares the namespace with another takes that one's bridge away when it starts.
-    """
-
-    def spawn(self, command: Sequence[str], log: Path) -> int:
-        return super().spawn(["unshare", "--net", *command], log)
-
-
 @pytest.fixture
 def second(tmp_path: Path) -> Iterator[EngineSetup]:
     """A second engine beside the user's, with everything of it in the test's directory. Needs root."""
-    options = ["--data-root", str(tmp_path / "data"), "--exec-root", str(tmp_path / "run")]
-    options += [
-        "--pidfile",
-        str(tmp_path / "d.pid"),
-        "--bridge",
-        "none",
-        "--iptables=false",
-        "--ip6tables=false",
-    ]
-    door = Door(Address(f"unix://{tmp_path}/d.sock", chosen=True))
-    machine = _ApartMachine(os.environ)
-    setup = EngineSetup(door, tmp_path / "state", machine, lambda _: None, options, pid_files={})
-    setup.ensure()
-    yield setup
-    setup.stop()
-    door.close()
+    with own_engine(tmp_path) as engine:
+        yield engine.setup
 
 
 def _job(directory: Path, door: Door, script: str) -> JobSpec:

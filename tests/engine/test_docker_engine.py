@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dispatch._docker import Door, ImageRecord
-from dispatch.engine.base import Event, JobSpec, JobState, Mount, Network, Reason, Resources
+from dispatch.engine.base import Event, Handle, JobSpec, JobState, Mount, Network, Reason, Resources
 from dispatch.engine.container import container_of
 from dispatch.engine.docker import DockerEngine
 from dispatch.engine.probe import refuse_unsupported
@@ -271,3 +272,40 @@ def test_running_comes_before_the_end(engine: DockerEngine, make: Make) -> None:
     assert begun is not None and ended is not None
     assert (begun.state, ended.state) == (JobState.RUNNING, JobState.EXITED)
     assert begun.time <= ended.time
+
+
+@pytest.mark.engine
+def test_usage(engine: DockerEngine, make: Make) -> None:
+    """CPU and memory of a running job are told, and its peak at its end; who does not run is left out."""
+    script = "x=$(head -c 60000000 /dev/zero | tr '\\0' x); while [ ! -e /dispatch/scratch/go ]; do :; done"
+    job = make(script)
+    (handle,) = engine.submit([job])
+    running(engine, job.key)
+    stranger = Handle("nobody.1", "nobody")
+    given_up = time.monotonic() + 60
+    while True:
+        usage = engine.usage([handle, stranger])
+        assert set(usage) <= {handle.key}
+        if usage and usage[handle.key].memory > 50e6 and usage[handle.key].cpus > 0.1:
+            break
+        assert time.monotonic() < given_up, usage
+        time.sleep(0.1)
+    (job.attempt_dir / "scratch" / "go").touch()
+    event = end_of(engine, job.key)
+    assert event.peak_memory is not None and event.peak_memory > 50e6
+    assert engine.usage([handle]) == {}
+
+
+@pytest.mark.engine
+def test_peak_of_a_job_that_ran_out_of_memory(engine: DockerEngine, make: Make) -> None:
+    """A job that was killed for memory has used what it was given; so has one that lost only a child."""
+    limit = 32 * 1024**2
+    alone = replace(
+        make("exec dd if=/dev/zero of=/dev/null bs=256M count=1"), resources=Resources(memory=limit)
+    )
+    event, _ = _finish(engine, alone)
+    assert (event.reason, event.peak_memory) == (Reason.OOM, limit)
+    script = "dd if=/dev/zero of=/dev/null bs=256M count=1; exit 3"
+    child = replace(make(script, "child.1"), resources=Resources(memory=limit))
+    event, _ = _finish(engine, child)
+    assert (event.exit_code, event.reason, event.peak_memory) == (3, Reason.STEP, limit)

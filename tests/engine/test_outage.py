@@ -6,7 +6,9 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from dispatch._docker import Address, Door, ImageRecord
 from dispatch.engine.base import JobSpec, Network, Reason
 from dispatch.engine.docker import DockerEngine
 from dispatch.environment import LocalId
-from dispatch.testing.contracts_engine import end_of, greeting, running
+from dispatch.testing.contracts_engine import LIMIT, end_of, greeting, running
 
 pytestmark = pytest.mark.engine
 RUN = "test-outage"
@@ -149,3 +151,63 @@ def test_job_that_outlives_an_outage(
     engine.cancel(handles, grace=30)
     event = end_of(engine, job.key)
     assert (event.exit_code, event.reason) == (143, Reason.CANCELLED)
+
+
+def test_what_others_run_after_an_outage(
+    tmp_path: Path, proxy: Proxy, engine: DockerEngine, door: Door, busybox_image: ImageRecord
+) -> None:
+    """Containers of others that ended or started during an outage are told apart when it is over."""
+    other = DockerEngine(door, uid=os.geteuid(), gid=os.getegid())
+    try:
+        gone = _job(tmp_path, busybox_image, "sleep 3600")
+        (handle,) = other.submit([gone])
+        running(other, gone.key)
+        assert _known(engine, tmp_path) == {"cut.1"}
+        proxy.cut()
+        door.containers.remove(handle.engine_id)
+        end_of(other, gone.key)
+        came = replace(gone, key="came.1", attempt_dir=tmp_path / "came")
+        other.submit([came])
+        running(other, came.key)
+        assert _known(engine, tmp_path) == {"cut.1"}
+        proxy.mend()
+        given_up = time.monotonic() + 60
+        while _known(engine, tmp_path) != {"came.1"}:
+            assert time.monotonic() < given_up
+            time.sleep(0.01)
+    finally:
+        other.close()
+
+
+def _known(engine: DockerEngine, directory: Path) -> set[str]:
+    """The keys of this test's jobs that a client counts as others'."""
+    return {each.key for each in engine.others() if each.directory.startswith(f"{directory}/")}
+
+
+def test_log_of_a_job_that_outlives_an_outage(
+    tmp_path: Path, proxy: Proxy, engine: DockerEngine, busybox_image: ImageRecord
+) -> None:
+    """What is printed before, during and after an outage is in the log, once, and comes live again."""
+    script = "n=0; while [ ! -e /dispatch/scratch/end ]; do n=$((n + 1)); echo line $n; sleep 0.02; done"
+    job = _job(tmp_path, busybox_image, script)
+    engine.submit([job])
+    running(engine, job.key)
+    log = job.attempt_dir / "out.log"
+
+    def grows() -> None:
+        before = log.stat().st_size if log.exists() else 0
+        given_up = time.monotonic() + LIMIT
+        while not log.exists() or log.stat().st_size <= before:
+            assert time.monotonic() < given_up, "the log stands still"
+            time.sleep(0.01)
+
+    for _ in range(3):
+        grows()
+        proxy.cut()
+        time.sleep(0.2)
+        proxy.mend()
+        grows()
+    (job.attempt_dir / "scratch" / "end").touch()
+    assert end_of(engine, job.key).exit_code == 0
+    lines = log.read_text().splitlines()
+    assert lines == [f"line {number}" for number in range(1, len(lines) + 1)]

@@ -42,6 +42,7 @@ def variants() -> dict[str, str]:
             ),
             "shell.sh": write_step_job(here / "3", label, ShellTask('wc -c "$DISPATCH_INPUT_MODEL"/*')),
             "shell-hostile.sh": write_step_job(here / "4", label, ShellTask(HOSTILE), f"/src/{HOSTILE}"),
+            "python-secrets.sh": write_step_job(here / "7", label, python(None), secrets="/dispatch/secrets"),
             "describe.sh": write_describe_job(here / "5", {}),
             "shell-process.sh": write_process_job(
                 here / "6", label, ShellTask("make table"), "/home/me/my project", PROCESS

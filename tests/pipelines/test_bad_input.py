@@ -342,7 +342,7 @@ def failed(tmp_path_factory: pytest.TempPathFactory, base: str) -> tuple[Project
         ("raising", "ValueError: the cat sat on it", " in the phase 'run'"),
         ("leaving", "ended without a result (exit code 0)", ""),
         ("killing", "137", ""),
-        ("hungry", "killed for memory: its limit is 64 MiB", ""),
+        ("hungry", "killed for memory: its limit is 64 MiB, its peak was 64 MiB", ""),
         ("command", "the command exited with code 3", " in the phase 'run'"),
     ],
 )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dispatch.app import App
+from dispatch.app.engines import Engines, offering
 from dispatch.app.materials import _without_values
 from dispatch.app.registering import KEPT_BY_RUN, register
 from dispatch.app.source import SourceTree, WorkingTree
-from dispatch.errors import ConfigurationError
+from dispatch.engine.base import Capabilities
+from dispatch.engine.gpus import Gpu
+from dispatch.errors import ConfigurationError, ResourceAssignmentError
 from dispatch.info import AttemptFacts, StepState
-from dispatch.plan import Standing
+from dispatch.plan import Place, Standing
 from dispatch.source import Git
+from dispatch.step import StepResources
 from dispatch.testing.plans import plan_steps
 from dispatch.workspaces import LocalWorkspace, MemoryWorkspace
 
@@ -90,3 +96,31 @@ def test_outside_of_a_repository_nothing_is_recorded_of_the_source(tmp_path: Pat
 def test_no_value_of_a_variable_is_recorded(word: list[str], kept: list[str]) -> None:
     """A run's record shows the command, and of variables their names alone."""
     assert _without_values(["dispatch", "run", *word, "x.jsonnet"]) == ["dispatch", "run", *kept, "x.jsonnet"]
+
+
+def test_settings_reach_the_scheduler(tmp_path: Path) -> None:
+    """Groups, the number of steps at once and the GPUs to use are as the settings say."""
+    text = "executor: {type: local, parallelism: 3, gpus: [5, 7]}\ngroups: {g: 1}\n"
+    (tmp_path / "dispatch.yml").write_text(text)
+    engines = Engines(App.open(tmp_path, None, print), None)
+    try:
+        scheduler = engines.scheduler(Place.PROCESS, tmp_path)
+    finally:
+        engines.close()
+    assert scheduler.schedule("a", StepResources(gpu_count=2), "g").gpus == ("5", "7")
+    with pytest.raises(ResourceAssignmentError, match="group 'g'"):
+        scheduler.schedule("b", StepResources(), "g")
+    scheduler.schedule("c", StepResources())
+    scheduler.schedule("d", StepResources())
+    with pytest.raises(ResourceAssignmentError, match="3 steps run"):
+        scheduler.schedule("e", StepResources())
+
+
+def test_gpus_that_the_settings_name() -> None:
+    """They take the place of those that were found, under the names that all clients use."""
+    here = (Gpu("0", "A100", "GPU-aa"), Gpu("1", "H100", "GPU-bb"))
+    found = Capabilities("docker", (), 0, 0, 1, 1, gpus=("0", "1"), gpu_types=("A100", "H100"))
+    assert offering(found, ["GPU-bb", "1", "MIG-x"], here) == replace(
+        found, gpus=("1", "MIG-x"), gpu_types=("H100", "")
+    )
+    assert offering(found, [], here).gpus == ()

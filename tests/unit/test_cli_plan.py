@@ -140,3 +140,76 @@ def test_a_misspelt_step(make: Make, command: tuple[str, ...], fact: str) -> Non
     """One error with a guess, exit code 2."""
     done = make(CONFIG).dispatch(*command)
     assert (done.code, done.out, done.errors()) == (2, "", [f"error: {fact}"])
+
+
+def test_what_steps_ask_for(make: Make) -> None:
+    """A plan shows it where any step asks for something, and in JSON always."""
+    project = make(
+        """steps:
+  small: {type: numbers, n: 1, step_resources: {cpu_count: 1}}
+  large: {type: numbers, n: 2, step_group: api, step_resources: {cpu_count: 0.5, memory: 512MiB}}
+  none: {type: numbers, n: 3}
+"""
+    )
+    project.write({"dispatch.yml": SETTINGS + "groups: {api: 2}\n"}).commit()
+    done = project.dispatch("plan", "x.yml").well()
+    assert done.out.splitlines()[0].split() == [
+        "step",
+        "standing",
+        "image",
+        "asks",
+        "for",
+        "inputs",
+        "reason",
+    ]
+    assert {name: " ".join(row[2:-4]) for name, row in done.table().items()} == {
+        "small": "1 CPU",
+        "large": "0.5 CPUs, 512 MiB, group api",
+        "none": "-",
+    }
+    steps = project.dispatch("plan", "x.yml", "--json").well().json()["steps"]
+    assert [(each["resources"], each["group"]) for each in steps] == [
+        ({"cpu_count": 1}, None),
+        ({"cpu_count": 0.5, "memory": "512MiB"}, "api"),
+        ({}, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("step_resources: {cpu_count: 4000}", "step 'a': it asks for 4000 CPUs, the engine 'local' has"),
+        (
+            "step_resources: {memory: 9000TiB}",
+            "step 'a': it asks for 9000 TiB of memory, the engine 'local' has",
+        ),
+        ("step_resources: {gpu_count: 3}", "step 'a': it asks for 3 GPUs, the engine 'local' has 2"),
+        (
+            "step_resources: {gpu_type: h100}",
+            "it asks for 1 GPU of the type 'h100', the engine 'local' has 2 of a type that it does not tell",
+        ),
+        ("step_group: apis", "step 'a': step_group: unknown group 'apis', did you mean 'api'?"),
+        ("step_mounts: [{source: /, target: /x}]", "step 'a': step_mounts: it runs on this machine without"),
+    ],
+)
+def test_what_can_never_be(make: Make, options: str, words: str) -> None:
+    """It is refused by the plan, with the numbers, before anything starts."""
+    project = make(f"steps: {{a: {{type: numbers, n: 1, {options}}}}}\n")
+    settings = SETTINGS.replace("{type: local}", "{type: local, gpus: 2}") + "groups: {api: 2}\n"
+    project.write({"dispatch.yml": settings}).commit()
+    for command in ("plan", "run"):
+        done = project.dispatch(command, "x.yml")
+        assert (done.code, done.out, len(done.errors())) == (2, "", 1)
+        assert words in done.errors()[0]
+        assert "remedy: " in done.err
+    assert not project.workspace.exists()
+
+
+def test_mounts_of_settings_without_a_container(make: Make) -> None:
+    """One line says of which steps they are not seen; the run goes on."""
+    project = make("steps: {a: {type: numbers, n: 1}, b: {type: numbers, n: 2}}\n")
+    project.write({"dispatch.yml": SETTINGS + "mounts: [{source: /nowhere, target: /x}]\n"}).commit()
+    done = project.dispatch("run", "x.yml").well()
+    line = "the settings' mounts are not seen by steps without a container: 'a', 'b'"
+    assert done.err.count(line) == 1
+    assert line not in project.dispatch("run", "x.yml").well().err

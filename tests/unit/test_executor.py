@@ -57,7 +57,7 @@ OUTCOME: dict[str, Any] = {
     "exception": None,
     "interpreter": "3.11.2",
 }
-EXCEPTION = {"type": "ValueError", "message": "odd\nvalue", "traceback": "Traceback …"}
+EXCEPTION = {"type": "ValueError", "message": "odd\nvalue", "traceback": "Traceback …", "bases": "Exception"}
 
 
 def description(type: str, arguments: Mapping[str, Any]) -> Description:
@@ -326,7 +326,7 @@ CHILD = event(exit_code=1, message="one of its processes was killed for want of 
         ({"state": "failed", "exit_code": 1, "exception": {**EXCEPTION, "message": ""}}, event(exit_code=1),
          FAILED, "step", "ValueError", 1),
         ({"state": "failed", "exit_code": 137}, KILLED, FAILED, "oom",
-         "killed for memory: its limit is 1 GiB", 137),
+         "killed for memory: its limit is 1 GiB, its peak was 1 GiB", 137),
         ({"state": "failed", "exit_code": 137}, DOWN, FAILED, "infra",
          "the engine went down while it ran", 137),
         ({"state": "failed", "phase": "source", "exit_code": 64}, event(exit_code=64), FAILED, "step",
@@ -337,7 +337,13 @@ CHILD = event(exit_code=1, message="one of its processes was killed for want of 
         (None, event(exit_code=0), FAILED, "step", "ended without a result (exit code 0)", 0),
         (None, event(exit_code=3), FAILED, "step", "ended without a result (exit code 3)", 3),
         (None, event(exit_code=None), FAILED, "step", "ended without a result", None),
-        (None, KILLED, FAILED, "oom", "killed for memory: its limit is 1 GiB", 137),
+        (None, KILLED, FAILED, "oom", "killed for memory: its limit is 1 GiB, its peak was 1 GiB", 137),
+        (None, replace(KILLED, peak_memory=GIB - 2**20), FAILED, "oom",
+         "killed for memory: its limit is 1 GiB, its peak was 1023 MiB", 137),
+        ({"state": "failed", "phase": "secrets", "exit_code": 75}, event(exit_code=75), FAILED, "lost",
+         "failed in the phase 'secrets' (exit code 75)", 75),
+        ({"state": "failed", "phase": "run", "exit_code": 75}, event(exit_code=1), FAILED, "step",
+         "the step exited with code 75", 75),
         (None, STOPPED, FAILED, "cancelled", "cancelled", 143),
         (None, NEVER, FAILED, "image", "the engine does not hold the image: x", None),
         (None, DOWN, FAILED, "infra", "the engine went down while it ran", 137),
@@ -378,6 +384,39 @@ def test_an_image_of_a_registry_is_recorded_by_its_digest(tmp_path: Path) -> Non
     """A reference with a digest is what the image was."""
     lab = Lab(tmp_path, RegistryDigest("name@sha256:2"))
     assert judged(lab, {}, event()).image_digest == "name@sha256:2"
+
+
+@pytest.mark.parametrize(
+    ("seen", "own", "recorded"), [(None, None, None), (5, None, 5), (None, 7, 7), (5, 7, 7), (9, 7, 9)]
+)
+def test_peak_of_memory(lab: Lab, seen: int | None, own: int | None, recorded: int | None) -> None:
+    """The larger of what the engine saw and what the step's own process says is recorded."""
+    facts = judged(lab, {"peak_memory": own}, event(peak_memory=seen))
+    assert (facts.state, facts.peak_memory) == (COMPLETED, recorded)
+
+
+def test_secrets_of_a_step(tmp_path: Path) -> None:
+    """A step is given those that it names, in memory; what is recorded of it holds none of them."""
+    uses = ["TOKEN", {"name": "KEY", "env": True}]
+    lab = Lab(tmp_path, load={"type": "load", "n": 1, "step_secrets": uses}, other={"type": "load", "n": 2})
+    known = {"TOKEN": "hunter2", "KEY": "key-of-all", "NOT_ASKED": "for"}
+    lab.materials = replace(lab.materials, secrets=known)
+    job = lab.prepare("load")
+    assert (job.secrets, job.secret_variables) == ({"TOKEN": "hunter2", "KEY": "key-of-all"}, ("KEY",))
+    assert job.env["DISPATCH_SECRETS_DIR"] == "/dispatch/secrets"
+    for text in (
+        repr(job),
+        repr(lab.materials),
+        *(path.read_text() for path in (job.attempt_dir / "job").iterdir()),
+    ):
+        assert "hunter2" not in text and "key-of-all" not in text
+    assert "dispatch_secrets='/dispatch/secrets'" in (job.attempt_dir / "job" / "entrypoint.sh").read_text()
+    other = lab.prepare("other")
+    assert other.secrets == {} and "DISPATCH_SECRETS_DIR" not in other.env
+    words = {"type": "E", "message": "no hunter2\nfor key-of-all", "traceback": "hunter2", "bases": "E"}
+    facts = judged(lab, {"state": "failed", "exit_code": 1, "exception": words}, event(exit_code=1), "load")
+    assert facts.error == "E: no ***"
+    assert facts.exception == {"type": "E", "message": "no ***\nfor ***", "traceback": "***", "bases": "E"}
 
 
 def test_memory_without_a_limit_of_ours(lab: Lab) -> None:

@@ -237,6 +237,7 @@ def test_functions_stay_small() -> None:
             {
                 "settings/surroundings.py",
                 "runtime/imports.py",
+                "runtime/run.py",
                 "runtime/zygote.py",
                 "testing/inside.py",
                 "testing/project.py",

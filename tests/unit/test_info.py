@@ -42,6 +42,7 @@ FACTS = AttemptFacts(
     code="d",
     platform={"os": "Linux", "cpu_count": 2, "user": "me", "host": "here"},
     environment={"python": "3.11.2", "command": "x -y", "git": {"commit": "c", "remote": "r"}},
+    peak_memory=2**30,
 )
 
 

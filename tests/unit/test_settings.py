@@ -29,6 +29,7 @@ from dispatch.settings import (
 )
 from dispatch.settings.document import read_document
 from dispatch.settings.images import UnsupportedImage, read_image
+from dispatch.settings.secrets import FromCommand, FromFile, FromVariable
 from dispatch.settings.section import Section
 from dispatch.workspace import Workspace
 
@@ -152,7 +153,7 @@ def test_content_is_what_json_can_hold(tmp_path: Path) -> None:
         (b"a: \xff\n", ": ", "not UTF-8"),
         ("a: \x01\n", ": ", "not YAML"),
         ("[" * 102 + "]" * 102, ":1:102: ", "nested too deeply"),
-        ("[" * 100_000, ":1:102: ", "nested too deeply"),
+        ("[" * 100_000, ":1:", "nested too deeply"),
         ("- " * 100_000 + "x", ":1:", "nested too deeply"),
     ],
 )
@@ -193,6 +194,12 @@ def test_every_key(tmp_path: Path) -> None:
         images: {tools: {docker: "tools:1"}}
         env: {LEVEL: debug, COUNT: 3}
         mounts: [{source: data, target: /data}, {source: ~/models, target: /models/x, read_only: false}]
+        groups: {api: 2, one.at-a_time: 1}
+        secrets:
+          A: {env: USERS_A}
+          B: {file: keys/b.pem}
+          C: {command: [pass, show, my secret]}
+          D: {command: "pass show 'my secret'"}
         shared_dirs: [/net/drive, local]
         allow_dirty: false
         source: export
@@ -211,6 +218,13 @@ def test_every_key(tmp_path: Path) -> None:
             MountSetting(tmp_path / "data", "/data"),
             MountSetting(HOME / "models", "/models/x", read_only=False),
         ),
+        groups={"api": 2, "one.at-a_time": 1},
+        secrets={
+            "A": FromVariable("USERS_A"),
+            "B": FromFile(tmp_path / "keys" / "b.pem"),
+            "C": FromCommand(("pass", "show", "my secret"), tmp_path),
+            "D": FromCommand(("pass", "show", "my secret"), tmp_path),
+        },
         shared_dirs=(Path("/net/drive"), tmp_path / "local"),
         allow_dirty=False,
         source=SourceMode.EXPORT,
@@ -376,6 +390,24 @@ def test_a_default_format_may_take_arguments(tmp_path: Path) -> None:
             "mounts: [{source: x, target: //dispatch}]",
             "dispatch.yml:1:22: target: '//dispatch' lies in a place",
         ),
+        (
+            "mounts: [{source: x, target: /y}, {source: z, target: /y/}]",
+            "dispatch.yml:1:47: target: '/y' is mounted twice",
+        ),
+        ("groups: [a]", "dispatch.yml:1:1: groups: expected keys with values, got a list"),
+        ("groups: {a: 0}", "dispatch.yml:1:10: groups.a: expected a number from 1, got the number 0"),
+        ("groups: {a: -1}", "dispatch.yml:1:10: groups.a: expected a number from 1, got the number -1"),
+        ("groups: {a: }", "dispatch.yml:1:10: groups.a: expected a number from 1, got nothing"),
+        ("groups: {a: 1.5}", "dispatch.yml:1:10: groups.a: expected a whole number"),
+        ("groups: {a b: 1}", "dispatch.yml:1:10: 'a b' is no name of a group"),
+        ("executor: {gpus: -1}", "dispatch.yml:1:12: executor.gpus: expected how many GPUs there are, or"),
+        ("executor: {gpus: true}", "dispatch.yml:1:12: executor.gpus: expected how many GPUs there are, or"),
+        (
+            "executor: {gpus: [true]}",
+            "dispatch.yml:1:12: executor.gpus: expected how many GPUs there are, or",
+        ),
+        ("executor: {gpus: ['0,1']}", "dispatch.yml:1:12: executor.gpus: expected how many GPUs there are"),
+        ("executor: {gpus: [0, '0']}", "dispatch.yml:1:12: gpus: an id is there twice"),
         ("images: {a b: {docker: x}}", "dispatch.yml:1:10: 'a b' is no name for an image"),
         ("images: {../x: {docker: x}}", "dispatch.yml:1:10: '../x' is no name for an image"),
         ("images: {a: }", "dispatch.yml:1:10: images.a: expected a declaration"),
@@ -580,3 +612,50 @@ def test_settings_load_no_validation_library() -> None:
     code = "import sys, dispatch.settings; print(sorted({'pydantic', 'click', 'git'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus"),
+    [
+        ("executor: docker", None),
+        ("executor: {type: docker}", None),
+        ("executor: {type: docker, gpus: 4}", ("0", "1", "2", "3")),
+        ("executor: {type: docker, gpus: 0}", ()),
+        ("executor: {type: docker, gpus: []}", ()),
+        ("executor: {type: local, gpus: [2, '3', GPU-8f-a]}", ("2", "3", "GPU-8f-a")),
+    ],
+)
+def test_gpus_of_an_executor(tmp_path: Path, text: str, gpus: tuple[str, ...] | None) -> None:
+    """The settings may say how many GPUs the engine's host has, or which of them are to be used."""
+    assert settings(tmp_path, text).executor.gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A: hunter2", "secret 'A': says not where its value comes from"),
+        ("A: {env: X, file: y}", "says not where its value comes from"),
+        ("A: {}", "says not where its value comes from"),
+        ("A: {vault: x}", "unknown key 'vault'"),
+        ("a-b: {env: X}", "'a-b' cannot be the name of a secret"),
+        ("A: {env: 3}", "expected text"),
+        ("A: {env: a b}", "expected the name of an environment variable"),
+        ("A: {file: ''}", "the text is empty"),
+        ("A: {command: []}", "expected a program and its arguments"),
+        ('A: {command: "pass \'x"}', "No closing quotation"),
+        ("[A]", "expected keys with values"),
+    ],
+)
+def test_secrets_that_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    """What is no source of a secret is said with its place; what may be the value itself is not shown."""
+    error = refused(tmp_path, f"secrets:\n  {text}\n")
+    assert error.message.startswith("dispatch.yml:")
+    assert words in error.message
+    assert "hunter2" not in error.message + error.remedy
+
+
+def test_secrets_are_shown_by_their_source(tmp_path: Path) -> None:
+    """Messages name a variable, a file or a program, and none of its arguments."""
+    assert str(FromVariable("X")) == "the environment variable X"
+    assert str(FromFile(Path("/a"))) == "the file /a"
+    assert str(FromCommand(("pass", "--password=x"), tmp_path)) == "the command 'pass'"

@@ -10,8 +10,6 @@ dispatch_runtime='/dispatch/runtime'
 dispatch_job='/dispatch/job'
 
 set -eu
-# A step must never wait for somebody to type.
-exec </dev/null
 
 dispatch_phase=start
 dispatch_started=null
@@ -52,6 +50,9 @@ refuse() {
 }
 
 trap 'outcome cancelled 143 || :; exit 143' TERM
+
+# A step must never wait for somebody to type.
+exec </dev/null
 
 enter source
 [ -d "$dispatch_workdir" ] || refuse 64 "the working directory $dispatch_workdir is not in the source"

@@ -9,8 +9,6 @@ dispatch_command='it'\''s "$HOME" `id`
 $(id) \ *;#é'
 
 set -eu
-# A step must never wait for somebody to type.
-exec </dev/null
 
 dispatch_phase=start
 dispatch_started=null
@@ -51,6 +49,9 @@ refuse() {
 }
 
 trap 'outcome cancelled 143 || :; exit 143' TERM
+
+# A step must never wait for somebody to type.
+exec </dev/null
 
 enter source
 [ -d "$dispatch_workdir" ] || refuse 64 "the working directory $dispatch_workdir is not in the source"

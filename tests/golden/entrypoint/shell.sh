@@ -7,8 +7,6 @@ dispatch_output='/dispatch/output'
 dispatch_command='wc -c "$DISPATCH_INPUT_MODEL"/*'
 
 set -eu
-# A step must never wait for somebody to type.
-exec </dev/null
 
 dispatch_phase=start
 dispatch_started=null
@@ -49,6 +47,9 @@ refuse() {
 }
 
 trap 'outcome cancelled 143 || :; exit 143' TERM
+
+# A step must never wait for somebody to type.
+exec </dev/null
 
 enter source
 [ -d "$dispatch_workdir" ] || refuse 64 "the working directory $dispatch_workdir is not in the source"
