@@ -47,12 +47,14 @@ class Sight:
         files: Files,
         info: Callable[[], Mapping[str, Any]],
         proc: Path = Path("/proc"),
+        peer: Callable[[Address], tuple[int, int] | None] = peer,
     ) -> None:
         self._address = address
         self._containers = containers
         self._files = files
         self._info = info
         self._proc = proc
+        self._peer = peer
         self._lock = threading.Lock()
         self._seen: dict[Path, bool] = {}
         self._here: bool | None = None
@@ -72,7 +74,7 @@ class Sight:
         if remapped:
             return REMAPPED
         if rootless:
-            found = peer(self._address)
+            found = self._peer(self._address)
             if found is not None and found[1] != os.geteuid():
                 return OTHERS
         with self._lock:
@@ -93,7 +95,7 @@ class Sight:
 
     def _is_here(self) -> bool:
         """Whether the engine certainly is a process that sees what we see."""
-        found = peer(self._address)
+        found = self._peer(self._address)
         if found is None:
             return False
         process, own = self._proc / str(found[0]), self._proc / "self"
