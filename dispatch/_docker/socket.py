@@ -253,6 +253,7 @@ def _target(path: str, query: Mapping[str, str] | None) -> str:
 
 
 def refused(method: str, path: str, reply: Reply) -> ApiError:
+    """Return the error that an answer stands for, with the engine's own sentence."""
     try:
         detail = str(json.loads(reply.body)["message"]).strip()
     except (ValueError, KeyError, TypeError):
