@@ -11,6 +11,7 @@ printed and which exit code it becomes is decided by ``cli`` alone.
     │   │   └── StaleBaseError    the archive has dropped what a base's lock names
     │   └── SourceError           the source repository cannot be used as it is
     ├── StepError                 a step failed; the fault is in the step
+    ├── RemoteError               a remote of the repository does not answer
     ├── EngineError               the engine is absent, refuses, or broke off
     │   ├── ResourceAssignmentError               not now
     │   └── UnrecoverableResourceAssignmentError  never
@@ -50,6 +51,10 @@ class StaleBaseError(LockError):
 
 class SourceError(ConfigurationError):
     """The source repository is not in a state from which a step can be run."""
+
+
+class RemoteError(DispatchError):
+    """A remote of the source repository cannot be reached, or broke off."""
 
 
 class StepError(DispatchError):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import os
 import platform
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from dispatch._docker import Address, Door, ImageRecord, engine_address
+from dispatch.testing import gitimage
 from dispatch.testing.busybox import REFERENCE, busybox_archive
 
 BUSYBOX = Path("/bin/busybox")
@@ -43,22 +46,36 @@ def door(address: Address) -> Iterator[Door]:
 @pytest.fixture(scope="session")
 def load_busybox() -> Callable[[Door], ImageRecord]:
     """Gives an engine an image of Debian's busybox-static."""
+    return lambda door: _load(door, {}, REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def busybox_image(door: Door) -> ImageRecord:
+    """An image of Debian's busybox-static, kept in the engine under one name for later sessions."""
+    return _load(door, {}, REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def git_image(door: Door) -> ImageRecord:
+    """The same with this machine's git in it."""
+    return _load(door, gitimage.git_files(), gitimage.REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def bridge() -> str:
+    """This machine's address as containers see it."""
+    words = ("docker", "network", "inspect", "bridge", "--format", "{{json (index .IPAM.Config 0)}}")
+    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    # An engine that was not told its address takes the first of the network.
+    return found.get("Gateway") or str(next(ipaddress.ip_network(found["Subnet"], strict=False).hosts()))
+
+
+def _load(door: Door, more: Mapping[str, bytes], reference: str) -> ImageRecord:
     if not BUSYBOX.exists():
         pytest.fail(f"{BUSYBOX} is missing: install it with `apt-get install busybox-static`", pytrace=False)
     listed = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    archive = busybox_archive(BUSYBOX.read_bytes(), listed.stdout.split(), architecture)
-
-    def load(door: Door) -> ImageRecord:
-        door.load([archive])
-        record = door.inspect_image(REFERENCE)
-        assert record is not None
-        return record
-
-    return load
-
-
-@pytest.fixture(scope="session")
-def busybox_image(door: Door, load_busybox: Callable[[Door], ImageRecord]) -> ImageRecord:
-    """That image in the user's engine, kept under one name for later sessions."""
-    return load_busybox(door)
+    door.load([busybox_archive(BUSYBOX.read_bytes(), listed.stdout.split(), architecture, more, reference)])
+    record = door.inspect_image(reference)
+    assert record is not None
+    return record

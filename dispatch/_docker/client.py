@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from dispatch._docker import images
 from dispatch._docker.address import Address
 from dispatch._docker.images import ImageRecord
+from dispatch._docker.pulling import PulledLayers
 from dispatch._docker.socket import ApiError, EngineSocket
 from dispatch.errors import EngineError, ImageError
+from dispatch.reporting import Reporter, working
 
 if TYPE_CHECKING:
     from dispatch._docker.bridge import Bridge
@@ -141,19 +143,22 @@ class Door:
                 if "error" in message:
                     raise ImageError(f"the image: the engine cannot load it: {message['error']}")
 
-    def pull(self, reference: str, say: Callable[[str], None]) -> ImageRecord:
+    def pull(self, reference: str, report: Reporter) -> ImageRecord:
         """Fetch an image from its registry with the user's own credentials, telling each change of state.
 
         :raises ImageError: when the registry has no such image or does not let us
         """
         images.checked_reference(reference)
         client = self._docker_py()
-        with _vendor_errors(f"image {reference}"):
+        with _vendor_errors(f"image {reference}"), working(report, f"{reference}: pulling") as task:
+            layers = PulledLayers(task)
             for message in client.pull(reference, stream=True, decode=True):
                 if "error" in message:
                     raise ImageError(f"image {reference}: it cannot be pulled: {message['error']}")
-                if "progressDetail" not in message and message.get("status"):
-                    say(str(message["status"]))
+                if "progressDetail" in message:
+                    layers.take(message)
+                elif message.get("status"):
+                    report(str(message["status"]))
         record = self.inspect_image(reference)
         if record is None:
             raise ImageError(

@@ -6,7 +6,7 @@ prints nothing, and decides nothing that a part could decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
     from dispatch.lock.model import Renewal
+    from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class App:
     """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
 
     def __init__(
-        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Say
+        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Reporter
     ):
         self.settings = settings
         self.surroundings = surroundings
@@ -52,7 +51,7 @@ class App:
         self.say = say
 
     @classmethod
-    def open(cls, here: Path, workspace: str | None, say: Say, settings: Path | None = None) -> App:
+    def open(cls, here: Path, workspace: str | None, say: Reporter, settings: Path | None = None) -> App:
         """Read environment and settings as they hold in ``here``, or the settings in the file ``settings``.
 
         A relative ``workspace`` or ``settings``, given by hand, is taken from there, too.

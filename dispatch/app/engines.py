@@ -18,10 +18,11 @@ from dispatch.plan import Place, RunPlan, Standing
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dispatch.dispatcher import Observer
-    from dispatch.engine.base import Capabilities, Engine
+    from dispatch.engine.base import Capabilities, Engine, Handle, Usage
     from dispatch.engine.docker import DockerEngine
     from dispatch.engine.gpus import Gpu
     from dispatch.engine.process import ProcessEngine
@@ -43,6 +44,7 @@ class Engines:
         self._docker: DockerEngine | None = None
         self._processes: ProcessEngine | None = None
         self._routed: RoutedEngine | None = None
+        self._working: Engine | None = None
 
     def docker(self) -> DockerEngine:
         """The engine for containers."""
@@ -76,14 +78,22 @@ class Engines:
         capabilities = engine.capabilities()
         if settings.executor.gpus is not None:
             capabilities = offering(capabilities, settings.executor.gpus, gpus_here())
-        limit = self._parallelism or settings.executor.parallelism or PARALLELISM[place]
         return LocalScheduler(
             capabilities,
-            sys.maxsize if limit == NO_LIMIT else limit,
+            self.limit(place),
             groups=settings.groups,
             others=engine.others,
             home=workspace.dir if isinstance(workspace, LocalWorkspace) else None,
         )
+
+    def limit(self, place: Place) -> int:
+        """How many steps run at once at most, where some are at ``place``; resources may allow fewer."""
+        limit = self._parallelism or self._app.settings.executor.parallelism or PARALLELISM[place]
+        return sys.maxsize if limit == NO_LIMIT else limit
+
+    def usage(self, handles: Sequence[Handle]) -> Mapping[str, Usage]:
+        """Ask the engine of the executor that was made; see :meth:`dispatch.engine.base.Engine.usage`."""
+        return self._working.usage(handles) if self._working is not None else {}
 
     def executor(
         self, plan: RunPlan, here: ProcessMaterials, inside: Materials | None, observer: Observer
@@ -94,7 +104,7 @@ class Engines:
         workspace, clock = self._app.workspace, time.monotonic
         if inside is None:
             scheduler = self.scheduler(Place.PROCESS, here.runtime)
-            processes = self.processes(here.runtime)
+            processes = self._working = self.processes(here.runtime)
             return LocalExecutor(processes, scheduler, workspace, here, observer, clock)
         scheduler = self.scheduler(Place.CONTAINER, here.runtime)
         engine: Engine = self.docker()
@@ -102,6 +112,7 @@ class Engines:
             from dispatch.engine.routed import RoutedEngine
 
             engine = self._routed = RoutedEngine(self.docker(), self.processes(here.runtime))
+        self._working = engine
         return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from dispatch.image.report import BuildReport, report_present
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, DebianLock, Lock, PipLock, Renewal
 from dispatch.lock.pip import read_pip
+from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
 # modules take longer to import than all of the planning.
-
-Say = Callable[[str], None]
 
 
 class CommittedLocks:
@@ -78,7 +77,7 @@ class Images:
         surroundings: Surroundings,
         door: Callable[[], Door],
         config: str,
-        say: Say,
+        say: Reporter,
     ) -> None:
         self.environments = environments
         self._surroundings = surroundings
@@ -174,13 +173,13 @@ class Images:
         user = f"{os.getuid()}:{os.getgid()}"
         return Tools(store=door, runner=door, installer=self._uv(), rootfs=self._rootfs, user=user)
 
-    def _rootfs(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+    def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder
 
         command = f"dispatch lock --image {name}"
         environ = self._surroundings.environ
         builder = DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command)
-        builder.build(name, lock, target, say)
+        builder.build(name, lock, target, report)
 
     def _uv(self) -> Uv:
         from dispatch.lock.uv import Uv, find_uv

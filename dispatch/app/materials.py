@@ -10,6 +10,7 @@ from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
 from dispatch.executor import Materials, ProcessMaterials
+from dispatch.job import Clone
 from dispatch.settings import Settings
 from dispatch.workspace import surroundings
 
@@ -42,8 +43,12 @@ def for_containers(
     runtimes: Mapping[str, Path],
     here: ProcessMaterials,
     mounts: Mapping[str, tuple[Mount, ...]],
+    clone: Clone | None = None,
 ) -> Materials:
-    """What containers share, and by step what is mounted into them; ``here`` is for steps that have none."""
+    """What containers share, and by step what is mounted into them; ``here`` is for steps that have none.
+
+    With ``clone`` nothing is exported for them.
+    """
     return Materials(
         workdir=source.workdir,
         paths=source.paths,
@@ -54,8 +59,9 @@ def for_containers(
         default_format=settings.default_format,
         images=images,
         runtimes=runtimes,
-        source=source.exported,
+        source=None if clone is not None else source.exported,
         mounts=mounts,
+        clone=clone,
         processes=here,
         secrets=here.secrets,
     )

@@ -51,12 +51,19 @@ class StepRow:
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run with its steps, in the order of the configuration."""
+    """A run with its steps, in the order of the configuration.
+
+    ``commit`` is empty outside of a repository; ``dirty`` says that not the commit ran, but the working tree,
+    and ``differences`` are the files that tell how these differ.
+    """
 
     name: str
     state: str
     started: datetime
     steps: tuple[StepRow, ...]
+    commit: str = ""
+    dirty: bool = False
+    differences: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,16 @@ def show(workspace: Workspace, name: str) -> RunReport:
     steps = tuple(
         _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, ""))) for step in _steps(run)
     )
-    return RunReport(name, run.state or RUNNING, run.start_date, steps)
+    differences = workspace.differences(name)
+    return RunReport(
+        name,
+        run.state or RUNNING,
+        run.start_date,
+        steps,
+        commit=str(run.facts.get("commit", "")),
+        dirty=run.facts.get("dirty") is True or bool(differences),
+        differences=differences,
+    )
 
 
 def result(workspace: Workspace, run: str, step: str) -> Result:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
+from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.engines import Engines
 from dispatch.app.installed import packages
@@ -30,13 +31,18 @@ from dispatch.graph import SHELL, StepNode
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Identities, Place, RunPlan, Standing, Wanted, plan_run
+from dispatch.reporting import working
 from dispatch.source import Git
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor
+    from dispatch.job import Clone
     from dispatch.transfer import Cell
+
+# Who asks for the secrets of a clone.
+CLONES = "source: clone"
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,14 @@ class Running:
 
         return ways(self.engines, plan, self._app.workspace, self.runtimes.own.directory)
 
+    def clone(self, plan: RunPlan) -> Clone | None:
+        """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
+        app = self._app
+        return clone_for(plan, self.source, app.settings.source, app.say, self._clone_secret)
+
+    def _clone_secret(self, name: str) -> str:
+        return self._values({name: CLONES})[name]
+
     @cached_property
     def source(self) -> SourceTree:
         """The snapshot that containers are given. SourceError from what needs it where there is none."""
@@ -147,8 +161,6 @@ class Running:
                 f"executor {settings.executor.type!r} is not supported yet",
                 "use `executor: {type: docker}`, or `{type: local}`",
             )
-        if settings.source.value == "clone":
-            raise ConfigurationError("`source: clone` is not supported yet", "use `source: export`")
 
     def _image_of(self, node: StepNode) -> str | None:
         """The name of a step's image, or None where the current environment is to run it."""
@@ -177,6 +189,12 @@ class Running:
             )
         if not inside:
             return
+        if source.ref.dirty and app.settings.allow_dirty is None and not app.door.address.is_local:
+            raise SourceError(
+                f"{source.repository.root}: uncommitted changes, and the engine is another machine's "
+                f"({app.door.address})",
+                "commit them, or say `allow_dirty: true` in the settings to send a snapshot of them there",
+            )
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:
@@ -235,12 +253,14 @@ class Running:
 
     def execute(self, plan: RunPlan, observer: Observer) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended."""
+        self._clone = self.clone(plan)
         todo = plan.standing(Standing.RUN)
         self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
         built = self._build(dict.fromkeys(contained)) if contained else {}
         workspace = self._app.workspace
         name, plan = register(workspace, plan, self._request.name, self._facts(bool(todo)), secrets.randbelow)
+        self._keep_difference(name, bool(todo))
         state = "failed"
         outcomes: dict[str, StepOutcome] = {
             step.node.name: StepOutcome(step.node.name, Verdict.CACHED, step.reason)
@@ -264,7 +284,10 @@ class Running:
             workspace.finish_run(name, state, ends)
 
     def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
-        wanted = needed(plan)
+        of_clone = self._clone.secrets if self._clone is not None else ()
+        return self._values({**dict.fromkeys(of_clone, CLONES), **needed(plan)})
+
+    def _values(self, wanted: Mapping[str, str]) -> Mapping[str, str]:
         app = self._app
         return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
 
@@ -285,7 +308,10 @@ class Running:
                 for name, image in images.items()
                 if name in python
             }
-            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts)
+            if self._clone is None:
+                with working(self._app.say, "source: exporting"):
+                    _ = self.source.exported
+            inside = for_containers(self.source, settings, images, runtimes, here, self._mounts, self._clone)
         return self.engines.executor(plan, here, inside, observer)
 
     def _facts(self, runs: bool) -> Mapping[str, object]:
@@ -300,6 +326,17 @@ class Running:
             if runs:
                 facts["source"] = snapshot.provenance.to_json()
         return facts
+
+    def _keep_difference(self, run: str, runs: bool) -> None:
+        """Keep how what runs differs from the commit, so that the run can be understood without the tree."""
+        snapshot = self._here.snapshot if runs else None
+        if snapshot is not None and snapshot.ref.dirty:
+            try:
+                text = snapshot.repository.difference(snapshot.ref)
+            except SourceError as error:
+                # A record: a clone that does not hold the commit's own files runs all the same.
+                text = f"# cannot be told: {error.message}\n".encode()
+            self._app.workspace.keep_difference(run, snapshot.ref.tree, text)
 
     def close(self) -> None:
         """Stop our threads; nothing of the engine's is touched."""

@@ -28,11 +28,11 @@ class _MissingError(Exception):
 
 
 def needed(plan: RunPlan) -> Mapping[str, str]:
-    """Return the secrets that the steps name which will run, each with the first of these."""
+    """Return the secrets that the steps name which will run, each with who asks for it first."""
     found: dict[str, str] = {}
     for step in plan.standing(Standing.RUN):
         for secret in step.node.options.secrets:
-            found.setdefault(secret.name, step.node.name)
+            found.setdefault(secret.name, f"step {step.node.name!r}")
     return found
 
 
@@ -42,19 +42,19 @@ def resolve(
     environ: Mapping[str, str],
     directory: Path,
 ) -> Mapping[str, str]:
-    """Return the values of ``wanted`` (names, with the step that asks for each).
+    """Return the values of ``wanted`` (names, with who asks for each).
 
     A name without a source is that of a variable in ``environ``. Raises ConfigurationError for those that
     cannot be had, all in one.
     """
     found: dict[str, str] = {}
     faults: dict[str, _MissingError] = {}
-    for name, step in wanted.items():
+    for name, asking in wanted.items():
         source = sources.get(name) or FromVariable(name)
         try:
             found[name] = _checked(_value(source, name in sources, environ, directory))
         except _MissingError as fault:
-            faults[f"step {step!r}: secret {name!r}: {fault.fact}"] = fault
+            faults[f"{asking}: secret {name!r}: {fault.fact}"] = fault
     if faults:
         remedies = dict.fromkeys(fault.remedy for fault in faults.values())
         raise ConfigurationError("\n".join(faults), "; ".join(remedies))

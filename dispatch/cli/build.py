@@ -9,6 +9,7 @@ import click
 from dispatch.app.images import Images
 from dispatch.cli.options import ConfigChoice, config_options, json_option, open_app
 from dispatch.cli.output import note, print_json
+from dispatch.cli.progress import Shown, open_progress, progress_option
 from dispatch.errors import DispatchError
 from dispatch.image.plan import BuildPlan
 
@@ -26,6 +27,7 @@ from dispatch.image.plan import BuildPlan
     "--renew-base", is_flag=True, help="Renew the lock of a base whose packages the archive has dropped."
 )
 @config_options
+@progress_option
 @json_option
 def command(
     configs: tuple[Path, ...],
@@ -34,13 +36,15 @@ def command(
     jobs: int,
     renew_base: bool,
     choice: ConfigChoice,
+    shown: Shown,
     as_json: bool,
 ) -> None:
     """Build the images of CONFIG's steps that are missing, and nothing else."""
     documents: list[dict[str, object]] = []
     failures: list[DispatchError] = []
     for path in configs:
-        app = open_app(settings=choice.settings)
+        progress = open_progress(shown)
+        app = open_app(settings=choice.settings, report=progress)
         config = app.config(path, choice.overlay)
         images = app.images(config)
         plan = images.plan(dict.fromkeys(name for name in config.images.values() if name is not None))
@@ -52,7 +56,8 @@ def command(
             documents += plan.to_json()
             _print_references({name: plan.of(name).tags[name] for name in plan.names}, as_json)
             continue
-        references, failed = _build(images, plan, jobs, renew_base)
+        with progress:
+            references, failed = _build(images, plan, jobs, renew_base)
         failures += failed
         documents += [{"name": name, "reference": reference} for name, reference in references.items()]
         _print_references(references, as_json)

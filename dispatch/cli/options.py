@@ -12,6 +12,7 @@ import click
 
 from dispatch.app import App, Overlay
 from dispatch.cli.output import note
+from dispatch.reporting import Lines, Reporter
 from dispatch.settings import read_variables
 
 workspace_option = click.option(
@@ -67,14 +68,17 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return packed
 
 
-def open_app(workspace: str | None = None, settings: Path | None = None) -> App:
+def open_app(
+    workspace: str | None = None, settings: Path | None = None, report: Reporter | None = None
+) -> App:
     """Open the application for the current directory, or with the settings of one file.
 
-    Prints the notices of the settings on stderr.
+    Its progress, beginning with the notices of the settings, goes to ``report``, else to stderr as lines.
     """
-    app = App.open(Path.cwd(), workspace, say=note, settings=settings)
+    report = report or Lines(note)
+    app = App.open(Path.cwd(), workspace, say=report, settings=settings)
     if not app.surroundings.colour:
         click.get_current_context().color = False
     for line in app.settings.notices:
-        note(line)
+        report(line)
     return app

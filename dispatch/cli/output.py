@@ -27,12 +27,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for number, line in enumerate(lines):
         cells = []
         for text, width in zip(line, widths, strict=True):
-            style = {"bold": True} if number == 0 else {"fg": _STYLES.get(text)}
+            style = {"bold": True} if number == 0 else {"fg": STYLES.get(text)}
             cells.append(click.style(text, **style) + " " * (width - len(text)))
         click.echo("  ".join(cells).rstrip())
 
 
-_STYLES = {
+# How what is said of a step is coloured, wherever it is said.
+STYLES = {
     "completed": "green",
     "cached": "cyan",
     "failed": "red",

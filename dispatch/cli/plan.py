@@ -61,6 +61,8 @@ def command(config: Path, workspace: str | None, choice: ConfigChoice, as_json: 
 
 def show_plan(running: Running, plan: RunPlan, as_json: bool) -> None:
     """Print a plan: its steps on stdout, what else it means on stderr; or all of it as one JSON object."""
+    # A commit that jobs could not clone is refused here as it is by a run.
+    running.clone(plan)
     images = running.builds.to_do if running.builds is not None else ()
     moves = running.moves(plan)
     if as_json:

@@ -32,11 +32,25 @@ def command(run: str, workspace: str | None, as_json: bool) -> None:
             }
             for step in report.steps
         ]
+        source = {
+            "commit": report.commit,
+            "dirty": report.dirty,
+            "differences": [str(path) for path in report.differences],
+        }
         print_json(
-            {"run": report.name, "state": report.state, "started": iso(report.started), "steps": steps}
+            {
+                "run": report.name,
+                "state": report.state,
+                "started": iso(report.started),
+                "source": source,
+                "steps": steps,
+            }
         )
         return
     click.echo(f"{report.name}: {report.state}, started {moment(report.started)}", err=True)
+    if report.dirty:
+        files = f": {', '.join(map(str, report.differences))}" if report.differences else ""
+        click.echo(f"source: commit {report.commit[:12]} with uncommitted changes{files}", err=True)
     print_table(
         ("step", "state", "time", "image", "result"),
         [

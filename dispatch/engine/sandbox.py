@@ -10,13 +10,13 @@ import contextlib
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch._docker.containers import Bind
 from dispatch.engine.base import JobSpec
+from dispatch.engine.copying import copy_tree
 
 SOURCE_TARGET = "/src"
 SCRATCH_TARGET = "/dispatch/scratch"
@@ -80,7 +80,7 @@ class Sandbox:
         target = self.directory / "src"
         for entry in target.iterdir():
             _remove(entry)
-        _copy_tree(job.source.path, target, self.owner)
+        copy_tree(str(job.source.path), str(target), self.owner)
 
     def discard(self) -> None:
         """Remove what has no use after the job's end. What cannot be removed is left."""
@@ -111,29 +111,6 @@ def accounts(uid: int, gid: int) -> dict[str, str]:
         "passwd": f"root:x:0:0:root:/root:/bin/sh\ndispatch:x:{uid}:{gid}::{home}:/bin/sh\n",
         "group": f"root:x:0:\ndispatch:x:{gid}:\n" if gid != 0 else "root:x:0:\n",
     }
-
-
-def _copy_tree(source: Path, target: Path, owner: tuple[int, int] | None) -> None:
-    """Copy the content of a directory with modes and times; links stay links, the owner may always write.
-
-    Special files cannot occur: the source is an export of a git tree.
-    """
-    with os.scandir(source) as entries:
-        for entry in entries:
-            copy = target / entry.name
-            if entry.is_symlink():
-                copy.symlink_to(Path(entry.path).readlink())
-            elif entry.is_dir():
-                copy.mkdir()
-                _copy_tree(Path(entry.path), copy, owner)
-            else:
-                shutil.copyfile(entry.path, copy)
-            if owner is not None:
-                os.chown(copy, *owner, follow_symlinks=False)
-            if not entry.is_symlink():
-                facts = entry.stat()
-                copy.chmod(stat.S_IMODE(facts.st_mode) | stat.S_IWUSR)
-                os.utime(copy, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 
 
 def _remove(path: Path) -> None:

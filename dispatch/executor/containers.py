@@ -11,7 +11,7 @@ from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
 from dispatch.executor.provenance import provenance_of, with_provenance, write_provenance
-from dispatch.executor.tasks import inputs_of, label_of, secrets_of, task_of, variables_of
+from dispatch.executor.tasks import clone_of, inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
 from dispatch.location import HostPath, Location, SharedPath, Spool
@@ -48,7 +48,10 @@ class ContainerJobs:
         task = task_of(self._plan, planned, places, materials)
         secrets = secrets_of(planned, materials)
         place = jobs.CONTAINER.secrets if secrets.values else ""
-        jobs.write_step_job(attempt.directory / "job", label, task, materials.workdir, secrets=place)
+        clone = clone_of(planned, materials.clone)
+        jobs.write_step_job(
+            attempt.directory / "job", label, task, materials.workdir, secrets=place, clone=clone
+        )
         for part in SCRATCH:
             (attempt.directory / "scratch" / part).mkdir(parents=True, exist_ok=True)
         attempt.result.mkdir(parents=True, exist_ok=True)
@@ -64,7 +67,7 @@ class ContainerJobs:
             command=jobs.CONTAINER.command(),
             attempt_dir=attempt.place,
             mounts=mounts,
-            source=HostPath(materials.source),
+            source=HostPath(materials.source) if materials.source is not None else None,
             working_dir="/",
             env=jobs.environment(label, inputs, user, planned.resources.cpu_count)
             | jobs.secrets_variable(place),
@@ -113,6 +116,10 @@ class ContainerJobs:
         if planned.node.type != SHELL:
             runtime = self._materials.runtimes[planned.image]
             mounts.append(Mount(HostPath(runtime), container.runtime, content=f"runtime.{runtime.name}"))
+        if self._materials.source is None:
+            # The clone's: private like a copy, and removed like one.
+            (here / "src").mkdir(exist_ok=True)
+            mounts.append(Mount(beside(work, here / "src"), container.source, read_only=False))
         for place, location in results.items():
             source = mount_source(location, self._capabilities)
             mounts.append(Mount(source, place, content=_content(location)))

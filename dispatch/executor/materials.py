@@ -9,6 +9,7 @@ from typing import Any
 
 from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
+from dispatch.job import Clone
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Common:
     what the settings add to every step's environment. ``commit``, ``tree`` and ``code`` (the digest of all
     ``*.py``) are recorded, as are ``platform`` and ``environment`` (see ``info.AttemptFacts``).
     ``default_format`` is for steps that leave the format open. ``secrets`` are the values of all that the
-    run's steps name.
+    run's jobs need. With ``clone`` each job fetches its source itself.
     """
 
     workdir: str
@@ -32,6 +33,7 @@ class Common:
     platform: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    clone: Clone | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +52,13 @@ class Materials(Common):
     """For containers.
 
     ``images`` maps names of environments to what the engine has of them; ``runtimes`` likewise to the runtime
-    directory to mount; ``source`` is the exported tree. ``mounts`` are, by step, those that the user asks for
-    beside ours. ``processes`` is for those steps of the plan that run
-    on this machine without a container, None where there are none.
+    directory to mount; ``source`` is the exported tree, or None where each job clones it, as ``clone`` says.
+    ``mounts`` are, by step, those that the user asks for beside ours. ``processes`` is for those steps of the
+    plan that run on this machine without a container, None where there are none.
     """
 
     images: Mapping[str, ImageRef]
     runtimes: Mapping[str, Path]
-    source: Path
+    source: Path | None
     processes: ProcessMaterials | None = None
     mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from dispatch import job as jobs
@@ -12,6 +13,7 @@ from dispatch.formats import AUTO
 from dispatch.graph import SHELL
 from dispatch.info import StepRecord
 from dispatch.location import Location
+from dispatch.options import SecretUse
 from dispatch.plan import PlannedStep, RunPlan
 from dispatch.workspace.base import Attempt, Workspace
 
@@ -90,8 +92,8 @@ def _inline(planned: PlannedStep) -> jobs.InlineTask:
 
 
 def secrets_of(planned: PlannedStep, common: Common) -> Secrets:
-    """The secrets that the step names."""
-    uses = planned.node.options.secrets
+    """The secrets that the step's job has to have."""
+    uses = uses_of(planned, common.clone)
     return Secrets(
         {use.name: common.secrets[use.name] for use in uses}, tuple(use.name for use in uses if use.env)
     )
@@ -100,3 +102,19 @@ def secrets_of(planned: PlannedStep, common: Common) -> Secrets:
 def variables_of(planned: PlannedStep, common: Common) -> Mapping[str, str]:
     """What the user set: the step's own variables win over the settings'."""
     return {**common.env, **dict(planned.node.options.env)}
+
+
+def uses_of(planned: PlannedStep, clone: jobs.Clone | None) -> tuple[SecretUse, ...]:
+    """Return the secrets that a step's job has to have: those the step names, and those its clone takes."""
+    own = planned.node.options.secrets
+    return (*own, *(SecretUse(name) for name in _only_cloning(planned, clone)))
+
+
+def clone_of(planned: PlannedStep, clone: jobs.Clone | None) -> jobs.Clone | None:
+    """Return the clone for a step: what only the cloning needs is gone when the step begins."""
+    return None if clone is None else replace(clone, dropped=_only_cloning(planned, clone))
+
+
+def _only_cloning(planned: PlannedStep, clone: jobs.Clone | None) -> tuple[str, ...]:
+    own = {use.name for use in planned.node.options.secrets}
+    return tuple(name for name in (clone.secrets if clone else ()) if name not in own)

@@ -16,9 +16,10 @@ from dispatch._docker import ImageRecord
 from dispatch.environment import DebianImage, DockerImage, Environment
 from dispatch.errors import ConfigurationError, ImageError, LockError, did_you_mean
 from dispatch.image.atomic import write_atomically
-from dispatch.image.ports import HelperRunner, ImageStore, Locks, Say
+from dispatch.image.ports import HelperRunner, ImageStore, Locks
 from dispatch.lock import debian
 from dispatch.lock.model import BaseFacts, DebianLock, PipLock
+from dispatch.reporting import Reporter
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _PROBE_TIMEOUT = 60.0
@@ -62,9 +63,9 @@ class Prober:
         self._runner = runner
         self._cache = cache
 
-    def ground(self, reference: str, say: Say) -> Ground:
+    def ground(self, reference: str, report: Reporter) -> Ground:
         """Return the facts of the image ``reference``, which is pulled if the engine does not hold it."""
-        record = self._store.inspect_image(reference) or pulled(self._store, reference, say)
+        record = self._store.inspect_image(reference) or pulled(self._store, reference, report)
         return self.of_image(reference, record)
 
     def of_image(self, name: str, record: ImageRecord) -> Ground:
@@ -100,11 +101,11 @@ class Prober:
         return self.known(name, record) or nothing
 
 
-def pulled(store: ImageStore, reference: str, say: Say) -> ImageRecord:
+def pulled(store: ImageStore, reference: str, report: Reporter) -> ImageRecord:
     """Pull an image; the error says what else can be done."""
-    say(f"{reference}: pulling")
+    report(f"{reference}: pulling")
     try:
-        return store.pull(reference, say)
+        return store.pull(reference, report)
     except ImageError as error:
         raise ImageError(
             f"image {reference}: it is not in the engine, and no registry gave it ({error.message})",
@@ -139,7 +140,7 @@ def base_environment(
     return found
 
 
-def base_facts(base: Environment, locks: Locks, prober: Prober | None, say: Say) -> BaseFacts:
+def base_facts(base: Environment, locks: Locks, prober: Prober | None, report: Reporter) -> BaseFacts:
     """Return the facts of a base (see :func:`base_environment`): from its lock, or by a probe.
 
     A prober, and so an engine, is needed only for an image that is not made from a lock.
@@ -147,7 +148,7 @@ def base_facts(base: Environment, locks: Locks, prober: Prober | None, say: Say)
     if isinstance(base.declaration, DebianImage):
         return debian_ground(base.name, locks.debian(base)).facts
     if isinstance(base.declaration, DockerImage) and prober is not None:
-        return prober.ground(base.declaration.reference, say).facts
+        return prober.ground(base.declaration.reference, report).facts
     raise ConfigurationError(f"image {base.name!r}: a {base.declaration.kind.value} image cannot be a base")
 
 

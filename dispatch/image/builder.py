@@ -25,10 +25,10 @@ from dispatch.image.history import history_of
 from dispatch.image.layers import CachedLayerBroken
 from dispatch.image.maker import ImageMaker, Tools
 from dispatch.image.plan import Action, BuildPlan, Generated, ImagePlan, find_image
-from dispatch.image.ports import Say
 from dispatch.image.report import BuildReport
 from dispatch.image.spec import REPOSITORY
 from dispatch.lock.model import DebianLock
+from dispatch.reporting import Reporter
 
 
 class Builder:
@@ -46,13 +46,13 @@ class Builder:
         self._clock = clock
         self._history = history_of(cache)
 
-    def build(self, plan: BuildPlan, say: Say) -> BuildReport:
-        """Carry out a plan; ``say`` is called with one line at a time.
+    def build(self, plan: BuildPlan, report: Reporter) -> BuildReport:
+        """Carry out a plan; ``report`` is told of it by several threads.
 
         Errors of single images are in the report. An interrupt stops the work in progress, which leaves
         nothing behind that the next build would trip over.
         """
-        run = _Run(self._tools, self._cache, self._clock, plan, _one_at_a_time(say))
+        run = _Run(self._tools, self._cache, self._clock, plan, report)
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="dispatch-image")
         try:
             # Bases go first: a worker may wait for a base, which is then already being made or done.
@@ -101,12 +101,12 @@ class _Run:
     """One build: the plan while it is carried out."""
 
     def __init__(
-        self, tools: Tools, cache: Path, clock: Callable[[], float], plan: BuildPlan, say: Say
+        self, tools: Tools, cache: Path, clock: Callable[[], float], plan: BuildPlan, report: Reporter
     ) -> None:
         self._tools = tools
         self._cache = cache
         self._clock = clock
-        self._say = say
+        self._tell = report
         self._plans = {image.key: image for image in plan.images}
         self._prober = prober_of(tools, cache)
         self.cancelled = threading.Event()
@@ -122,7 +122,7 @@ class _Run:
                 return self._generated(plan, plan.source)
             record_id = plan.image.id if plan.image else ""
             if plan.action is Action.PULL:
-                record_id = pulled(self._tools.store, plan.source.reference, self._say).id
+                record_id = pulled(self._tools.store, plan.source.reference, self._tell).id
             return _Made(record_id, plan.tags, None)
 
     def _generated(self, plan: ImagePlan, generated: Generated) -> _Made:
@@ -140,9 +140,9 @@ class _Run:
             record = find_image(self._tools.store, generated.spec, base)
             if record is None:
                 start = self._clock()
-                self._say(f"{name}: building ({plan.reason})")
-                record = self._make(generated, base, self._say)
-                self._say(f"{name}: built in {self._clock() - start:.1f} s")
+                self._tell(f"{name}: building ({plan.reason})")
+                record = self._make(generated, base, self._tell)
+                self._tell(f"{name}: built in {self._clock() - start:.1f} s")
             for reference in sorted(set(tags.values()) - set(record.tags)):
                 self._tag(record.id, reference)
         return _Made(record.id, tags, generated)
@@ -159,25 +159,25 @@ class _Run:
             raise ImageError(f"base {names}: the engine no longer holds it", remedy="repeat the command")
         return record
 
-    def _make(self, generated: Generated, base: ImageRecord | None, say: Say) -> ImageRecord:
+    def _make(self, generated: Generated, base: ImageRecord | None, report: Reporter) -> ImageRecord:
         """Make an image; a cached layer that turns out damaged is thrown away and made again."""
         for _ in generated.spec.layers:
             try:
-                return self._attempt(generated, base, say)
+                return self._attempt(generated, base, report)
             except CachedLayerBroken as error:
-                say(f"{generated.environment.name}: {error} is damaged: making it again")
+                report(f"{generated.environment.name}: {error} is damaged: making it again")
         try:
-            return self._attempt(generated, base, say)
+            return self._attempt(generated, base, report)
         except CachedLayerBroken as error:
             raise ImageError(
                 f"the layer cache cannot be relied on: {error} is damaged again",
                 remedy=f"check the disk of {self._cache}",
             ) from error
 
-    def _attempt(self, generated: Generated, base: ImageRecord | None, say: Say) -> ImageRecord:
+    def _attempt(self, generated: Generated, base: ImageRecord | None, report: Reporter) -> ImageRecord:
         if base is None or isinstance(generated.environment.declaration, DebianImage):
-            return self._maker.debian(generated, say)
-        return self._maker.pip(generated, base, self._ground(generated, base), say)
+            return self._maker.debian(generated, report)
+        return self._maker.pip(generated, base, self._ground(generated, base), report)
 
     def _ground(self, generated: Generated, base: ImageRecord) -> Ground:
         below = self._plans[generated.base]
@@ -196,16 +196,6 @@ def _outcome(future: Future[_Made]) -> _Made | DispatchError:
         return future.result()
     except DispatchError as error:
         return error
-
-
-def _one_at_a_time(say: Say) -> Say:
-    lock = threading.Lock()
-
-    def locked(line: str) -> None:
-        with lock:
-            say(line)
-
-    return locked
 
 
 @contextmanager

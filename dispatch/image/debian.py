@@ -22,8 +22,8 @@ from dispatch.errors import ImageError, LockError, StaleBaseError
 from dispatch.lock.apt import Apt, Refusal, no_mirror
 from dispatch.lock.aptroot import call
 from dispatch.lock.model import DebianLock, DebianPackage
+from dispatch.reporting import Reporter, measured, working
 
-Say = Callable[[str], None]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # What the host, the assembly or a package's installation leaves behind and no step needs.
@@ -56,7 +56,7 @@ class DebianBuilder:
     run: Run = subprocess.run
     command: str = "dispatch lock"
 
-    def build(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+    def build(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         """Make the root file system of a lock as the tar ``target`` (written by rename).
 
         ``name`` is the image's, for messages. LockError where a locked .deb is no longer in the archive or
@@ -65,14 +65,15 @@ class DebianBuilder:
         """
         pool = self.cache / "debs"
         try:
-            self._fetch(name, lock, pool, say)
+            self._fetch(name, lock, pool, report)
             with tempfile.TemporaryDirectory(prefix="dispatch-base-") as scratch:
                 # mmdebstrap as another user than root works under a uid that is not ours.
                 Path(scratch).chmod(0o755)
                 repository = self._repository(lock, pool, Path(scratch) / "repository")
                 raw = Path(scratch) / "raw.tar"
-                say(f"{name}: assembling {len(lock.packages)} packages")
-                self._assemble(name, lock, repository, raw)
+                report(f"{name}: assembling {len(lock.packages)} packages")
+                with working(report, f"{name}: assembling"):
+                    self._assemble(name, lock, repository, raw)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 partial = target.with_name(f".{target.name}.{os.getpid()}")
                 try:
@@ -86,16 +87,20 @@ class DebianBuilder:
                 f"image {name!r}: the base cannot be made: {error}", remedy="free or mend what it names"
             ) from error
 
-    def _fetch(self, name: str, lock: DebianLock, pool: Path, say: Say) -> None:
+    def _fetch(self, name: str, lock: DebianLock, pool: Path, report: Reporter) -> None:
         """Bring every .deb of the lock into the pool, where a file's name is its SHA-256."""
         pool.mkdir(parents=True, exist_ok=True)
         missing = [package for package in lock.packages if not _fits(pool / f"{package.sha256}.deb", package)]
         if not missing:
             return
-        size = sum(package.size for package in missing) / 1e6
-        say(f"{name}: fetching {len(missing)} of {len(lock.packages)} packages, {size:.0f} MB")
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=pool) as incoming:
-            refusals = self.apt.fetch(missing, Path(incoming), lock.architecture)
+        size = sum(package.size for package in missing)
+        report(f"{name}: fetching {len(missing)} of {len(lock.packages)} packages, {size / 1e6:.0f} MB")
+        with (
+            tempfile.TemporaryDirectory(prefix=".incoming-", dir=pool) as incoming,
+            working(report, f"{name}: fetching", size) as task,
+        ):
+            with measured(task, lambda: _size(Path(incoming))):
+                refusals = self.apt.fetch(missing, Path(incoming), lock.architecture)
             refused = {refusal.package.sha256 for refusal in refusals}
             for package in missing:
                 path = Path(incoming) / f"{package.sha256}.deb"
@@ -199,6 +204,11 @@ class DebianBuilder:
                 remedy="it needs root, or unprivileged user namespaces with subordinate ids (`apt-get "
                 "install uidmap`), and a TMPDIR where programs and devices may be used",
             )
+
+
+def _size(directory: Path) -> int:
+    """The bytes of all files below a directory."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _fits(path: Path, package: DebianPackage) -> bool:

@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,15 +21,16 @@ from dispatch.errors import DispatchError, EngineError, ImageError
 from dispatch.image.base import Ground, refuse_misfit
 from dispatch.image.bytecode import BytecodeCache, BytecodeStream, Compiler, Piece
 from dispatch.image.direct import Assembly, OpenLayer
-from dispatch.image.layers import CachedLayerBroken, LayerCache
+from dispatch.image.layers import CachedLayerBroken, LayerCache, LayerStream
 from dispatch.image.pip import Tree, normalise
 from dispatch.image.plan import Generated
-from dispatch.image.ports import HelperRunner, ImageStore, Installer, RootfsMaker, Say
+from dispatch.image.ports import HelperRunner, ImageStore, Installer, RootfsMaker
 from dispatch.image.recipes import PREFIX, site_packages
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
 from dispatch.image.tar import FileStream, Stream, TarStream
 from dispatch.lock.model import DebianLock, PipLock
+from dispatch.reporting import Reporter, Task, counted, working
 
 Cancelled = Callable[[], bool]
 
@@ -56,7 +57,7 @@ class ImageMaker:
         self._layers = LayerCache(cache / "layers")
         self._cancelled = cancelled
 
-    def debian(self, generated: Generated, say: Say) -> ImageRecord:
+    def debian(self, generated: Generated, report: Reporter) -> ImageRecord:
         """Make a base from its lock."""
         lock = generated.lock
         assert isinstance(lock, DebianLock)
@@ -64,14 +65,14 @@ class ImageMaker:
             rootfs = work / "rootfs.tar"
 
             def make() -> Stream:
-                self._tools.rootfs(generated.environment.name, lock, rootfs, say)
+                self._tools.rootfs(generated.environment.name, lock, rootfs, report)
                 return FileStream(rootfs)
 
             key = generated.spec.layers[0].key()
             self._layers.write(key, make)
-            return self._load(generated, None, [partial(self._layers.open, key, make)], say)
+            return self._load(generated, None, [partial(self._layers.open, key, make)], report)
 
-    def pip(self, generated: Generated, base: ImageRecord, ground: Ground, say: Say) -> ImageRecord:
+    def pip(self, generated: Generated, base: ImageRecord, ground: Ground, report: Reporter) -> ImageRecord:
         """Make a pip environment on a base that is in the engine."""
         lock = generated.lock
         assert isinstance(lock, PipLock)
@@ -85,13 +86,14 @@ class ImageMaker:
             # While the installer works, a process of its own.
             beside.submit(self._tools.store.prepare_load)
             if missing:
-                say(f"{generated.environment.name}: installing {len(lock.pins)} packages")
-                bench.tree = self._install(lock, ground, work)
+                report(f"{generated.environment.name}: installing {len(lock.pins)} packages")
+                with working(report, f"{generated.environment.name}: installing"):
+                    bench.tree = self._install(lock, ground, work)
             if bench.tree and missing[-1:] == keys[1:]:
                 bench.pieces = beside.submit(self._compile, bench.tree, base, ground, work)
             makers = [bench.packages, bench.bytecode]
             layers = [partial(self._layers.open, key, make) for key, make in zip(keys, makers, strict=False)]
-            return self._load(generated, base, layers, say)
+            return self._load(generated, base, layers, report)
 
     def _install(self, lock: PipLock, ground: Ground, work: Path) -> Tree:
         """Install a lock into a staging prefix and return what its layer will hold."""
@@ -117,20 +119,21 @@ class ImageMaker:
         )
 
     def _load(
-        self, generated: Generated, base: ImageRecord | None, layers: Sequence[OpenLayer], say: Say
+        self, generated: Generated, base: ImageRecord | None, layers: Sequence[OpenLayer], report: Reporter
     ) -> ImageRecord:
         """Send the image to the engine and return it as the engine holds it."""
         name = generated.environment.name
-        assembly = Assembly(generated.spec, base, layers)
-        feed = _Feed(assembly.chunks(), self._cancelled)
-        say(f"{name}: loading into the engine")
-        try:
-            with closing(feed.chunks()) as chunks:
-                self._tools.store.load(chunks)
-        except (ImageError, EngineError) as error:
-            if feed.failure is not None:
-                raise feed.failure from error
-            raise self._explained(name, base, error) from error
+        report(f"{name}: loading into the engine")
+        with working(report, f"{name}: loading") as task:
+            assembly = Assembly(generated.spec, base, _announcing(layers, task))
+            feed = _Feed(assembly.chunks(), self._cancelled)
+            try:
+                with closing(feed.chunks()) as chunks:
+                    self._tools.store.load(counted(chunks, task))
+            except (ImageError, EngineError) as error:
+                if feed.failure is not None:
+                    raise feed.failure from error
+                raise self._explained(name, base, error) from error
         return assembly.check(self._tools.store.inspect_image(assembly.image_id))
 
     def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
@@ -146,6 +149,21 @@ class ImageMaker:
                 remedy="remove images that are not needed (`docker image prune`) and repeat the command",
             )
         return error
+
+
+def _announcing(layers: Sequence[OpenLayer], task: Task) -> list[OpenLayer]:
+    """Return layers of which the task is told the size when they are opened: many are only made then."""
+    total = 0
+
+    @contextmanager
+    def opened(layer: OpenLayer) -> Iterator[LayerStream]:
+        nonlocal total
+        with layer() as stream:
+            total += stream.size
+            task.expect(total)
+            yield stream
+
+    return [partial(opened, layer) for layer in layers]
 
 
 class _Feed:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dispatch.environment import Environment
 from dispatch.lock.model import DebianLock, PipLock
+from dispatch.reporting import Reporter
 
 if TYPE_CHECKING:
     from dispatch._docker import ImageRecord
     from dispatch._docker.helper import Finished, OneShot
-
-Say = Callable[[str], None]
 
 
 class ImageStore(Protocol):
@@ -34,7 +33,7 @@ class ImageStore(Protocol):
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         """Give an image a name, taking it from whichever image has it."""
 
-    def pull(self, reference: str, say: Say) -> ImageRecord:
+    def pull(self, reference: str, report: Reporter) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError or EngineError where that fails."""
 
 
@@ -48,7 +47,7 @@ class HelperRunner(Protocol):
 class RootfsMaker(Protocol):
     """Makes the root file system of a Debian base (``image.debian.DebianBuilder.build``)."""
 
-    def __call__(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+    def __call__(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         """Write the deterministic tar of a lock's packages to ``target``; LockError or ImageError."""
 
 

@@ -15,10 +15,11 @@ from dispatch.job.environment import (
 from dispatch.job.files import JobFiles, write_describe_job, write_process_job, write_step_job
 from dispatch.job.outcome import Outcome, read_outcome
 from dispatch.job.places import CONTAINER, HostPlaces, Layout, Places
-from dispatch.job.task import InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
 
 __all__ = [
     "CONTAINER",
+    "Clone",
     "HostPlaces",
     "InlineTask",
     "JobFiles",

@@ -10,7 +10,7 @@ from typing import Any
 
 from dispatch.errors import ConfigurationError
 from dispatch.job.places import CONTAINER, HostPlaces, Layout
-from dispatch.job.task import InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
 from dispatch.runtime.outcome import CONTRACT
 
 _SHARED_FILE = 0o644
@@ -33,14 +33,15 @@ def write_step_job(
     workdir: str = CONTAINER.source,
     places: Layout = CONTAINER,
     secrets: str = "",
+    clone: Clone | None = None,
 ) -> JobFiles:
     """Write ``entrypoint.sh`` and ``job.json`` of one attempt into ``directory``, made if it is not there.
 
     ``workdir`` is the working directory in the container, ``secrets`` the directory into which it stores what
-    comes in on its standard input (see ``engine.delivery``), empty where nothing does. Raises
-    ConfigurationError for a value that a shell or JSON cannot hold.
+    comes in on its standard input (see ``engine.delivery``), empty where nothing does. With ``clone`` the job
+    fetches its source first. Raises ConfigurationError for a value that a shell or JSON cannot hold.
     """
-    script = _step_entrypoint(task, workdir, places, secrets)
+    script = _step_entrypoint(task, workdir, places, {"secrets": secrets, "clone": clone})
     return _write(directory, script, "job.json", _job(label, task, places))
 
 
@@ -112,11 +113,13 @@ def _modules(task: PythonTask | InlineTask) -> dict[str, Any]:
     return {"modules": list(task.modules)} if task.modules else {}
 
 
-def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout, secrets: str) -> str:
+def _step_entrypoint(
+    task: PythonTask | ShellTask, workdir: str, places: Layout, before: Mapping[str, object]
+) -> str:
     if isinstance(task, PythonTask):
-        values = {**_python_values(task.interpreter, workdir, places), "secrets": secrets}
+        values = {**_python_values(task.interpreter, workdir, places), **before}
         return _render("entrypoint/python.sh.j2", values)
-    values = {"workdir": workdir, "output": places.output, "command": task.command, "secrets": secrets}
+    values = {"workdir": workdir, "output": places.output, "command": task.command, **before}
     return _render("entrypoint/shell.sh.j2", values)
 
 
@@ -128,6 +131,7 @@ def _python_values(interpreter: str | None, workdir: str, places: Layout) -> dic
         "runtime": places.runtime,
         "job": places.job,
         "secrets": "",
+        "clone": None,
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispatch.job.places import CONTAINER
+
 
 @dataclass(frozen=True)
 class StepLabel:
@@ -60,3 +62,53 @@ class ShellTask:
     command: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A source that the job fetches itself: a commit of the repository at ``url``, which has no credentials.
+
+    ``ref`` is the branch or tag whose history holds the commit, for hosts that give no commit by its name;
+    it may be empty. ``token`` and ``ssh_key`` are names of secrets, or empty; ``user`` goes with the token,
+    which is for ``site`` alone (scheme, host and port). ``dropped`` are those of the secrets that are taken
+    away before the step begins. ``place`` is where the source goes, ``secrets_place`` where secrets come.
+    """
+
+    url: str
+    commit: str
+    ref: str = ""
+    site: str = ""
+    user: str = ""
+    token: str = ""
+    ssh_key: str = ""
+    dropped: tuple[str, ...] = ()
+    place: str = CONTAINER.source
+    secrets_place: str = f"{CONTAINER.root}/secrets"
+
+    @property
+    def object_format(self) -> str:
+        """The hash by which the repository names its objects, empty for the one that every git knows."""
+        return "sha256" if len(self.commit) == 64 else ""
+
+    @property
+    def needs_ssh(self) -> str:
+        """Not empty if the address is one for ssh."""
+        scheme, separator, _ = self.url.partition("://")
+        over_ssh = scheme == "ssh" if separator else "::" not in self.url
+        return "yes" if over_ssh else ""
+
+    @property
+    def drop(self) -> str:
+        """The secrets to be taken away, as words."""
+        return " ".join(self.dropped)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that the job has to have."""
+        return tuple(name for name in (self.token, self.ssh_key) if name)
+
+    @property
+    def login(self) -> str:
+        """The site with the user's name, as git asks for the password."""
+        scheme, separator, place = self.site.partition("://")
+        return f"{scheme}{separator}{self.user}@{place}"

@@ -7,7 +7,6 @@ only the working directory is looked at, so that nobody else's file is picked up
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from dispatch.settings.document import read_document
 from dispatch.settings.images import ImageEntry, read_image_name, read_images
 from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
+from dispatch.settings.source import SourceMode, SourceSetting, read_source
 from dispatch.settings.surroundings import Surroundings, read_environment, read_variables
 from dispatch.settings.values import (
     Base,
@@ -38,6 +38,7 @@ __all__ = [
     "MountSetting",
     "Settings",
     "SourceMode",
+    "SourceSetting",
     "Surroundings",
     "WorkspaceSetting",
     "find_settings",
@@ -83,14 +84,6 @@ _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _FORMAT = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]*")
 
 
-class SourceMode(enum.Enum):
-    """How a step's container gets the source."""
-
-    AUTO = "auto"
-    EXPORT = "export"
-    CLONE = "clone"
-
-
 @dataclass(frozen=True)
 class Settings:
     """All settings, with defaults; every path is absolute.
@@ -112,7 +105,7 @@ class Settings:
     secrets: Mapping[str, SecretSource] = field(default_factory=dict)
     shared_dirs: tuple[Path, ...] = ()
     allow_dirty: bool | None = None
-    source: SourceMode = SourceMode.AUTO
+    source: SourceSetting = field(default_factory=SourceSetting)
     default_format: str | Mapping[str, Any] | None = None
     trusted_workspaces: tuple[WorkspaceSetting, ...] = ()
     path: Path | None = None
@@ -170,7 +163,7 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         secrets=read_secrets(section, "secrets", base),
         shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
         allow_dirty=section.flag("allow_dirty"),
-        source=SourceMode(section.choice("source", [mode.value for mode in SourceMode]) or "auto"),
+        source=read_source(section, "source"),
         default_format=_format(section),
         trusted_workspaces=read_trusted(section, "trusted_workspaces", base),
         path=path,

@@ -15,6 +15,10 @@ from types import MappingProxyType
 
 from dispatch.errors import ConfigurationError
 
+# Values of TERM that promise no cursor to move, and of CI that mean what no value means.
+_DUMB = ("", "dumb", "unknown")
+_UNSET = ("", "0", "false")
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -22,6 +26,8 @@ class Surroundings:
 
     ``cache`` may be deleted at any time; ``state`` is where an engine that we started ourselves keeps log
     and pid; ``config`` holds the user's own settings. ``apt_mirror`` is None where nothing is set.
+    ``terminal`` says that a terminal, where there is one, can be drawn on and is looked at: TERM names one
+    that can, and CI is not set. ``step_summary`` is the file in which GitHub Actions takes Markdown.
     ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
     """
 
@@ -31,6 +37,8 @@ class Surroundings:
     config: Path
     apt_mirror: str | None = None
     colour: bool = True
+    terminal: bool = True
+    step_summary: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -45,6 +53,8 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Surroundings:
         config=_base(values, "XDG_CONFIG_HOME", home / ".config") / "dispatch",
         apt_mirror=values.get("DISPATCH_APT_MIRROR") or None,
         colour=wants_colour(values),
+        terminal=values.get("TERM", "") not in _DUMB and values.get("CI", "").lower() in _UNSET,
+        step_summary=_file(values, "GITHUB_STEP_SUMMARY"),
         environ=MappingProxyType(values),
     )
 
@@ -71,6 +81,11 @@ def read_variables(words: Iterable[str], environ: Mapping[str, str] | None = Non
             raise ConfigurationError(fact, f"write {name}=VALUE, or export {name}")
         found[name] = value if given else values[name]
     return found
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    value = environ.get(name, "")
+    return Path(value) if value.startswith("/") else None
 
 
 def _base(environ: Mapping[str, str], name: str, default: Path) -> Path:

@@ -6,6 +6,19 @@ repository brings along (hooks, filters, file system monitors).
 
 from dispatch.source.git import Git
 from dispatch.source.provenance import Provenance, provenance
-from dispatch.source.repository import Repository, SourceRef
+from dispatch.source.pushed import TOKEN_USER, Login
+from dispatch.source.ref import Part, SourceRef
+from dispatch.source.remotes import Remote
+from dispatch.source.repository import Repository
 
-__all__ = ["Git", "Provenance", "Repository", "SourceRef", "provenance"]
+__all__ = [
+    "TOKEN_USER",
+    "Git",
+    "Login",
+    "Part",
+    "Provenance",
+    "Remote",
+    "Repository",
+    "SourceRef",
+    "provenance",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ _KEPT = re.compile(
     r"GIT_(CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)"
     r"|CEILING_DIRECTORIES|DISCOVERY_ACROSS_FILESYSTEM|EXEC_PATH)"
 )
+# What else a talk with a remote may need: keys, certificates and proxies are the user's own.
+_TRANSPORT = re.compile(r"GIT_(SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|SSL_\w+|PROXY_SSL_\w+|HTTP_\w+)")
 _FIXED = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
 _OPTIONS = {
     "core.hooksPath": os.devnull,
@@ -30,6 +32,10 @@ _OPTIONS = {
     "advice.addEmbeddedRepo": "false",
     "submodule.recurse": "false",
 }
+# A remote that does not answer is given up, where git by itself would wait for minutes.
+_PATIENCE = {"http.lowSpeedLimit": "1", "http.lowSpeedTime": "30"}
+_SSH = "ssh -o BatchMode=yes -o ConnectTimeout=20"
+_PROTOCOLS = "http:https:ssh:git:file"
 _DUBIOUS = re.compile(r"detected dubious ownership in repository at '(.*?)'")
 
 
@@ -88,6 +94,31 @@ class Git:
         words = [self._executable, *arguments]
         return self._call(words, {**quiet, **_FIXED, **env}, git_dir, umask=0o022)
 
+    def remote(
+        self,
+        directory: Path,
+        git_dir: Path,
+        *arguments: str,
+        env: Mapping[str, str],
+        options: Mapping[str, str],
+        files: Sequence[int] = (),
+    ) -> bytes:
+        """Talk to a remote on behalf of a git directory of ours, with the user's access to it.
+
+        ``directory`` is where the user would call git; ``files`` are descriptors that git is handed down.
+        """
+        transport = {
+            name: value for name, value in self._environ.items() if _TRANSPORT.fullmatch(name) and value
+        }
+        if not {"GIT_SSH", "GIT_SSH_COMMAND"} & {*transport} and "core.sshCommand" not in options:
+            transport["GIT_SSH_COMMAND"] = _SSH
+        settings = [
+            word for item in {**_OPTIONS, **_PATIENCE, **options}.items() for word in ("-c", "=".join(item))
+        ]
+        words = [self._executable, "-C", str(directory), f"--git-dir={git_dir}", *settings, *arguments]
+        own = {**_FIXED, "GIT_ALLOW_PROTOCOL": _PROTOCOLS, **env}
+        return self._call(words, {**self._clean(), **transport, **own}, directory, files=files)
+
     def _clean(self) -> dict[str, str]:
         return {
             name: value
@@ -95,10 +126,23 @@ class Git:
             if not name.startswith("GIT_") or _KEPT.fullmatch(name)
         }
 
-    def _call(self, words: list[str], env: Mapping[str, str], directory: Path, umask: int = -1) -> bytes:
+    def _call(
+        self,
+        words: list[str],
+        env: Mapping[str, str],
+        directory: Path,
+        umask: int = -1,
+        files: Sequence[int] = (),
+    ) -> bytes:
         try:
             done = self._run(
-                words, env=dict(env), stdin=subprocess.DEVNULL, capture_output=True, check=False, umask=umask
+                words,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                umask=umask,
+                pass_fds=files,
             )
         except FileNotFoundError as error:
             raise SourceError(

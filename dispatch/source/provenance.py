@@ -7,12 +7,11 @@ credentials: user and password are cut from addresses of remotes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
+from dispatch.source.remotes import without_credentials
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,9 @@ def provenance(root: Path, commit: str) -> Provenance:
 
     A record is a convenience: nothing about the repository that GitPython cannot read may stop a run.
     """
-    from git import Repo
-    from git.exc import GitError
-
     try:
+        from git import Repo
+
         with Repo(root) as repository:
             found = repository.commit(commit)
             return Provenance(
@@ -46,7 +44,7 @@ def provenance(root: Path, commit: str) -> Provenance:
                 subject=str(found.summary),
                 author=str(found.author.name or ""),
                 committed=found.committed_datetime.isoformat(),
-                remotes={remote.name: _CREDENTIALS.sub("", remote.url) for remote in repository.remotes},
+                remotes={remote.name: without_credentials(remote.url) for remote in repository.remotes},
             )
-    except (GitError, ValueError, OSError):
+    except Exception:  # of which the library has many, and derives them from no common one
         return Provenance()

@@ -9,27 +9,37 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 REFERENCE = "dispatch-test-busybox:1"
 _DIRECTORIES = {"bin": 0o755, "etc": 0o755, "root": 0o700, "tmp": 0o1777}
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 
 
-def busybox_archive(busybox: bytes, applets: Sequence[str], architecture: str = "amd64") -> bytes:
-    """Return an image archive with a static busybox and links for its applets."""
-    layer = _layer(busybox, applets)
+def busybox_archive(
+    busybox: bytes,
+    applets: Sequence[str],
+    architecture: str = "amd64",
+    more: Mapping[str, bytes] = MappingProxyType({}),
+    reference: str = REFERENCE,
+) -> bytes:
+    """Return an image archive with a static busybox and links for its applets.
+
+    ``more`` are programs and what they need, by their absolute paths.
+    """
+    layer = _layer(busybox, applets, more)
     config = {
         "architecture": architecture,
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
-        "config": {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]},
+        "config": {"Env": ["PATH=/bin:/usr/bin" if more else "PATH=/bin"], "Cmd": ["/bin/sh"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "dispatch tests"}],
     }
     config_bytes = json.dumps(config, sort_keys=True).encode()
     config_name = f"{hashlib.sha256(config_bytes).hexdigest()}.json"
-    manifest = [{"Config": config_name, "RepoTags": [REFERENCE], "Layers": ["layer.tar"]}]
+    manifest = [{"Config": config_name, "RepoTags": [reference], "Layers": ["layer.tar"]}]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         _add(archive, config_name, config_bytes, 0o644)
@@ -38,7 +48,7 @@ def busybox_archive(busybox: bytes, applets: Sequence[str], architecture: str = 
     return buffer.getvalue()
 
 
-def _layer(busybox: bytes, applets: Sequence[str]) -> bytes:
+def _layer(busybox: bytes, applets: Sequence[str], more: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as layer:
         for name, mode in _DIRECTORIES.items():
@@ -50,6 +60,8 @@ def _layer(busybox: bytes, applets: Sequence[str]) -> bytes:
             entry = tarfile.TarInfo(f"bin/{applet}")
             entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
             layer.addfile(entry)
+        for path, content in sorted(more.items()):
+            _add(layer, path.lstrip("/"), content, 0o755)
         _add(layer, "etc/passwd", _PASSWD, 0o644)
         _add(layer, "etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)
     return buffer.getvalue()

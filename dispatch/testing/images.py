@@ -22,8 +22,8 @@ from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
 from dispatch.errors import ImageError
 from dispatch.image import compile_wheel
-from dispatch.image.ports import Say
 from dispatch.lock.model import DebianLock, PipLock
+from dispatch.reporting import Reporter
 
 
 class FakeImageStore:
@@ -111,11 +111,11 @@ class FakeImageStore:
                 kept = tuple(each for each in record.tags if each != name)
                 self.images[record.id] = with_tags(record, (*kept, name) if record.id == image_id else kept)
 
-    def pull(self, reference: str, say: Say) -> ImageRecord:
+    def pull(self, reference: str, report: Reporter) -> ImageRecord:
         """Fetch an image from the registry."""
         if reference not in self.registry:
             raise ImageError(f"image {reference}: it cannot be pulled: no registry answers")
-        say("pulled")
+        report("pulled")
         return self.add(with_tags(self.registry[reference], (reference,)))
 
 
@@ -211,11 +211,11 @@ class FakeRootfs:
     made: list[str] = field(default_factory=list)
     failure: Exception | None = None
 
-    def __call__(self, name: str, lock: DebianLock, target: Path, say: Say) -> None:
+    def __call__(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         """Write a small tar."""
         if self.failure is not None:
             raise self.failure
-        say(f"{name}: assembling")
+        report(f"{name}: assembling")
         self.made.append(lock.digest)
         with tarfile.open(target, "w") as archive:
             text = lock.digest.encode()

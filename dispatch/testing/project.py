@@ -19,13 +19,15 @@ from typing import Any
 COMMAND = Path(sys.executable).with_name("dispatch")
 DEADLINE = 300.0
 
-# The user's environment stays (indexes, certificates, engine, caches) but for what git would take from it.
+# The user's environment stays (indexes, certificates, engine, caches) but for what git would take from it,
+# and for where a job of GitHub's that runs the tests would show what they do.
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "A. User",
     "GIT_AUTHOR_EMAIL": "user@localhost",
     "GIT_COMMITTER_NAME": "A. User",
     "GIT_COMMITTER_EMAIL": "user@localhost",
     "GIT_CONFIG_GLOBAL": os.devnull,
+    "GITHUB_STEP_SUMMARY": "",
 }
 
 

@@ -263,6 +263,16 @@ class Workspace(Registrable, ABC):
     def run_record(self, name: str) -> RunRecord:
         """Return all that is stored of a run: targets, jobs, facts, end. KeyError where there is none."""
 
+    def keep_difference(self, run_name: str, tree: str, text: bytes) -> None:
+        """Keep with a run how the tree that ran differed from its commit; here, nothing is kept.
+
+        What is there of that tree stays.
+        """
+
+    def differences(self, run_name: str) -> tuple[Path, ...]:  # noqa: ARG002
+        """Return the files with what :meth:`keep_difference` kept."""
+        return ()
+
     def latest_run(self) -> str | None:
         """Return the name of the run that was registered last, or None if there is none."""
         newest = self.search_registered_runs(sort_by=RunSort.START_DATE, stop=1)
@@ -376,6 +386,10 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
+
+    def attempt_log(self, key: str) -> Path | None:  # noqa: ARG002
+        """Return where the log of the attempt ``<unique id>.<n>`` is or will be; None where no file tells."""
+        return None
 
 
 def _class_of(name: str) -> type[Workspace]:

@@ -242,6 +242,16 @@ class LocalWorkspace(WorkspaceHere):
         record = self._known.record(unique_id) if is_unique_id(unique_id) else None
         return record or records.forgotten(step_name, unique_id)
 
+    def keep_difference(self, run_name: str, tree: str, text: bytes) -> None:
+        """Keep a text beside a run's record; see :meth:`Workspace.keep_difference`."""
+        self._layout.check()
+        self._runs.keep_difference(run_name, tree, text)
+
+    def differences(self, run_name: str) -> tuple[Path, ...]:
+        """Return the files with a run's differences, by the names of their trees."""
+        self._layout.check()
+        return self._runs.differences(run_name)
+
     def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which log records are appended to the run's ``.out.log``."""
         return _captured(self._runs.log(name))
@@ -348,6 +358,12 @@ class LocalWorkspace(WorkspaceHere):
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
         self._layout.check()
         return self._attempts.log(unique_id) if is_unique_id(unique_id) else None
+
+    def attempt_log(self, key: str) -> Path | None:
+        """Return where the log of the attempt ``<unique id>.<n>`` is or will be."""
+        unique_id, _, number = key.rpartition(".")
+        known = is_unique_id(unique_id) and number.isdecimal()
+        return self._layout.attempt(unique_id, int(number)) / "out.log" if known else None
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)

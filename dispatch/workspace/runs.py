@@ -20,11 +20,13 @@ from dispatch.workspace.names import is_name
 
 RECORD = ".run.json"
 LOG = ".out.log"
+DIFFERENCE = ".source-"
 VERSION = 1
 
 # A record begins with these two, so that runs can be sorted without parsing what may be long.
 _HEAD = re.compile(rb'\{\s*"run": \d+,\s*"start_date": "([0-9T:.+-]{10,40})"')
 _HEAD_BYTES = 128
+_TREE = 12
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,18 @@ class Runs:
         """Return the file for a run's own log; KeyError where there is no such run."""
         self.get(name)
         return self._directory / name / LOG
+
+    def keep_difference(self, name: str, tree: str, text: bytes) -> None:
+        """Keep how a tree differed from its commit; KeyError where there is no such run."""
+        self.get(name)
+        path = self._directory / name / f"{DIFFERENCE}{tree[:_TREE]}.diff"
+        if not path.exists():
+            self._disk.write(path, text)
+
+    def differences(self, name: str) -> tuple[Path, ...]:
+        """Return the files with such differences; KeyError where there is no such run."""
+        self.get(name)
+        return tuple(sorted((self._directory / name).glob(f"{DIFFERENCE}*.diff")))
 
     def latest(self) -> str | None:
         """Return the name of the run that the link leads to, or None where there is no such run."""

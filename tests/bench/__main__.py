@@ -23,6 +23,7 @@ SUITES = (
     "listing",
     "graphs",
     "runs",
+    "source",
 )
 
 

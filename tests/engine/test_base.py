@@ -19,15 +19,16 @@ from dispatch.image.debian import DebianBuilder
 from dispatch.lock.apt import Apt
 from dispatch.lock.debian import read_debian, renew_debian
 from dispatch.lock.model import DebianLock
+from dispatch.reporting import Lines
 from dispatch.settings.document import read_document
 from dispatch.settings.images import read_image
 from dispatch.settings.section import Section
+from dispatch.testing.reporting import RecordingReporter
 
 pytestmark = pytest.mark.archive
 
 
-def quiet(_: str) -> None:
-    """Say nothing."""
+quiet = Lines(lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,12 @@ def test_same_bytes(lock: DebianLock, cache: Path, tmp_path: Path) -> None:
     one, two, elsewhere = tmp_path / "one.tar", tmp_path / "two.tar", tmp_path / "tmp"
     elsewhere.mkdir()
     DebianBuilder(Apt(os.environ), cache, os.environ).build("base", lock, one, quiet)
-    said: list[str] = []
+    told = RecordingReporter()
     environ = {**os.environ, "TMPDIR": str(elsewhere), "TZ": "Asia/Tokyo", "LC_ALL": "C", "SECRET": "s3cret"}
     with umask(0o077):
-        DebianBuilder(Apt(environ), cache, environ).build("base", lock, two, said.append)
+        DebianBuilder(Apt(environ), cache, environ).build("base", lock, two, told)
     assert hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(two.read_bytes()).digest()
-    assert not [line for line in said if "fetching" in line]
+    assert not [line for line in told.lines if "fetching" in line]
     with tarfile.open(one) as archive:
         members = {info.name: info for info in archive}
     assert max(info.mtime for info in members.values()) <= lock.epoch

@@ -12,6 +12,7 @@ from dispatch._docker.containers import Bind
 from dispatch._docker.helper import HELPER_LABEL, OneShot
 from dispatch.errors import EngineError, ImageError
 from dispatch.testing.busybox import REFERENCE
+from dispatch.testing.reporting import RecordingReporter
 
 pytestmark = pytest.mark.engine
 
@@ -76,7 +77,7 @@ def test_load_of_garbage(door: Door) -> None:
 def test_pull_without_registry(door: Door) -> None:
     """A registry that does not answer is an ImageError that names the image."""
     with pytest.raises(ImageError, match="localhost:1/none:1"):
-        door.pull("localhost:1/none:1", lambda _: None)
+        door.pull("localhost:1/none:1", RecordingReporter())
 
 
 def test_run_once(door: Door, busybox_image: ImageRecord) -> None:

@@ -139,7 +139,9 @@ def test_client_and_engine_killed_at_any_moment(tmp_path: Path, surviving: OwnEn
         if which != "engine":
             client.signal(signal.SIGKILL, group=False)
         until_answers(surviving)
-        going, now = {name for name, state in states(surviving).items() if state == "running"}, clock()
+        going = {name for name, state in states(surviving).items() if state == "running"}
+        time.sleep(1.0)
+        now = clock()
         client.end()
         done = project.dispatch("run", "x.json", "-j", "2", "--json").well().json()
         for step in done["steps"]:

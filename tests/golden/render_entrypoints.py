@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from dispatch.job import (
+    Clone,
     HostPlaces,
     PythonTask,
     ShellTask,
@@ -23,7 +24,12 @@ from dispatch.job import (
 GOLDEN = Path(__file__).parent / "entrypoint"
 
 PROCESS = HostPlaces("/cache/runtime", "/ws/attempts/a.1", "/ws/attempts/a.1/output", "/ws/work/a")
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HOSTILE = 'it\'s "$HOME" `id`\n$(id) \\ *;#é'
+CLONE = Clone(
+    "https://example.org/team/repo.git", COMMIT, "refs/heads/main", "https://example.org", "oauth2", "TOKEN"
+)
+HOSTILE_CLONE = Clone(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, "", "KEY", ("KEY", "TOKEN"))
 
 
 def variants() -> dict[str, str]:
@@ -43,6 +49,8 @@ def variants() -> dict[str, str]:
             "shell.sh": write_step_job(here / "3", label, ShellTask('wc -c "$DISPATCH_INPUT_MODEL"/*')),
             "shell-hostile.sh": write_step_job(here / "4", label, ShellTask(HOSTILE), f"/src/{HOSTILE}"),
             "python-secrets.sh": write_step_job(here / "7", label, python(None), secrets="/dispatch/secrets"),
+            "shell-clone.sh": write_step_job(here / "9", label, ShellTask("make table"), clone=CLONE),
+            "python-clone-hostile.sh": write_step_job(here / "8", label, python(None), clone=HOSTILE_CLONE),
             "describe.sh": write_describe_job(here / "5", {}),
             "shell-process.sh": write_process_job(
                 here / "6", label, ShellTask("make table"), "/home/me/my project", PROCESS

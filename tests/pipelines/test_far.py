@@ -188,16 +188,16 @@ def test_client_killed_while_a_result_comes_back(project: Project) -> None:
 
 def test_ssh(project: Project, far: FarEngine) -> None:
     """Over ssh the same comes out. The client here is one that runs what it is told on this machine."""
-    client = '#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n'
-    project.write({"experiment.yml": RESUMES, "bin/ssh": client})
-    (project.root / "bin" / "ssh").chmod(0o755)
-    project.commit()
-    path = f"{project.root}/bin{os.pathsep}{os.environ['PATH']}"
+    program = project.root.parent / "bin" / "ssh"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
+    program.chmod(0o755)
+    project.write({"experiment.yml": RESUMES}).commit()
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     env = {"DOCKER_HOST": f"ssh://me@build{far.socket}", "PATH": path}
     done = [project.call(COMMAND, "run", "experiment.yml", env=env) for _ in range(3)]
     assert [each.code for each in done] == [1, 1, 0], done[-1].err
-    says = "#!/bin/sh\necho 'Host key verification failed.' >&2; exit 255\n"
-    (project.root / "bin" / "ssh").write_text(says)
+    program.write_text("#!/bin/sh\necho 'Host key verification failed.' >&2; exit 255\n")
     refused = project.call(COMMAND, "run", "--rerun-changed", "experiment.yml", env=env)
     assert (refused.code, refused.out) == (3, "")
     assert "ssh to build ended with 255: Host key verification failed." in refused.err

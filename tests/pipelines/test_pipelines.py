@@ -94,7 +94,7 @@ def test_a_run_ends_in_a_table_of_results(quickstart: Project, first: Done) -> N
     table = done.table()
     assert list(table) == list(verdicts(first))
     assert all(Path(row[-1]).is_dir() for row in table.values())
-    assert re.fullmatch(r"run \S+: completed, 8 of 8 steps cached\n", done.err)
+    assert re.match(r"run \S+: completed, 8 of 8 steps cached\n  took .*\n  saved by the cache: ", done.err)
 
 
 def test_the_second_run_starts_no_container(quickstart: Project, first: Done, door: Door) -> None:
@@ -132,7 +132,7 @@ def test_uncommitted_changes_are_announced_in_one_line(quickstart: Project, firs
     note.write_text("to be continued\n")
     before = git_state(quickstart)
     done = quickstart.dispatch("run", "experiment.yml", "-s", "data").well()
-    assert [line for line in done.err.splitlines() if not line.startswith("run ")] == [
+    assert [line for line in done.err.splitlines() if not line.startswith(("run ", "  "))] == [
         line for line in done.err.splitlines() if "uncommitted changes" in line
     ]
     assert done.err.count("uncommitted changes") == 1

@@ -20,6 +20,7 @@ from dispatch.errors import ConfigurationError, ResourceAssignmentError
 from dispatch.info import AttemptFacts, StepState
 from dispatch.location import HostPath, SharedPath
 from dispatch.plan import Place, Standing
+from dispatch.reporting import Lines
 from dispatch.source import Git
 from dispatch.step import StepResources
 from dispatch.testing.plans import plan_steps
@@ -104,7 +105,7 @@ def test_settings_reach_the_scheduler(tmp_path: Path) -> None:
     """Groups, the number of steps at once and the GPUs to use are as the settings say."""
     text = "executor: {type: local, parallelism: 3, gpus: [5, 7]}\ngroups: {g: 1}\n"
     (tmp_path / "dispatch.yml").write_text(text)
-    engines = Engines(App.open(tmp_path, None, print), None)
+    engines = Engines(App.open(tmp_path, None, Lines(print)), None)
     try:
         scheduler = engines.scheduler(Place.PROCESS, tmp_path)
     finally:
@@ -134,7 +135,7 @@ def test_gpus_that_the_settings_name() -> None:
 def test_workspace_on_a_shared_drive(tmp_path: Path, drive: str, shared: bool) -> None:
     """A workspace below a directory that the settings name is where other machines see it, too."""
     (tmp_path / "dispatch.yml").write_text(f"{{workspace: net/drive/ws, shared_dirs: [{drive}]}}")
-    workspace = App.open(tmp_path, None, print).workspace
+    workspace = App.open(tmp_path, None, Lines(print)).workspace
     assert isinstance(workspace, LocalWorkspace) and workspace.is_shared is shared
     kind = SharedPath if shared else HostPath
     record = plan_steps(STEPS).steps[0].record

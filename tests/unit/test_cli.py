@@ -17,7 +17,7 @@ from dispatch.cli.__main__ import COMMANDS, exit_code, group
 from dispatch.cli.output import print_json, print_table
 
 FOLDER = Path(dispatch.__file__).parent / "cli"
-HELPERS = {"__init__", "__main__", "options", "output", "progress"}
+HELPERS = {"__init__", "__main__", "options", "output"}
 
 HEAVY = ["docker", "git", "jinja2", "rich", "yaml", "requests", "uv", "asyncio"]
 
@@ -30,6 +30,7 @@ CODES = [
     (errors.EngineError, 3),
     (errors.ResourceAssignmentError, 3),
     (errors.UnrecoverableResourceAssignmentError, 3),
+    (errors.RemoteError, 3),
     (errors.ImageError, 3),
     (errors.WorkspaceError, 3),
     (errors.StepStateError, 3),

@@ -171,6 +171,7 @@ def test_the_job_of_a_python_step(lab: Lab) -> None:
     record, here = lab.record("train"), job.attempt_dir
     assert (job.key, job.run, job.step, job.attempt) == (f"{record.unique_id}.1", "run-1", "train", 1)
     assert job.command == ("/bin/sh", "/dispatch/job/entrypoint.sh")
+    assert lab.materials.source is not None
     assert (job.image, job.source) == (LocalId("sha256:1"), HostPath(lab.materials.source))
     assert job.resources == Resources(cpus=1.5, memory=GIB, shared_memory=5, gpus=("0",))
     assert job.network is Network.NONE

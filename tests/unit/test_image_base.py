@@ -10,6 +10,7 @@ from dispatch.environment import DebianImage, DockerImage, Environment, ImageDec
 from dispatch.errors import ConfigurationError, ImageError, LockError
 from dispatch.image.base import Ground, Prober, base_environment, base_facts, debian_ground, refuse_misfit
 from dispatch.lock.model import BaseFacts, DebianLock, DebianPackage, PipLock, Target
+from dispatch.reporting import Lines
 from dispatch.testing.images import FakeHelper, FakeImageStore, base_image
 
 ORIGIN = Path("/repo/experiment.yml")
@@ -25,8 +26,7 @@ def debian_lock(**versions: str) -> DebianLock:
     return DebianLock(("bookworm",), "amd64", 1, "0" * 64, packages)
 
 
-def ignore(line: str) -> None:
-    """Take a line of progress and drop it."""
+ignore = Lines(lambda _: None)
 
 
 class NoLocks:

@@ -18,6 +18,7 @@ from dispatch.image.plan import plan_images
 from dispatch.image.report import BuildReport
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeHelper, FakeImageStore, FakeInstaller, FakeRootfs, base_image
+from dispatch.testing.reporting import RecordingReporter
 
 PACKAGES = {
     "numpy": {"numpy/__init__.py": "x = 1\n"},
@@ -51,7 +52,7 @@ class Yard:
         self.helper = FakeHelper()
         self.installer = FakeInstaller(PACKAGES)
         self.rootfs = FakeRootfs()
-        self.said: list[str] = []
+        self.told = RecordingReporter()
 
     def builder(self) -> Builder:
         """A new builder, as another process would have it."""
@@ -60,7 +61,7 @@ class Yard:
 
     def build(self, *names: str, locks: FakeLocks = LOCKS) -> BuildReport:
         """Plan and build."""
-        return self.builder().build(plan_images(names, CATALOGUE, locks, self.store), self.said.append)
+        return self.builder().build(plan_images(names, CATALOGUE, locks, self.store), self.told)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_damaged_layer(yard: Yard) -> None:
         tar.write_bytes(content)
     again = Yard(yard.cache)
     assert again.build("ml").images == first.images
-    assert any("damaged" in line for line in again.said)
+    assert any("damaged" in line for line in again.told.lines)
 
 
 def test_pulled_base(tmp_path: Path) -> None:
@@ -285,7 +286,7 @@ def test_two_processes_build_once(yard: Yard) -> None:
     reports: list[BuildReport] = []
     builders = [yard.builder(), yard.builder()]
     threads = [
-        threading.Thread(target=lambda each=each: reports.append(each.build(plan, yard.said.append)))
+        threading.Thread(target=lambda each=each: reports.append(each.build(plan, yard.told)))
         for each in builders
     ]
     for thread in threads:
@@ -322,3 +323,18 @@ def test_an_image_that_only_inherited_the_label(yard: Yard) -> None:
     del yard.store.images[record.id]
     yard.store.add(replace(record, id="sha256:" + "0" * 64, tags=()))
     assert yard.build("ml").images == report.images
+
+
+def test_bytes_are_told(yard: Yard) -> None:
+    """Each image's way into the engine is a task of all its bytes; one that fails is broken off."""
+    assert not yard.build("ml").failures
+    loads = [task for task in yard.told.tasks if task.name.endswith("loading")]
+    assert [(task.name, task.state) for task in loads] == [
+        ("base: loading", "done"),
+        ("ml: loading", "done"),
+    ]
+    assert all(task.total is not None and task.bytes >= task.total > 0 for task in loads)
+    other = Yard(yard.cache.parent / "other")
+    other.store.refusal = "no space left on device"
+    assert other.build("ml").failures
+    assert {task.state for task in other.told.tasks if task.name.endswith("loading")} == {"broken"}

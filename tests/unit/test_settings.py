@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dispatch.settings import (
     MountSetting,
     Settings,
     SourceMode,
+    SourceSetting,
     Surroundings,
     WorkspaceSetting,
     find_settings,
@@ -179,7 +181,7 @@ def test_everything_has_a_default(tmp_path: Path) -> None:
     assert read == Settings(
         workspace=WorkspaceSetting("local", tmp_path / "workspace"), path=tmp_path / "dispatch.yml"
     )
-    assert (read.executor, read.source, read.allow_dirty) == (ExecutorSetting(), SourceMode.AUTO, None)
+    assert (read.executor, read.source, read.allow_dirty) == (ExecutorSetting(), SourceSetting(), None)
 
 
 def test_every_key(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_every_key(tmp_path: Path) -> None:
         },
         shared_dirs=(Path("/net/drive"), tmp_path / "local"),
         allow_dirty=False,
-        source=SourceMode.EXPORT,
+        source=SourceSetting(SourceMode.EXPORT),
         default_format="json",
         trusted_workspaces=(
             WorkspaceSetting("local", tmp_path / "other"),
@@ -319,6 +321,16 @@ def test_a_default_format_may_take_arguments(tmp_path: Path) -> None:
         ("image: [a]", "dispatch.yml:1:1: image: expected the name of an image, got a list"),
         ("image: 'a:1'", "dispatch.yml:1:1: image: expected the name of an image, got the text 'a:1'"),
         ("source: clome", "dispatch.yml:1:1: source: unknown 'clome', did you mean 'clone'?"),
+        ("source: 3", "dispatch.yml:1:1: source: expected text"),
+        ("source: {mode: export, token: T}", "dispatch.yml:1:24: source: 'token' is for `mode: clone` alone"),
+        ("source: {remote: x}", "dispatch.yml:1:10: source: 'remote' is for `mode: clone` alone"),
+        ("source: {mode: clone, tokn: T}", "dispatch.yml:1:23: unknown key 'tokn', did you mean 'token'?"),
+        ("source: {mode: clone, token: ghp_x/y}", "dispatch.yml:1:23: token: expected the name of a secret"),
+        (
+            "source: {mode: clone, ssh_key: '-----BEGIN'}",
+            "dispatch.yml:1:23: ssh_key: expected the name of a secret",
+        ),
+        ("source: {mode: clone, user: 'a:b'}", "dispatch.yml:1:23: user: expected a user's name"),
         ("env: [A]", "dispatch.yml:1:1: env: expected keys with values, got a list"),
         ("env: {A: true}", "dispatch.yml:1:7: env.A: expected text, got true"),
         ("env: {A: 1.0}", "dispatch.yml:1:7: env.A: expected text, got the number 1.0"),
@@ -528,7 +540,7 @@ def test_settings_that_are_named_count_alone(tmp_path: Path) -> None:
     (tmp_path / "dispatch.yml").write_text("{image: here, source: clone}")
     (tmp_path / "elsewhere" / "mine.yml").write_text("{image: named, shared_dirs: [x]}")
     found = find_settings(tmp_path, surroundings(), Path("elsewhere/mine.yml"))
-    assert (found.image, found.source) == ("named", SourceMode.AUTO)
+    assert (found.image, found.source) == ("named", SourceSetting())
     assert found.path == tmp_path / "elsewhere" / "mine.yml"
     assert found.shared_dirs == (tmp_path / "elsewhere" / "x",)
     assert found.workspace == WorkspaceSetting("local", tmp_path / "elsewhere" / "workspace")
@@ -590,6 +602,28 @@ def test_the_environment_is_read_once_into_a_value() -> None:
         Path("/h/.config/dispatch"),
     )
     assert (read.apt_mirror, read.colour) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "drawn"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm", "CI": "false"}, True),
+        ({"TERM": "xterm", "CI": ""}, True),
+        ({"TERM": "xterm", "CI": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({}, False),
+    ],
+)
+def test_where_a_terminal_can_be_drawn_on(variables: Mapping[str, str], drawn: bool) -> None:
+    """TERM has to name one that moves its cursor, and no CI may be recording it."""
+    assert read_environment({"HOME": "/home/me", **variables}).terminal is drawn
+
+
+@pytest.mark.parametrize(("path", "read"), [("/tmp/s.md", Path("/tmp/s.md")), ("", None), ("s.md", None)])
+def test_where_a_job_of_github_is_summarised(path: str, read: Path | None) -> None:
+    """An absolute path, as GitHub gives it."""
+    assert read_environment({"HOME": "/home/me", "GITHUB_STEP_SUMMARY": path}).step_summary == read
 
 
 def test_the_environment_is_never_shown() -> None:
@@ -659,3 +693,14 @@ def test_secrets_are_shown_by_their_source(tmp_path: Path) -> None:
     assert str(FromVariable("X")) == "the environment variable X"
     assert str(FromFile(Path("/a"))) == "the file /a"
     assert str(FromCommand(("pass", "--password=x"), tmp_path)) == "the command 'pass'"
+
+
+def test_a_clone_with_all_it_takes(tmp_path: Path) -> None:
+    """The remote, and whose access: secrets by their names."""
+    (tmp_path / "dispatch.yml").write_text(
+        "source: {mode: clone, remote: mirror, user: oauth2, token: GIT_TOKEN, ssh_key: KEY}"
+    )
+    found = find_settings(tmp_path, surroundings()).source
+    assert found == SourceSetting(SourceMode.CLONE, "mirror", "oauth2", "GIT_TOKEN", "KEY")
+    (tmp_path / "dispatch.yml").write_text("source: clone")
+    assert find_settings(tmp_path, surroundings()).source == SourceSetting(SourceMode.CLONE)

@@ -13,36 +13,7 @@ import pytest
 
 from dispatch.errors import SourceError
 from dispatch.source import Git, Provenance, Repository, provenance
-
-ENVIRON = {
-    "PATH": os.environ["PATH"],
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_NOSYSTEM": "1",
-}
-AUTHOR = {
-    f"GIT_{who}_{fact}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for fact, value in (("NAME", "A"), ("EMAIL", "a@example.org"), ("DATE", "1700000000 +0100"))
-}
-
-
-def git(root: Path, *words: str) -> str:
-    """Run git as the user would."""
-    done = subprocess.run(
-        ["git", "-C", str(root), *words],
-        env={**ENVIRON, **AUTHOR},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def commit(root: Path) -> None:
-    """Commit everything."""
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "-m", "change")
+from dispatch.testing.repositories import ENVIRON, commit, contents, git, git_files
 
 
 @pytest.fixture
@@ -73,23 +44,6 @@ def repository(root: Path, cache: Path) -> Repository:
     return Repository.open(root, Git(ENVIRON), cache)
 
 
-def contents(directory: Path) -> dict[str, tuple[str, bytes, bool]]:
-    """Kind, bytes and executability of all files below a directory."""
-    found = {}
-    for path in sorted(directory.rglob("*")):
-        name = str(path.relative_to(directory))
-        if path.is_symlink():
-            found[name] = ("link", os.fsencode(path.readlink()), False)
-        elif path.is_file():
-            found[name] = ("file", path.read_bytes(), bool(path.stat().st_mode & stat.S_IXUSR))
-    return found
-
-
-def working_tree(root: Path) -> dict[str, tuple[str, bytes, bool]]:
-    """The user's files without git's own."""
-    return {name: value for name, value in contents(root).items() if not name.startswith(".git/")}
-
-
 def test_clean_tree_is_the_commit(root: Path, repository: Repository) -> None:
     """A clean tree is HEAD itself, without a snapshot."""
     ref = repository.snapshot()
@@ -108,7 +62,7 @@ def test_dirty_tree_is_exported_exactly(root: Path, repository: Repository) -> N
     (root / "dangling").symlink_to("nowhere")
     (root / "noise.log").write_text("noise")
     ref = repository.snapshot()
-    expected = working_tree(root)
+    expected = contents(root)
     del expected["noise.log"]
     assert ref.dirty
     assert contents(repository.export(ref)) == expected
@@ -123,18 +77,6 @@ def test_change_of_same_size_and_moment_is_seen(root: Path, repository: Reposito
         path.write_text(f"x = {50 + number}\n")
         ref = repository.snapshot()
         assert (repository.export(ref) / "pkg" / "steps.py").read_text() == path.read_text()
-
-
-def git_files(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Contents of everything in .git, with the times of what is not an object."""
-    return {
-        str(path.relative_to(root)): (
-            path.read_bytes(),
-            0 if "objects" in path.parts else path.stat().st_mtime_ns,
-        )
-        for path in (root / ".git").rglob("*")
-        if path.is_file()
-    }
 
 
 def test_repository_is_not_written_to(root: Path, repository: Repository) -> None:
@@ -262,16 +204,6 @@ def test_neither_hooks_nor_filters_run(root: Path, repository: Repository, tmp_p
     assert not trace.exists()
 
 
-def test_lfs_and_submodules_are_said(root: Path, repository: Repository) -> None:
-    """What cannot come along is told in a notice; a submodule is an empty directory."""
-    git(root, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(root), "sub")
-    (root / ".gitattributes").write_text("*.bin filter=lfs\n")
-    ref = repository.snapshot()
-    assert any("sub" in notice and "empty" in notice for notice in ref.notices)
-    assert any("git-lfs" in notice for notice in ref.notices)
-    assert list((repository.export(ref) / "sub").iterdir()) == []
-
-
 def test_exports_at_once_agree(root: Path, repository: Repository, cache: Path) -> None:
     """Exporters that meet give one whole tree and leave nothing else behind."""
     (root / "data.txt").write_text("other\n")
@@ -283,7 +215,7 @@ def test_exports_at_once_agree(root: Path, repository: Repository, cache: Path) 
     for thread in threads:
         thread.join()
     assert found == [cache / "source" / ref.tree] * 4
-    assert contents(found[0]) == working_tree(root)
+    assert contents(found[0]) == contents(root)
     assert list((cache / "source" / "tmp").iterdir()) == []
 
 

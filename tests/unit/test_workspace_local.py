@@ -691,3 +691,19 @@ def test_a_moved_away_file_is_not_in_the_work_directory(root: Path) -> None:
     found = workspace.step_finished(step, path)
     assert found.is_relative_to(root / "cache" / step.unique_id / "result")
     assert not path.exists()
+
+
+def test_differences_are_kept_with_their_run(tmp_path: Path) -> None:
+    """One for each tree, the first of it; they go with the run, and harm no list and no check of runs."""
+    workspace = LocalWorkspace(tmp_path)
+    workspace.register_run([record()], "first")
+    workspace.keep_difference("first", "a" * 40, b"one\n")
+    workspace.keep_difference("first", "a" * 40, b"later\n")
+    workspace.keep_difference("first", "b" * 40, b"two\n")
+    assert [path.read_bytes() for path in workspace.differences("first")] == [b"one\n", b"two\n"]
+    assert list(LocalWorkspace(tmp_path).registered_runs()) == ["first"]
+    assert workspace.differences("first")[0].parent == tmp_path / "runs" / "first"
+    workspace.remove_run("first")
+    for call in (workspace.differences, lambda name: workspace.keep_difference(name, "a" * 40, b"")):
+        with pytest.raises(KeyError):
+            call("first")

@@ -13,11 +13,12 @@ from filling import fill, hasty
 
 from dispatch.app import App
 from dispatch.app.running import Running, RunRequest
+from dispatch.reporting import Lines
 
 
 def main(config: Path) -> None:
     """Plan, and fill the workspace."""
-    app = App.open(Path.cwd(), None, lambda line: print(line, file=sys.stderr))
+    app = App.open(Path.cwd(), None, Lines(lambda line: print(line, file=sys.stderr)))
     running = Running(app, RunRequest(config))
     try:
         plan = running.prepare(may_build=True)
