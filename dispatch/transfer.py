@@ -7,7 +7,7 @@ Refuses, before anything starts, what no way leads to. Moves nothing itself.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dispatch.engine.base import Capabilities
@@ -21,23 +21,50 @@ class Way(enum.Enum):
     MOUNT = "mount"
     IN_PLACE = "in place"
     RENAME = "rename"
+    COPY_IN = "copied in"
+    COPY_BACK = "copied back"
+    DOWNLOAD = "downloaded by this machine"
+    UPLOAD = "uploaded by this machine"
+    DATASET = "mounted dataset"
+    POINTER = "nothing moves"
+    SUBMIT_HOST = "by the submit host"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """How inputs at a location reach the engine's jobs, and how results come to be at that location."""
+    """How inputs at a location reach the engine's jobs, and how results come to be at that location.
+
+    ``reason`` says why they are copied, where they are.
+    """
 
     inputs: Way
     results: Way
+    reason: str = ""
 
 
+# The engines as the table has them: a Docker Engine that does not see our files is another one.
+APART = "docker, apart"
 _TABLE: dict[tuple[type, str], Cell] = {
-    (HostPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
-    (SharedPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
-    (Spool, "docker"): Cell(Way.MOUNT, Way.RENAME),
-    (HostPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
-    (SharedPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
     (Spool, "local"): Cell(Way.IN_PLACE, Way.RENAME),
+    (Spool, "docker"): Cell(Way.MOUNT, Way.RENAME),
+    (Spool, APART): Cell(Way.COPY_IN, Way.COPY_BACK),
+    (HostPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
+    (HostPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
+    (HostPath, APART): Cell(Way.COPY_IN, Way.COPY_BACK),
+    (SharedPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
+    (SharedPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
+    (SharedPath, APART): Cell(Way.MOUNT, Way.RENAME),
+}
+# Cells whose engine or workspace is still to come: known, shown to nobody, refused with "yet".
+PLANNED: dict[tuple[type, str], Cell] = {
+    (HostPath, "beaker"): Cell(Way.UPLOAD, Way.DOWNLOAD),
+    (SharedPath, "beaker"): Cell(Way.MOUNT, Way.RENAME),
+    (SharedPath, "slurm"): Cell(Way.MOUNT, Way.RENAME),
+    (BeakerDataset, "local"): Cell(Way.DOWNLOAD, Way.UPLOAD),
+    (BeakerDataset, "docker"): Cell(Way.DOWNLOAD, Way.UPLOAD),
+    (BeakerDataset, APART): Cell(Way.DOWNLOAD, Way.UPLOAD),
+    (BeakerDataset, "beaker"): Cell(Way.DATASET, Way.POINTER),
+    (BeakerDataset, "slurm"): Cell(Way.SUBMIT_HOST, Way.SUBMIT_HOST),
 }
 _WHERE: dict[type, str] = {
     HostPath: "on this machine",
@@ -52,11 +79,16 @@ def cell(location: Location, capabilities: Capabilities) -> Cell:
 
     :raises ConfigurationError: when there is none
     """
-    kind = type(location)
-    found = _TABLE.get((kind, capabilities.name))
+    kind, engine = type(location), capabilities.name
+    apart = engine == "docker" and bool(capabilities.obstacle)
+    key = kind, APART if apart else engine
+    found = _TABLE.get(key)
+    if found is not None and found.inputs is Way.COPY_IN:
+        return replace(found, reason=capabilities.obstacle)
     if found is None or kind not in capabilities.accepts:
+        yet = " yet" if key in PLANNED or found is not None else ""
         raise ConfigurationError(
-            f"results {_WHERE[kind]} cannot be used by the engine {capabilities.name!r} yet",
+            f"results {_WHERE[kind]} cannot be used by the engine {engine!r}{yet}",
             "use a workspace in a directory of this machine: `workspace: {type: local, dir: …}`",
         )
     return found
@@ -65,11 +97,21 @@ def cell(location: Location, capabilities: Capabilities) -> Cell:
 def mount_source(location: Location, capabilities: Capabilities) -> Location:
     """Return what to mount so that a container sees the bytes at ``location``.
 
+    An engine that does not see them brings them itself.
+
     :raises ConfigurationError: when the engine has no way to them
     """
     way = cell(location, capabilities).inputs
-    assert way is Way.MOUNT  # the only way of containers so far
+    assert way in (Way.MOUNT, Way.COPY_IN)  # the only ways of containers so far
     return HostPath(location.path) if isinstance(location, Spool) else location
+
+
+def beside(location: Location, path: Path) -> Location:
+    """Return the location of another path of this machine that is where ``location`` is.
+
+    What lies on a shared drive is seen by whoever sees its neighbours.
+    """
+    return SharedPath(path) if isinstance(location, SharedPath) else HostPath(path)
 
 
 def place(location: Location, capabilities: Capabilities) -> Path:

@@ -8,7 +8,7 @@ import os
 import platform
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,12 @@ def door(address: Address) -> Iterator[Door]:
     door.ping()
     yield door
     door.close()
+
+
+@pytest.fixture(scope="session")
+def load_busybox() -> Callable[[Door], ImageRecord]:
+    """Gives an engine an image of Debian's busybox-static."""
+    return lambda door: _load(door, {}, REFERENCE)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The door itself: one object that stands for one engine.
+"""The door itself: one object that stands for one engine, wherever it is.
 
 Owns which calls go by hand and which by docker-py (load and pull: chunked bodies, registry credentials), and
 the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dispatch._docker import images
@@ -23,8 +24,11 @@ from dispatch.errors import EngineError, ImageError
 from dispatch.reporting import Reporter, working
 
 if TYPE_CHECKING:
+    from dispatch._docker.bridge import Bridge
     from dispatch._docker.containers import Containers
+    from dispatch._docker.files import Files
     from dispatch._docker.helper import Finished, OneShot
+    from dispatch._docker.sight import Sight
 
 PING_TIMEOUT = 10.0
 TRANSFER_TIMEOUT = 900
@@ -41,14 +45,26 @@ class Pong:
 class Door:
     """One engine. Constructing it does nothing; safe to share between threads.
 
+    ``home`` is a directory of this machine in which the engine's sight is tried before any job is known.
+
     All methods raise EngineError when the engine is absent, closed to us, or breaks off.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, home: Path | None = None) -> None:
         self.address = address
+        self._home = home
         self._engine = EngineSocket(address)
         self._lock = threading.Lock()
         self._client: Any = None
+        self._bridge: Bridge | None = None
+        self._info: Mapping[str, Any] | None = None
+
+    @property
+    def home(self) -> Path:
+        """A directory of this machine in which the engine's sight may be tried."""
+        import tempfile
+
+        return self._home or Path(tempfile.gettempdir())
 
     @cached_property
     def containers(self) -> Containers:
@@ -57,15 +73,31 @@ class Door:
 
         return Containers(self._engine)
 
+    @cached_property
+    def files(self) -> Files:
+        """Files inside of its containers, and its volumes."""
+        from dispatch._docker.files import Files
+
+        return Files(self._engine)
+
+    @cached_property
+    def sight(self) -> Sight:
+        """What may be mounted there of this machine's files."""
+        from dispatch._docker.sight import Sight
+
+        return Sight(self.address, self.containers, self.files, self.info)
+
     def ping(self) -> Pong:
         """Ask whether the engine is there and may be used."""
         reply = self._engine.ask("GET", "/_ping", timeout=PING_TIMEOUT)
         return Pong(reply.headers.get("api-version", ""), reply.headers.get("server", ""))
 
     def info(self) -> Mapping[str, Any]:
-        """Return the engine's own description (the Engine API's ``/info``)."""
-        answer: Mapping[str, Any] = self._engine.ask("GET", "/info").json()
-        return answer
+        """Return the engine's own description (the Engine API's ``/info``), as it was when first asked."""
+        if self._info is None:
+            answer: Mapping[str, Any] = self._engine.ask("GET", "/info").json()
+            self._info = answer
+        return self._info
 
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """Return the image under a reference or ID, or None if the engine does not hold it."""
@@ -142,7 +174,7 @@ class Door:
         """
         from dispatch._docker import helper
 
-        return helper.run_once(self.containers, shot)
+        return helper.run_once(self.containers, self.files, self.sight, shot)
 
     def close(self) -> None:
         """Give back the connections of docker-py, if it was needed."""
@@ -150,6 +182,9 @@ class Door:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+            if self._bridge is not None:
+                self._bridge.close()
+                self._bridge = None
 
     def _docker_py(self) -> Any:
         """docker-py's client, made on first need, with the API version that the engine itself names."""
@@ -159,9 +194,17 @@ class Door:
                 from docker import APIClient
 
                 with _vendor_errors("Docker Engine"):
-                    url = f"unix://{self.address.socket_path}"
+                    url = f"unix://{self._path_for_docker_py()}"
                     self._client = APIClient(base_url=url, version=version, timeout=TRANSFER_TIMEOUT)
             return self._client
+
+    def _path_for_docker_py(self) -> str:
+        if self.address.is_local:
+            return self.address.socket_path
+        from dispatch._docker.bridge import Bridge
+
+        self._bridge = self._bridge or Bridge(self._engine.transport)
+        return str(self._bridge.path)
 
 
 @contextlib.contextmanager

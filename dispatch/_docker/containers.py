@@ -15,7 +15,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dispatch._docker.socket import ApiError, EngineSocket, Reply, Stream
+from dispatch._docker.socket import CALL_TIMEOUT, ApiError, EngineSocket, Reply, Stream
 from dispatch.errors import EngineError
 
 if TYPE_CHECKING:
@@ -41,6 +41,29 @@ class Bind:
 
 
 @dataclass(frozen=True)
+class VolumeMount:
+    """A named volume shown at ``target``, made with ``labels`` where there is none of that name.
+
+    Nothing that the image has at that place is copied into it.
+    """
+
+    name: str
+    target: str
+    read_only: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """Its part of a create call."""
+        return {
+            "Type": "volume",
+            "Source": self.name,
+            "Target": self.target,
+            "ReadOnly": self.read_only,
+            "VolumeOptions": {"NoCopy": True, "Labels": dict(self.labels)},
+        }
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """What to create. ``command`` replaces the image's entrypoint and command; sizes in bytes.
 
@@ -58,6 +81,7 @@ class ContainerSpec:
     user: str = ""
     working_dir: str = ""
     binds: tuple[Bind, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
     network: str = "none"
     memory: int | None = None
     cpus: float | None = None
@@ -71,11 +95,12 @@ class ContainerSpec:
 
     def body(self) -> dict[str, Any]:
         """The body of the engine's create call."""
+        binds = [
+            {"Type": "bind", "Source": bind.source, "Target": bind.target, "ReadOnly": bind.read_only}
+            for bind in self.binds
+        ]
         host: dict[str, Any] = {
-            "Mounts": [
-                {"Type": "bind", "Source": bind.source, "Target": bind.target, "ReadOnly": bind.read_only}
-                for bind in self.binds
-            ],
+            "Mounts": [*binds, *(volume.body() for volume in self.volumes)],
             "NetworkMode": self.network,
             "Init": self.init,
             "AutoRemove": self.auto_remove,
@@ -198,11 +223,11 @@ class Containers:
 
     def start(self, container: str) -> None:
         """Start a created container; when this fails the container stays ``created`` and no event comes."""
-        self._engine.ask("POST", _path(container, "/start"))
+        self._engine.ask("POST", container_path(container, "/start"))
 
     def inspect(self, container: str) -> ContainerState | None:
         """Return the container's state, or None if there is no such container."""
-        reply = self._engine.call("GET", _path(container, "/json"))
+        reply = self._engine.call("GET", container_path(container, "/json"))
         if reply.status == 404:
             return None
         if reply.status >= 400:
@@ -214,35 +239,37 @@ class Containers:
 
         :raises EngineError: when it has not ended after ``timeout`` seconds
         """
-        answer: dict[str, Any] = self._engine.ask("POST", _path(container, "/wait"), timeout=timeout).json()
+        answer: dict[str, Any] = self._engine.ask(
+            "POST", container_path(container, "/wait"), timeout=timeout
+        ).json()
         return int(answer["StatusCode"])
 
     def attach(self, container: str) -> Stream:
         """Connect to a container's stdin, stdout and stderr; before its start, so that nothing is lost."""
         query = {"stream": "1", "stdin": "1", "stdout": "1", "stderr": "1"}
-        return self._engine.hijack(_path(container, "/attach"), query)
+        return self._engine.hijack(container_path(container, "/attach"), query)
 
     def next_exit(self, container: str) -> Stream:
         """Begin to wait for the next end of a container that is not started yet; see :func:`exit_code`."""
-        return self._engine.hijack(_path(container, "/wait"), {"condition": "next-exit"})
+        return self._engine.hijack(container_path(container, "/wait"), {"condition": "next-exit"})
 
     def resize(self, container: str, rows: int, columns: int) -> None:
         """Give a running container's terminal its size; one that has ended is no error."""
         query = {"h": str(rows), "w": str(columns)}
-        reply = self._engine.call("POST", _path(container, "/resize"), query)
+        reply = self._engine.call("POST", container_path(container, "/resize"), query)
         if reply.status >= 400 and reply.status not in (404, 409, 500):
             raise ApiError(f"container {container}: its terminal has no size", reply.status, _text(reply))
 
     def kill(self, container: str, signal: str) -> None:
         """Send a signal; a container that is gone or does not run is no error."""
-        reply = self._engine.call("POST", _path(container, "/kill"), {"signal": signal})
+        reply = self._engine.call("POST", container_path(container, "/kill"), {"signal": signal})
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: {signal} cannot be sent", reply.status, _text(reply))
 
     def remove(self, container: str) -> None:
         """Remove the container and its anonymous volumes, killed if it runs; one that is gone is no error."""
         query = {"v": "1", "force": "1"}
-        reply = self._engine.call("DELETE", _path(container), query)
+        reply = self._engine.call("DELETE", container_path(container), query)
         # 409: another removal of the same container is under way.
         if reply.status >= 400 and reply.status not in (404, 409):
             raise ApiError(f"container {container}: it cannot be removed", reply.status, _text(reply))
@@ -266,7 +293,7 @@ class Containers:
         query = {"stdout": "1", "stderr": "1", "timestamps": "1" if stamps else "0"}
         if last is not None:
             query["tail"] = str(last)
-        stream = self._engine.open(_path(container, "/logs"), query)
+        stream = self._engine.open(container_path(container, "/logs"), query)
         try:
             while len(header := stream.read(_FRAME_HEADER)) == _FRAME_HEADER:
                 data = stream.read(int.from_bytes(header[4:], "big"))
@@ -280,12 +307,12 @@ class Containers:
         from dispatch._docker.follow import LogFeed
 
         query = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1"}
-        return LogFeed(self._engine.connect("GET", _path(container, "/logs"), query))
+        return LogFeed(self._engine.connect("GET", container_path(container, "/logs"), query))
 
     def stats(self, container: str) -> Mapping[str, Any] | None:
         """Return what the engine measures of a container now, or None if there is no such container."""
         query = {"stream": "false", "one-shot": "true"}
-        reply = self._engine.call("GET", _path(container, "/stats"), query, timeout=STATS_TIMEOUT)
+        reply = self._engine.call("GET", container_path(container, "/stats"), query, timeout=STATS_TIMEOUT)
         if reply.status == 404:
             return None
         if reply.status >= 400:
@@ -295,7 +322,9 @@ class Containers:
 
     def attach_input(self, container: str) -> Stream:
         """Connect to the standard input of a container: created with ``stdin``, and not started yet."""
-        return self._engine.attach(_path(container, "/attach"), {"stream": "1", "stdin": "1"})
+        return self._engine.hijack(
+            container_path(container, "/attach"), {"stream": "1", "stdin": "1"}, CALL_TIMEOUT
+        )
 
     def events(self, label: str, since: float) -> ContainerEvents:
         """Subscribe to what happens to the containers with a label (see ContainerEvent), since a time.
@@ -335,7 +364,7 @@ class ContainerEvents:
         self._stream.close()
 
 
-def _path(container: str, verb: str = "") -> str:
+def container_path(container: str, verb: str = "") -> str:
     """The address of a container's call. Names may come from records on disk, so they are checked."""
     if not _NAME.fullmatch(container):
         raise EngineError(f"container {container!r}: this is not the name of a container")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 
 from dispatch._docker.containers import STAMP_LENGTH, LogFrame
+from dispatch._docker.transport import Connection
 
 _BLOCK = 1 << 18
 _HEAD_LIMIT = 1 << 16
@@ -22,7 +23,7 @@ _WOULD_BLOCK = ("SSLWantReadError", "SSLWantWriteError")
 class LogFeed:
     """A followed log, with the engine's times. Made from a connection on which the request was sent."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket | Connection) -> None:
         self._connection = connection
         self._connection.setblocking(False)
         self._buffer = b""

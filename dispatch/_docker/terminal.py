@@ -70,6 +70,8 @@ class Connection:
                 if not data:
                     return
                 self._show(data)
+                while self._attached.pending():
+                    self._show(self._attached.receive())
             if self._user.stdin in read:
                 self._read()
             if self._typed and (write or self._user.stdin in read):

@@ -65,7 +65,7 @@ class App:
         """The engine of this machine; nothing is asked of it yet."""
         from dispatch._docker import Door, engine_address
 
-        return Door(engine_address(self.surroundings.environ))
+        return Door(engine_address(self.surroundings.environ), self.surroundings.cache)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""
@@ -86,7 +86,9 @@ class App:
         if self._workspace is not None:
             setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
         if setting.type == "local" and setting.dir is not None:
-            return LocalWorkspace(setting.dir, trusted=setting in self.settings.trusted_workspaces)
+            trusted = setting in self.settings.trusted_workspaces
+            shared = any(setting.dir.is_relative_to(drive) for drive in self.settings.shared_dirs)
+            return LocalWorkspace(setting.dir, trusted=trusted, shared=shared)
         if setting.type == "memory":
             return Workspace.from_url(setting.url)
         raise ConfigurationError(

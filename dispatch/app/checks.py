@@ -114,7 +114,8 @@ def _engine(app: App) -> Check:
         engine.close()
     info = app.door.info()
     gpus = f", {len(found.gpus)} GPUs" if found.gpus else ""
-    has = f"{found.cpus} CPUs, {format_size(found.memory)} of memory{gpus}"
+    copies = f"; files are copied: {found.obstacle}" if found.obstacle else ""
+    has = f"{found.cpus} CPUs, {format_size(found.memory)} of memory{gpus}{copies}"
     return ok("engine", f"{found.name} {info.get('ServerVersion', '')} at {app.door.address}: {has}")
 
 

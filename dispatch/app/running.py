@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dispatch.app.images import Images
     from dispatch.executor import Executor, Materials, ProcessMaterials
     from dispatch.job import Clone
+    from dispatch.transfer import Cell
 
 # Who asks for the secrets of a clone.
 CLONES = "source: clone"
@@ -124,12 +125,19 @@ class Running:
         plan = self._plan()
         placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
         self._mounts = placing.check(plan)
+        self.moves(plan)
         return plan
 
     def _plan(self) -> RunPlan:
         """Say where each step stands now; what it is does not change."""
         descriptions, identities, wanted = self._known
         return plan_run(self._graph, self._names, descriptions, identities, self._completed, wanted)
+
+    def moves(self, plan: RunPlan) -> Mapping[Place, Cell]:
+        """How bytes move for each place where something is to run; ConfigurationError if they cannot."""
+        from dispatch.app.moving import ways
+
+        return ways(self.engines, plan, self._app.workspace, self.runtimes.own.directory)
 
     def clone(self, plan: RunPlan) -> Clone | None:
         """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""

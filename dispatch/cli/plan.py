@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from dispatch.app import App
-from dispatch.app.moving import ways
 from dispatch.app.running import Running, RunRequest
 from dispatch.cli.options import (
     ConfigChoice,
@@ -56,17 +54,17 @@ def command(config: Path, workspace: str | None, choice: ConfigChoice, as_json: 
     )
     running = Running(app, request)
     try:
-        show_plan(app, running, running.prepare(may_build=False), as_json)
+        show_plan(running, running.prepare(may_build=False), as_json)
     finally:
         running.close()
 
 
-def show_plan(app: App, running: Running, plan: RunPlan, as_json: bool) -> None:
+def show_plan(running: Running, plan: RunPlan, as_json: bool) -> None:
     """Print a plan: its steps on stdout, what else it means on stderr; or all of it as one JSON object."""
     # A commit that jobs could not clone is refused here as it is by a run.
     running.clone(plan)
     images = running.builds.to_do if running.builds is not None else ()
-    moves = ways(running, plan, app.workspace, Path.cwd())
+    moves = running.moves(plan)
     if as_json:
         print_json({**document(plan, images), "bytes": _moves(moves)})
         return
@@ -77,7 +75,8 @@ def show_plan(app: App, running: Running, plan: RunPlan, as_json: bool) -> None:
     for image in images:
         note(f"image {', '.join(sorted(image.tags))}: {image.action.value}: {image.reason}")
     for place, way in _moves(moves).items():
-        note(f"bytes, {place}: inputs: {way['inputs']}, results: {way['results']}")
+        why = f" ({way['reason']})" if "reason" in way else ""
+        note(f"bytes, {place}: inputs: {way['inputs']}, results: {way['results']}{why}")
     note(summary(plan))
 
 
@@ -117,7 +116,11 @@ def summary(plan: RunPlan) -> str:
 
 def _moves(moves: Mapping[Place, Cell]) -> dict[str, dict[str, str]]:
     return {
-        place.value: {"inputs": cell.inputs.value, "results": cell.results.value}
+        place.value: {
+            "inputs": cell.inputs.value,
+            "results": cell.results.value,
+            **({"reason": cell.reason} if cell.reason else {}),
+        }
         for place, cell in moves.items()
     }
 

@@ -88,7 +88,7 @@ def command(
                 observer = progress.watch(watched(running, plan, app.workspace))
                 summary = running.execute(plan, observer, begun)
         if dry_run:
-            show_plan(app, running, plan, as_json)
+            show_plan(running, plan, as_json)
             return
     finally:
         running.close()

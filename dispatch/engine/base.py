@@ -41,11 +41,16 @@ class Resources:
 
 @dataclass(frozen=True)
 class Mount:
-    """A location shown inside the container at the absolute path ``target``."""
+    """A location shown inside the container at the absolute path ``target``.
+
+    ``content`` names what is there where that never changes, whoever looks: an engine that does not see the
+    location may keep a copy under this name. It is empty for everything else.
+    """
 
     source: Location
     target: str
     read_only: bool = True
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,10 @@ class Event:
 class Capabilities:
     """What a probe found out about an engine.
 
-    ``uid``/``gid`` is whom jobs run as so that the caller owns what they write. ``cpus`` and ``memory`` are
-    those of the engine's host. ``gpus`` are device ids, and ``gpu_types`` the models of the same GPUs, empty
-    where they are not known.
+    ``accepts`` are the kinds of location that it can mount, and ``obstacle`` says why others that are on this
+    machine have to be copied. ``uid``/``gid`` is whom jobs run as so that the caller owns what they write.
+    ``cpus`` and ``memory`` are those of the engine's host. ``gpus`` are device ids, and ``gpu_types`` the
+    models of the same GPUs, empty where they are not known.
     """
 
     name: str
@@ -166,6 +172,7 @@ class Capabilities:
     memory: int
     gpus: tuple[str, ...] = ()
     gpu_types: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""The engine that runs jobs as containers of a Docker Engine on this machine.
+"""The engine that runs jobs as containers of a Docker Engine, here or elsewhere.
 
 Owns the life of a container from the job to its one EXITED event. Refuses to retry, to judge a job's outcome,
 and to know steps or workspaces.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dispatch._docker import ApiError, Door
-from dispatch._docker.containers import ContainerEvent, ContainerState, ListedContainer
+from dispatch._docker.containers import ContainerEvent, ContainerSpec, ContainerState, ListedContainer
 from dispatch.engine import delivery, ending, stats
 from dispatch.engine.arbiter import Arbiter
 from dispatch.engine.base import (
@@ -36,18 +36,17 @@ from dispatch.engine.base import (
     Usage,
 )
 from dispatch.engine.collector import Collector
-from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL, container_of
+from dispatch.engine.container import DIRECTORY_LABEL, KEY_LABEL
 from dispatch.engine.holdings import Holdings
 from dispatch.engine.joblog import LOG_NAME, JobLog
 from dispatch.engine.probe import probe
 from dispatch.engine.sandbox import Sandbox
+from dispatch.engine.staging import BACK_LABELS, OUTPUT_TARGET, Staging, Way
 from dispatch.engine.stopping import Stopper
 from dispatch.engine.watch import Watcher
 from dispatch.errors import EngineError
 from dispatch.location import HostPath, Location
 from dispatch.runtime.mask import Masker
-
-OUTPUT_TARGET = "/dispatch/output"
 
 START_THREADS = 4
 # An end may have to wait for the rest of a long log.
@@ -78,10 +77,11 @@ class _Job:
 
 
 class DockerEngine:
-    """A local rootful Docker Engine; see :class:`~dispatch.engine.base.Engine` for the methods' contracts.
+    """A Docker Engine; see :class:`~dispatch.engine.base.Engine` for the methods' contracts.
 
-    Jobs run as ``uid:gid``. ``clock`` gives the time since the epoch as the engine has it, ``nonce`` a few
-    characters that make container names unique, ``patience`` the seconds for which the engine may be away.
+    What jobs write belongs to the caller, who is ``uid:gid``. ``clock`` gives the time since the epoch as the
+    engine has it, ``nonce`` a few characters that make container names unique, ``patience`` the seconds for
+    which the engine may be away.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class DockerEngine:
     ) -> None:
         self._door = door
         self._containers = door.containers
+        self._staging = Staging(door, uid, gid)
         self._uid, self._gid = uid, gid
         self._clock = clock
         self._nonce = nonce
@@ -200,6 +201,8 @@ class DockerEngine:
             state = self._containers.inspect(handle.engine_id)
             if state is not None and OUTPUT_TARGET in state.mounts:
                 return HostPath(Path(state.mounts[OUTPUT_TARGET]))
+            if state is not None and BACK_LABELS[OUTPUT_TARGET] in state.labels:
+                return HostPath(Path(state.labels[BACK_LABELS[OUTPUT_TARGET]]))
         raise EngineError(f"job {handle.key}: the engine knows no output directory of it")
 
     def release(self, handle: Handle) -> None:
@@ -300,8 +303,8 @@ class DockerEngine:
                 self._fail(job, Reason.LOST, GONE)
             return
         if job.grace is None:
-            user = f"{self._uid}:{self._gid}"
-            spec = container_of(job.spec, job.name, user, job.sandbox.prepare(job.spec))
+            way = self._staging.of(job.spec)
+            spec = way.container(job.spec, job.name)
             try:
                 self._containers.create(spec)
             except ApiError as error:
@@ -313,13 +316,12 @@ class DockerEngine:
                     # Its standard input may have ended with the client that created it.
                     self._containers.remove(job.name)
                     self._containers.create(spec)
-            # The name is taken now: the source cannot belong to a container that runs already.
-            job.sandbox.fill_source(job.spec)
+            way.fill(job.spec, job.name)
             taken = self._arbiter.contest(
                 job.name,
                 job.spec.resources.gpus,
                 cancelled=lambda: job.grace is not None,
-                again=lambda: self._containers.create(spec),
+                again=lambda: self._make(job, spec, way),
             )
             if taken:
                 self._fail(job, Reason.PREEMPTED, taken)
@@ -329,6 +331,11 @@ class DockerEngine:
             return
         delivery.start(self._containers, job.name, job.spec)
         self._mark_started(job)
+
+    def _make(self, job: _Job, spec: ContainerSpec, way: Way) -> None:
+        """Create a container anew that had to give way."""
+        self._containers.create(spec)
+        way.fill(job.spec, job.name)
 
     def _attach(self, job: _Job) -> bool:
         """Take over a container that was created before; False if it still has to be started."""
@@ -416,6 +423,9 @@ class DockerEngine:
         except OSError as error:
             note = f"its log could not be kept: {error.strerror}"
         reason, message = ending.reason(state, unexecuted, job.grace is not None, job.outage)
+        labels = state.labels
+        if fault := self._patiently(job, lambda: self._staging.fetch(job.name, labels)):
+            reason, message = Reason.INFRA, fault
         message = "; ".join(part for part in (message, note) if part)
         if reason is Reason.OOM:
             self._note_memory(job)

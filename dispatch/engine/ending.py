@@ -43,10 +43,7 @@ def refused(error: ApiError) -> tuple[Reason, str]:
     if error.status == 404 and "image" in detail.lower():
         return Reason.IMAGE, f"the engine does not hold the image: {detail}"
     if "bind source path does not exist" in detail:
-        return (
-            Reason.INFRA,
-            f"the engine does not see this machine's files, which is not supported yet ({detail})",
-        )
+        return Reason.INFRA, f"on the engine's machine there is no such path to mount ({detail})"
     if "exec: " in detail or "executable file not found" in detail:
         return Reason.IMAGE, f"the image cannot run the command: {detail}"
     return Reason.INFRA, detail

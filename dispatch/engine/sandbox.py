@@ -95,18 +95,22 @@ class Sandbox:
         return Bind(str(path), target, read_only=False)
 
     def _accounts(self) -> tuple[Bind, ...]:
-        """passwd and group with root and the job's user, so that ``getpwuid`` and ``whoami`` answer."""
-        home = f"{SCRATCH_TARGET}/home"
-        texts = {
-            "passwd": f"root:x:0:0:root:/root:/bin/sh\ndispatch:x:{self.uid}:{self.gid}::{home}:/bin/sh\n",
-            "group": f"root:x:0:\ndispatch:x:{self.gid}:\n" if self.gid != 0 else "root:x:0:\n",
-        }
         place = self.directory / "user"
         place.mkdir(exist_ok=True)
+        texts = accounts(self.uid, self.gid)
         for name, text in texts.items():
             (place / name).write_text(text, encoding="ascii")
             (place / name).chmod(0o644)
         return tuple(Bind(str(place / name), f"/etc/{name}") for name in texts)
+
+
+def accounts(uid: int, gid: int) -> dict[str, str]:
+    """passwd and group with root and the job's user, so that ``getpwuid`` and ``whoami`` answer."""
+    home = f"{SCRATCH_TARGET}/home"
+    return {
+        "passwd": f"root:x:0:0:root:/root:/bin/sh\ndispatch:x:{uid}:{gid}::{home}:/bin/sh\n",
+        "group": f"root:x:0:\ndispatch:x:{gid}:\n" if gid != 0 else "root:x:0:\n",
+    }
 
 
 def _remove(path: Path) -> None:

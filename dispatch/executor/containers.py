@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from dispatch import job as jobs
@@ -13,10 +14,11 @@ from dispatch.executor.provenance import provenance_of, with_provenance, write_p
 from dispatch.executor.tasks import clone_of, inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
-from dispatch.location import HostPath, Location
+from dispatch.location import HostPath, Location, SharedPath, Spool
 from dispatch.plan import PlannedStep, RunPlan
 from dispatch.schedule import ResourceAssignment
-from dispatch.transfer import mount_source
+from dispatch.transfer import beside, mount_source
+from dispatch.workspace import manifest as manifests
 from dispatch.workspace.base import Attempt, Workspace
 
 SCRATCH = ("home", "tmp", "cache")
@@ -106,19 +108,21 @@ class ContainerJobs:
         assert planned.record is not None
         work = self._workspace.work_location(planned.record)
         mounts = [
-            Mount(HostPath(here / "job"), container.job),
-            Mount(HostPath(here / "output"), container.output, read_only=False),
-            Mount(HostPath(here / "scratch"), container.scratch, read_only=False),
+            Mount(beside(work, here / "job"), container.job),
+            Mount(beside(work, here / "output"), container.output, read_only=False),
+            Mount(beside(work, here / "scratch"), container.scratch, read_only=False),
             Mount(mount_source(work, self._capabilities), container.work, read_only=False),
         ]
         if planned.node.type != SHELL:
-            mounts.append(Mount(HostPath(self._materials.runtimes[planned.image]), container.runtime))
+            runtime = self._materials.runtimes[planned.image]
+            mounts.append(Mount(HostPath(runtime), container.runtime, content=f"runtime.{runtime.name}"))
         if self._materials.source is None:
             # The clone's: private like a copy, and removed like one.
             (here / "src").mkdir(exist_ok=True)
-            mounts.append(Mount(HostPath(here / "src"), container.source, read_only=False))
+            mounts.append(Mount(beside(work, here / "src"), container.source, read_only=False))
         for place, location in results.items():
-            mounts.append(Mount(mount_source(location, self._capabilities), place))
+            source = mount_source(location, self._capabilities)
+            mounts.append(Mount(source, place, content=_content(location)))
         mounts.extend(self._materials.mounts.get(planned.node.name, ()))
         return mounts
 
@@ -129,3 +133,14 @@ class ContainerJobs:
         facts = judge(planned, attempt, event, origin, self._materials)
         # The client that started an adopted job may have had another source and other images than we have.
         return with_provenance(facts, attempt.place) if attempt.adopts else facts
+
+
+def _content(location: Location) -> str:
+    """What names a result for ever, wherever it is: its manifest. Empty for one that has none beside it."""
+    if not isinstance(location, (HostPath, SharedPath, Spool)):
+        return ""
+    try:
+        manifest = (location.path.parent / manifests.NAME).read_bytes()
+    except OSError:
+        return ""
+    return f"result.{hashlib.sha256(manifest).hexdigest()}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.info import Run, RunInfo, StepRecord, StepState
-from dispatch.location import HostPath
+from dispatch.location import HostPath, SharedPath
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
@@ -52,7 +52,11 @@ class LocalWorkspace(WorkspaceHere):
     """
 
     def __init__(
-        self, dir: str | os.PathLike[str], trusted: bool = False, ports: Ports | None = None
+        self,
+        dir: str | os.PathLike[str],
+        trusted: bool = False,
+        ports: Ports | None = None,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.dir = Path(os.path.abspath(dir))  # noqa: PTH100
@@ -63,11 +67,12 @@ class LocalWorkspace(WorkspaceHere):
         self._drives = Drives(self._layout.runs, self._ports, self.finish_run)
         self._cache = LocalStepCache(self._layout, self._attempts, self._ports, trusted)
         self._trusted = trusted
+        self._place: type[HostPath | SharedPath] = SharedPath if shared else HostPath
         self._known = Known(self._layout, self._attempts, self._ports.disk)
 
-    def __reduce__(self) -> tuple[type[LocalWorkspace], tuple[str, bool]]:
+    def __reduce__(self) -> tuple[type[LocalWorkspace], tuple[str, bool, None, bool]]:
         """Be opened anew, with ports of its own, where it is unpickled: leases belong to a process."""
-        return type(self), (os.fspath(self.dir), self._trusted)
+        return type(self), (os.fspath(self.dir), self._trusted, None, self._place is SharedPath)
 
     @classmethod
     def from_path(cls, path: str) -> LocalWorkspace:
@@ -93,6 +98,11 @@ class LocalWorkspace(WorkspaceHere):
         from urllib.parse import quote
 
         return f"local://{quote(os.fsencode(self.dir))}"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it lies on a drive that engines elsewhere see under the same name."""
+        return self._place is SharedPath
 
     @property
     def ports(self) -> Ports:
@@ -399,15 +409,15 @@ class LocalWorkspace(WorkspaceHere):
         """Return where an attempt's own files are, or were."""
         return self._layout.attempt(unique_id, number)
 
-    def locate(self, unique_id: str) -> HostPath | None:
+    def locate(self, unique_id: str) -> HostPath | SharedPath | None:
         """Return the directory with a step's result files, or None where it has none."""
         self._layout.check()
         if not is_unique_id(unique_id):
             return None
         if self._attempts.has_result(unique_id):
-            return HostPath(self._layout.cache(unique_id) / "result")
+            return self._place(self._layout.cache(unique_id) / "result")
         directory = self._attempts.standing(unique_id).directory
-        return HostPath(directory / "result") if directory else None
+        return self._place(directory / "result") if directory else None
 
     def check_trust(self, unique_id: str) -> None:
         """Raise FormatError for a pickle of another account, unless the workspace is trusted."""
@@ -418,13 +428,13 @@ class LocalWorkspace(WorkspaceHere):
         self._layout.check()
         return self._known.completed(unique_ids)
 
-    def work_location(self, record: StepRecord) -> HostPath:
+    def work_location(self, record: StepRecord) -> HostPath | SharedPath:
         """Return the directory that the step keeps between attempts, made where missing."""
         records.check_id(record)
         self._layout.prepare()
         directory = self._layout.work(record.unique_id)
         self._ports.disk.make_dir(directory)
-        return HostPath(directory)
+        return self._place(directory)
 
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dispatch import payload
-from dispatch._docker import Door, ImageRecord
+from dispatch._docker import Address, Door, ImageRecord
 from dispatch.engine.base import Engine, JobSpec, Mount, Network, Reason
 from dispatch.engine.docker import DockerEngine
 from dispatch.engine.process import ProcessEngine, StartMethod
@@ -18,6 +18,7 @@ from dispatch.environment import LocalId
 from dispatch.location import HostPath
 from dispatch.testing.contracts_engine import FAILURE, GREETING, Behaviour, EngineContract, EngineLab
 from dispatch.testing.engine import FakeEngine, Outcome
+from dispatch.testing.far import FarEngine, Relay, far_engine
 
 COMMANDS = {
     Behaviour.GREETS: "echo hello",
@@ -134,6 +135,40 @@ class TestProcessEngine(EngineContract):
         lab = _ProcessLab(tmp_path, request.param)
         yield lab
         lab.engine.close()
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[FarEngine]:
+    """An engine that does not see our files."""
+    with far_engine(os.environ) as far:
+        yield far
+
+
+@pytest.fixture(scope="module")
+def far_door(far: FarEngine) -> Iterator[Door]:
+    """The way to it over TCP."""
+    relay = Relay(far.socket)
+    door = Door(Address(f"tcp://127.0.0.1:{relay.port}", chosen=True), far.hidden)
+    yield door
+    door.close()
+    relay.close()
+
+
+@pytest.mark.engine
+class TestFarDockerEngine(EngineContract):
+    """A Docker Engine that does not see our files, and is reached over TCP, keeps to it as well."""
+
+    @pytest.fixture
+    def lab(
+        self, tmp_path: Path, far: FarEngine, far_door: Door, load_busybox: Callable[[Door], ImageRecord]
+    ) -> Iterator[EngineLab]:
+        """Jobs in a directory that is another one for the engine."""
+        directory = far.hidden / tmp_path.name
+        directory.mkdir()
+        lab = _DockerLab(directory, far_door, load_busybox(far_door))
+        assert far_door.sight.obstacle([directory])
+        yield lab
+        lab.clean()
 
 
 @pytest.mark.engine

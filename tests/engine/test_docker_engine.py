@@ -138,7 +138,7 @@ def test_mount_that_the_engine_does_not_see(engine: DockerEngine, make: Make, tm
     missing = tmp_path / "missing"
     event, log = _finish(engine, replace(make("true"), mounts=(Mount(HostPath(missing), "/in"),)))
     assert (event.exit_code, event.reason, log) == (None, Reason.INFRA, "")
-    assert "does not see this machine's files" in event.message
+    assert "no such path" in event.message
     assert not missing.exists()
 
 
@@ -244,11 +244,8 @@ def test_close_leaves_running_jobs_alone(door: Door, make: Make) -> None:
 @pytest.mark.parametrize(
     ("info", "words"),
     [
-        ({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}, "rootless"),
-        ({"SecurityOptions": ["name=userns"]}, "remaps user ids"),
         ({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}, "containerd"),
         ({"OSType": "windows"}, "windows"),
-        ({"OperatingSystem": "Docker Desktop"}, "Docker Desktop"),
     ],
 )
 def test_engines_that_are_refused(info: dict[str, object], words: str) -> None:
@@ -259,9 +256,10 @@ def test_engines_that_are_refused(info: dict[str, object], words: str) -> None:
 
 
 def test_engine_that_is_accepted() -> None:
-    """A rootful engine with its own image store is not refused."""
-    info = {"OSType": "linux", "SecurityOptions": ["name=seccomp,profile=default"], "DriverStatus": None}
-    refuse_unsupported(info, "x")
+    """An engine with its own image store is not refused, whoever runs it and wherever."""
+    options = ["name=seccomp,profile=default", "name=rootless", "name=userns"]
+    info = {"OSType": "linux", "SecurityOptions": options, "DriverStatus": None}
+    refuse_unsupported({**info, "OperatingSystem": "Docker Desktop"}, "x")
     with pytest.raises(EngineError):
         refuse_unsupported({**info, "OSType": "windows"}, "x")
 

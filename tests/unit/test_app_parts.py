@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dispatch.engine.base import Capabilities
 from dispatch.engine.gpus import Gpu
 from dispatch.errors import ConfigurationError, ResourceAssignmentError
 from dispatch.info import AttemptFacts, StepState
+from dispatch.location import HostPath, SharedPath
 from dispatch.plan import Place, Standing
 from dispatch.reporting import Lines
 from dispatch.source import Git
@@ -127,3 +129,19 @@ def test_gpus_that_the_settings_name() -> None:
         found, gpus=("1", "MIG-x"), gpu_types=("H100", "")
     )
     assert offering(found, [], here).gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("drive", "shared"), [("net", True), ("net/drive", True), ("other", False), ("ne", False)]
+)
+def test_workspace_on_a_shared_drive(tmp_path: Path, drive: str, shared: bool) -> None:
+    """A workspace below a directory that the settings name is where other machines see it, too."""
+    (tmp_path / "dispatch.yml").write_text(f"{{workspace: net/drive/ws, shared_dirs: [{drive}]}}")
+    workspace = App.open(tmp_path, None, Lines(print)).workspace
+    assert isinstance(workspace, LocalWorkspace) and workspace.is_shared is shared
+    kind = SharedPath if shared else HostPath
+    record = plan_steps(STEPS).steps[0].record
+    assert record is not None
+    assert type(workspace.work_location(record)) is kind
+    again = pickle.loads(pickle.dumps(workspace))
+    assert again.is_shared is shared

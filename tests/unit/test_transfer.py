@@ -10,10 +10,12 @@ import pytest
 from dispatch.engine.base import Capabilities
 from dispatch.errors import ConfigurationError
 from dispatch.location import BeakerDataset, HostPath, Location, SharedPath, Spool
-from dispatch.transfer import Cell, Way, cell, mount_source, place
+from dispatch.transfer import Cell, Way, beside, cell, mount_source, place
 
 DOCKER = Capabilities("docker", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=2, memory=1)
 LOCAL = Capabilities("local", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=2, memory=1)
+APART = replace(DOCKER, accepts=(SharedPath,), obstacle="it is elsewhere")
+SLURM = Capabilities("slurm", (SharedPath,), uid=0, gid=0, cpus=2, memory=1)
 BEAKER = Capabilities("beaker", (BeakerDataset,), uid=0, gid=0, cpus=2, memory=1)
 
 
@@ -29,6 +31,46 @@ def test_memory_to_docker() -> None:
     spool = Spool(Path("/spool"))
     assert cell(spool, DOCKER) == Cell(inputs=Way.MOUNT, results=Way.RENAME)
     assert mount_source(spool, DOCKER) == HostPath(Path("/spool"))
+
+
+@pytest.mark.parametrize("kind", [HostPath, Spool])
+def test_to_docker_elsewhere(kind: type[HostPath]) -> None:
+    """Where the engine does not see our files everything is copied, and the cell says why."""
+    location = kind(Path("/ws"))
+    assert cell(location, APART) == Cell(Way.COPY_IN, Way.COPY_BACK, "it is elsewhere")
+    assert mount_source(location, APART) == HostPath(Path("/ws"))
+
+
+def test_shared_drive_to_docker_elsewhere() -> None:
+    """What both sides see is mounted all the same."""
+    shared = SharedPath(Path("/net/ws"))
+    assert cell(shared, APART) == Cell(Way.MOUNT, Way.RENAME)
+    assert mount_source(shared, APART) == shared
+
+
+def test_neighbours() -> None:
+    """What lies beside something on a shared drive is on it, and nothing else is."""
+    path = Path("/net/ws/job")
+    assert beside(SharedPath(Path("/net/ws")), path) == SharedPath(path)
+    assert beside(HostPath(Path("/ws")), path) == beside(Spool(Path("/ws")), path) == HostPath(path)
+
+
+@pytest.mark.parametrize(
+    ("location", "capabilities", "words"),
+    [
+        (HostPath(Path("/ws")), BEAKER, "yet"),
+        (SharedPath(Path("/ws")), SLURM, "yet"),
+        (BeakerDataset("01ABC"), BEAKER, "yet"),
+        (BeakerDataset("01ABC"), APART, "yet"),
+        (HostPath(Path("/ws")), SLURM, "'slurm'$"),
+        (Spool(Path("/ws")), BEAKER, "'beaker'$"),
+        (Spool(Path("/ws")), SLURM, "'slurm'$"),
+    ],
+)
+def test_planned_and_impossible(location: Location, capabilities: Capabilities, words: str) -> None:
+    """What is to come is told from what will never be."""
+    with pytest.raises(ConfigurationError, match=words):
+        cell(location, capabilities)
 
 
 @pytest.mark.parametrize("kind", [HostPath, SharedPath, Spool])
