@@ -132,6 +132,11 @@ class Shell:
         from dispatch.executor import ContainerJobs
 
         capabilities = self._running.engines.docker().capabilities()
+        if capabilities.obstacle:
+            raise ConfigurationError(
+                f"a shell needs an engine that sees this machine's files: {capabilities.obstacle}",
+                "call it on the engine's own machine, or use an engine of this one",
+            )
         jobs = ContainerJobs(self._plan, materials, self._app.workspace, capabilities, "")
         job = self._prepare(jobs, attempt, self._running.runtimes.own.directory)
         env = {**job.env, **({"TERM": self._wanted.term} if self._wanted.term else {})}

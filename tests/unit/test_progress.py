@@ -118,7 +118,15 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
         {**task, "name": "base: pulling", "total": None, "state": "broken", "bytes": 0, "seconds": 0.0},
         {"event": "run", "steps": 3, "cached": 2, "parallelism": 3},
         {"event": "starting", **train, "attempt": 1},
-        {"event": "running", **train, "attempt": 1, "key": "train-id.1", "engine_id": "c1", "node": "n1"},
+        {
+            "event": "running",
+            **train,
+            "attempt": 1,
+            "key": "train-id.1",
+            "engine_id": "c1",
+            "node": "n1",
+            "taken_over": False,
+        },
         {"event": "waiting", "step": "other", "reason": "another run works at it"},
         {"event": "retrying", **train, "reason": "killed for memory", "delay": 30.0},
         {"event": "starting", **train, "attempt": 2},
@@ -160,9 +168,24 @@ def test_a_job_that_was_taken_over_runs_since_long() -> None:
     clock = Clock()
     story = Story(clock, lambda: 1000.0)
     story.starting("old", 1)
-    assert story.running("old", Event("old-id.1", JobState.RUNNING, 400.0)).since == clock.now - 600
+    old = story.running("old", Event("old-id.1", JobState.RUNNING, 400.0))
+    assert (old.since, old.taken_over) == (clock.now - 600, True)
     story.starting("ahead", 1)
     assert story.running("ahead", Event("ahead-id.1", JobState.RUNNING, 5000.0)).since == clock.now
+
+
+@pytest.mark.parametrize(
+    ("show", "said"),
+    [(PlainDisplay, "a: started, attempt 2\na: taken over, it has run for 2 m 00 s\n"), (QuietDisplay, "")],
+)
+def test_taking_over_is_said(show: Show, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a job that a client before us began it is said for how long it has run."""
+    clock = Clock()
+    with Progress(show, clock=clock, wall=lambda: WALL + clock.now) as progress:
+        observer = progress.watch(Watched([WatchedStep("a")]))
+        observer.starting("a", 2)
+        observer.running("a", Event("a-id.2", JobState.RUNNING, WALL + clock.now - 120.0))
+    assert capsys.readouterr().err == said
 
 
 def test_usage_and_peaks() -> None:

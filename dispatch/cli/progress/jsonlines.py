@@ -62,7 +62,7 @@ class JsonDisplay:
     def running(self, step: StepStory) -> None:
         """See :class:`~dispatch.cli.progress.teller.Display`."""
         facts = {"key": step.key, "engine_id": step.engine_id, "node": step.node}
-        self.tell("running", step=step.name, attempt=step.attempt, **facts)
+        self.tell("running", step=step.name, attempt=step.attempt, taken_over=step.taken_over, **facts)
 
     def held(self, step: StepStory) -> None:
         """See :class:`~dispatch.cli.progress.teller.Display`."""

@@ -72,7 +72,9 @@ class LiveDisplay:
             self.said(words.started(step))
 
     def running(self, step: StepStory) -> None:
-        """Has a row, and no line."""
+        """Has a row, and a line only if it began before."""
+        if step.taken_over:
+            self.said(words.taken_over(step, self._story.clock()))
 
     def held(self, step: StepStory) -> None:  # noqa: ARG002
         """Has a row, and no line."""

@@ -32,7 +32,9 @@ class PlainDisplay:
         click.echo(words.started(step), err=True)
 
     def running(self, step: StepStory) -> None:
-        """Its start was said already."""
+        """Its start was said already, unless it began before."""
+        if step.taken_over:
+            click.echo(words.taken_over(step, self._story.clock()), err=True)
 
     def held(self, step: StepStory) -> None:
         """See :class:`~dispatch.cli.progress.teller.Display`."""
@@ -80,6 +82,9 @@ class QuietDisplay(PlainDisplay):
         """Not shown."""
 
     def started(self, step: StepStory) -> None:
+        """Not shown."""
+
+    def running(self, step: StepStory) -> None:
         """Not shown."""
 
     def held(self, step: StepStory) -> None:

@@ -62,9 +62,16 @@ class Watched:
     earlier: Callable[[], Earlier] | None = None
 
 
+# A job that began so many seconds before it was handed over was begun by an earlier client.
+TAKEN_OVER = 0.5
+
+
 @dataclass(eq=False, repr=False)
 class StepStory:
-    """One step so far. ``since`` is when its stage began, ``due`` when the next attempt does."""
+    """One step so far. ``since`` is when its stage began, ``due`` when the next attempt does.
+
+    ``taken_over`` says that its job was begun by a client before us.
+    """
 
     step: WatchedStep
     stage: Stage = Stage.PENDING
@@ -80,6 +87,7 @@ class StepStory:
     outcome: StepOutcome | None = None
     usage: Usage | None = None
     peak_memory: int = 0
+    taken_over: bool = False
 
     @property
     def name(self) -> str:
@@ -149,6 +157,7 @@ class Story:
         handed = before.since if before.stage is Stage.STARTING else self.clock()
         step = self._enter(name, Stage.RUNNING)
         step.since = min(handed, self.clock() - max(0.0, self.wall() - event.time))
+        step.taken_over = handed - step.since > TAKEN_OVER
         step.key, step.engine_id, step.node = event.key, event.engine_id, event.node
         return step
 
@@ -178,6 +187,9 @@ class Story:
         step.stage, step.since, step.outcome, step.reason = Stage.ENDED, self.clock(), outcome, outcome.reason
         step.usage = None
         self.verdicts[outcome.verdict] += 1
+        facts = outcome.info.attempt if outcome.info is not None and step.attempts else None
+        if facts is not None and facts.peak_memory is not None:
+            step.peak_memory = max(step.peak_memory, facts.peak_memory)
         if step.attempts:
             self.recent.append(step)
         return step

@@ -37,6 +37,11 @@ def started(step: StepStory) -> str:
     return f"{step.name}: started{again}"
 
 
+def taken_over(step: StepStory, now: float) -> str:
+    """A step's job was begun by a client before us."""
+    return f"{step.name}: taken over, it has run for {format_duration(max(0.0, now - step.since))}"
+
+
 def held(step: StepStory) -> str:
     """A step is held up."""
     return f"{step.name}: waiting: {clean(step.reason)}"
