@@ -38,7 +38,7 @@ def _facts(root: Path) -> dict[str, tuple[object, ...]]:
     for path in sorted(root.rglob("*")):
         facts = path.lstat()
         content = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
-        mtime = 0.0 if path.is_symlink() else round(facts.st_mtime)
+        mtime = 0.0 if path.is_symlink() else int(facts.st_mtime)
         found[str(path.relative_to(root))] = (facts.st_mode, mtime, content)
     return found
 
