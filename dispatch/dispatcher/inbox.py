@@ -6,7 +6,6 @@ Everything that happens outside becomes a message, so that nothing breaks into a
 from __future__ import annotations
 
 import contextlib
-import enum
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -48,10 +47,11 @@ class Cancel:
     grace: float
 
 
-class Interrupt(enum.Enum):
-    """The user wants the run to end."""
+@dataclass(frozen=True)
+class Interrupt:
+    """The user wants the run to end; jobs are killed after ``grace`` seconds, None for the usual."""
 
-    INTERRUPT = "interrupt"
+    grace: float | None = None
 
 
 Message: TypeAlias = Event | Concluded | Broken | Cancel | Interrupt

@@ -72,6 +72,7 @@ class Dispatcher:
         self._concluding: set[str] = set()
         self._outcomes: dict[str, StepOutcome] = {}
         self._dropped: set[str] = set()
+        self._grace = pace.grace
         self._stopping = False
         self._interrupted = False
 
@@ -106,13 +107,13 @@ class Dispatcher:
         thread, and returns at once; steps that have ended, or are not of this run, are left alone.
         """
         if names is None:
-            self._interrupt()
+            self._interrupt(grace)
         else:
             self._inbox.put(Cancel(tuple(names), self._pace.grace if grace is None else grace))
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, grace: float | None = None) -> None:
         self._interrupted = True
-        self._inbox.put(Interrupt.INTERRUPT)
+        self._inbox.put(Interrupt(grace))
 
     def _loop(self) -> None:
         self._renewed = self._pace.clock()
@@ -156,6 +157,7 @@ class Dispatcher:
                 "start it again and repeat the command: finished steps are kept",
             ) from message.error
         else:
+            self._grace = self._pace.grace if message.grace is None else message.grace
             raise KeyboardInterrupt
 
     def _hear(self, running: Running, event: Event) -> None:
@@ -379,8 +381,8 @@ class Dispatcher:
         else:
             words = in_words(error)
         if not engine_lost:
-            self._cancel_all(self._pace.grace)
-        self._drain(self._pace.clock() + (0.0 if engine_lost else self._pace.grace + self._pace.patience))
+            self._cancel_all(self._grace)
+        self._drain(self._pace.clock() + (0.0 if engine_lost else self._grace + self._pace.patience))
         reason = Reason.LOST if engine_lost else Reason.CANCELLED
         for running in self._running.values():
             self._scheduler.release(running.work.record.unique_id)

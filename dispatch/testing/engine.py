@@ -40,8 +40,8 @@ class FakeEngine:
     """Implements :class:`~dispatch.engine.base.Engine`. ``script`` says how a job ends.
 
     Its default capabilities pose as a Docker Engine's. Times of events count up from 1, one for each event.
-    ``submitted``, ``cancelled`` and ``released`` record what was asked of it; ``peak`` is the largest number
-    of jobs that were there at once.
+    ``submitted``, ``cancelled`` (with ``graces``) and ``released`` record what was asked of it; ``peak`` is
+    the largest number of jobs that were there at once.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class FakeEngine:
         self._broken: EngineError | None = None
         self.submitted: list[JobSpec] = []
         self.cancelled: list[Handle] = []
+        self.graces: list[float] = []
         self.released: list[Handle] = []
         self.peak = 0
 
@@ -108,9 +109,10 @@ class FakeEngine:
         if job is not None:
             yield self._live.get(handle.key, self._script(job)).log
 
-    def cancel(self, handles: Sequence[Handle], grace: float) -> None:  # noqa: ARG002
+    def cancel(self, handles: Sequence[Handle], grace: float) -> None:
         """End the jobs at once: with 143, or with 137 where the script says that they ignore SIGTERM."""
         with self._changed:
+            self.graces.append(grace)
             for handle in handles:
                 self.cancelled.append(handle)
                 outcome = self._live.get(handle.key)

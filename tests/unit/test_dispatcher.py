@@ -695,14 +695,16 @@ def test_cancelling_a_step(lab: Lab, where: str) -> None:
         assert outcomes["b"].reason == "needs 'a', which was cancelled"
 
 
-def test_cancelling_a_run(lab: Lab) -> None:
-    """The run ends as by Ctrl-C."""
+@pytest.mark.parametrize(("grace", "given"), [(None, 10.0), (2.5, 2.5)])
+def test_cancelling_a_run(lab: Lab, grace: float | None, given: float) -> None:
+    """The run ends as by Ctrl-C; its jobs are given the grace that was asked for, or the usual."""
     lab.outcomes["a"] = HOLDS
     dispatcher = lab.dispatcher()
-    lab.observer.listener = lambda what, _: dispatcher.cancel() if what == "running" else None
+    lab.observer.listener = lambda what, _: dispatcher.cancel(None, grace) if what == "running" else None
     with pytest.raises(KeyboardInterrupt):
         dispatcher.run([work("a"), work("b", "a")], "run")
     assert set(lab.verdicts().values()) == {Verdict.CANCELLED}
+    assert lab.engine.graces == [given]
 
 
 # Who comes first.
