@@ -54,7 +54,7 @@ class Staging:
 
     def __init__(self, door: Door, uid: int, gid: int) -> None:
         self._door = door
-        self._caller = uid, gid
+        self.caller = uid, gid
         self._volumes = Volumes(door.containers, door.files)
 
     def of(self, job: JobSpec) -> Way:
@@ -63,7 +63,7 @@ class Staging:
         :raises EngineError: for one on a shared drive that the engine does not see
         """
         sight = self._door.sight
-        user = sight.user(*self._caller)
+        user = sight.user(*self.caller)
         if _is_shared(job) and (obstacle := sight.obstacle([job.attempt_dir.parent])):
             raise EngineError(
                 f"{job.attempt_dir}: the settings name it a shared drive (`shared_dirs`), but {obstacle}",
@@ -72,7 +72,7 @@ class Staging:
         obstacle = sight.obstacle(_roots(job))
         if obstacle:
             return Copied(self._door, self._volumes, user)
-        if user == self._caller:
+        if user == self.caller:
             return Mounted(Sandbox.of(job.attempt_dir, *user))
         # Root over there is the caller here: nothing has to change hands.
         return Mounted(Sandbox(job.attempt_dir, *user))

@@ -40,7 +40,7 @@ class ContainerJobs:
         """Write the job's directory and say what to run; see :class:`dispatch.dispatcher.JobFactory`."""
         planned, materials = self._plan[record.name], self._materials
         if attempt.adopts:
-            return self._attached(record, attempt, planned)
+            return self._attached(record, attempt, planned, assignment)
         results = inputs_of(self._plan, planned, self._workspace)
         places = jobs.CONTAINER.inputs(results)
         label = label_of(record, attempt)
@@ -77,7 +77,9 @@ class ContainerJobs:
             secret_variables=secrets.variables,
         )
 
-    def _attached(self, record: StepRecord, attempt: Attempt, planned: PlannedStep) -> JobSpec:
+    def _attached(
+        self, record: StepRecord, attempt: Attempt, planned: PlannedStep, assignment: ResourceAssignment
+    ) -> JobSpec:
         """Name a job that runs already. How it was started is not known here, and does not matter.
 
         Its secrets are named so that its log is kept free of them.
@@ -90,6 +92,7 @@ class ContainerJobs:
             image=self._image(planned),
             command=jobs.CONTAINER.command(),
             attempt_dir=attempt.place,
+            resources=Resources(**vars(assignment)),
             secrets=secrets_of(planned, self._materials).values,
             attach=True,
         )
