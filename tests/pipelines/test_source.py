@@ -173,3 +173,35 @@ def test_submodules_run(project: Project, tmp_path: Path) -> None:
     assert "changed" in project.dispatch("logs", "first", "one").well().out
     (path,) = project.dispatch("show", "first", "--json").well().json()["source"]["differences"]
     assert "+++ b/lib/lib.txt" in Path(path).read_text()
+
+
+def test_a_private_clone(project: Project, host: GitHost) -> None:
+    """The client and the job show the token to the host; it stands nowhere, and the step does not have it."""
+    host.password = TOKEN
+    steps = CONFIG.replace("cat a.txt;", 'cat a.txt; ls "${DISPATCH_SECRETS_DIR:-/none}" || true;')
+    settings = """
+source: {mode: clone, token: GIT_TOKEN, user: robot}
+secrets: {GIT_TOKEN: {env: MY_TOKEN}}
+"""
+    project.write({"experiment.yml": steps, "dispatch.yml": settings}).commit()
+    push(project, host)
+    missing = project.dispatch("run", "experiment.yml")
+    assert (missing.code, missing.errors()) == (
+        2,
+        ["error: source: clone: secret 'GIT_TOKEN': the environment variable MY_TOKEN is not set"],
+    )
+    done = project.dispatch("run", "experiment.yml", env={"MY_TOKEN": TOKEN}).well()
+    assert result(project) == "1\n"
+    assert set(host.users) == {"robot"}
+    said = project.dispatch("logs", "latest", "one").well().out
+    assert "GIT_TOKEN" not in said
+    assert TOKEN not in done.out + done.err + said
+    assert not [name for name, content in project.files().items() if TOKEN.encode() in content]
+    wrong = project.dispatch("run", "experiment.yml", "-n", "again", env={"MY_TOKEN": "an-0lder-token"})
+    assert wrong.code == 0, "all is cached, and nobody is asked"
+    project.write({"experiment.yml": steps.replace("cp a.txt", "cp ./a.txt")}).commit()
+    push(project, host)
+    refused = project.dispatch("run", "experiment.yml", env={"MY_TOKEN": "an-0lder-token"})
+    assert refused.code == 2
+    assert len(refused.errors()) == 1
+    assert "an-0lder-token" not in refused.err
