@@ -13,35 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.testing.busybox import REFERENCE, busybox_archive
+from dispatch.testing.busybox import busybox_archive
 from dispatch.testing.dockerd import OwnEngine, own_engine, until_answers
+from dispatch.testing.outliving import began, shell_step, uptime, value_of
 from dispatch.testing.processes import until
 from dispatch.testing.project import Project
 
 pytestmark = pytest.mark.engine
 MOMENTS = max(3, int(50 * float(os.environ.get("DISPATCH_STRESS", "1.0"))))
-COMMAND = 'cat /proc/uptime > "$DISPATCH_OUTPUT_DIR/began"; {}; echo {} > "$DISPATCH_OUTPUT_DIR/value"'
-
-
-def shell(value: str, does: str, *needs: str) -> dict[str, object]:
-    """A step that does something and leaves a value."""
-    return {
-        "type": "shell",
-        "step_image": {"docker": REFERENCE},
-        "step_network": "none",
-        "command": COMMAND.format(does, value),
-        "inputs": {need: {"ref": need} for need in needs},
-    }
-
-
-def clock() -> float:
-    """The kernel's clock, which containers read, too."""
-    return float(Path("/proc/uptime").read_text().split()[0])
-
-
-def began(result: str) -> float:
-    """When the attempt began that gave a result."""
-    return float((Path(result) / "began").read_text().split()[0])
 
 
 def states(engine: OwnEngine) -> dict[str, str]:
@@ -87,12 +66,16 @@ def project_on(directory: Path, engine: OwnEngine) -> Project:
 def test_lost_steps_are_tried_again(tmp_path: Path, mortal: OwnEngine) -> None:
     """What went down with the engine is begun again by the run that waited for it, and all completes."""
     project = project_on(tmp_path / "p", mortal)
-    steps = {"a": shell("a", "sleep 5"), "b": shell("b", "sleep 5"), "c": shell("c", "true", "a", "b")}
+    steps = {
+        "a": shell_step("a", "sleep 5"),
+        "b": shell_step("b", "sleep 5"),
+        "c": shell_step("c", "true", "a", "b"),
+    }
     project.write({"x.json": json.dumps({"steps": steps})})
     run = project.start("dispatch", "run", "x.json", "--json")
     until(lambda: states(mortal) == {"a": "running", "b": "running"}, "two run")
     mortal.stop()
-    stopped = clock()
+    stopped = uptime()
     mortal.start()
     done = run.end().well()
     assert {step["verdict"] for step in done.json()["steps"]} == {"completed"}
@@ -104,11 +87,15 @@ def test_lost_steps_are_tried_again(tmp_path: Path, mortal: OwnEngine) -> None:
 def test_survivors_go_on(tmp_path: Path, surviving: OwnEngine) -> None:
     """What outlived the engine is not begun again, and what ended while it was away counts."""
     project = project_on(tmp_path / "p", surviving)
-    steps = {"a": shell("a", "sleep 3"), "b": shell("b", "sleep 12"), "c": shell("c", "true", "a", "b")}
+    steps = {
+        "a": shell_step("a", "sleep 3"),
+        "b": shell_step("b", "sleep 12"),
+        "c": shell_step("c", "true", "a", "b"),
+    }
     project.write({"x.json": json.dumps({"steps": steps})})
     run = project.start("dispatch", "run", "x.json", "--json")
     until(lambda: states(surviving) == {"a": "running", "b": "running"}, "two run")
-    stopped = clock()
+    stopped = uptime()
     surviving.stop()
     time.sleep(4)
     surviving.start()
@@ -125,10 +112,10 @@ def test_client_and_engine_killed_at_any_moment(tmp_path: Path, surviving: OwnEn
     chance = random.Random(8)
     for seed in range(MOMENTS):
         steps = {
-            "a": shell(f"a{seed}", "sleep 0.5"),
-            "b": shell(f"b{seed}", "sleep 2"),
-            "c": shell(f"c{seed}", "sleep 0.5", "a"),
-            "d": shell(f"d{seed}", "true", "b", "c"),
+            "a": shell_step(f"a{seed}", "sleep 0.5"),
+            "b": shell_step(f"b{seed}", "sleep 2"),
+            "c": shell_step(f"c{seed}", "sleep 0.5", "a"),
+            "d": shell_step(f"d{seed}", "true", "b", "c"),
         }
         project.write({"x.json": json.dumps({"steps": steps})})
         client = project.start("dispatch", "run", "x.json", "-j", "2")
@@ -141,11 +128,11 @@ def test_client_and_engine_killed_at_any_moment(tmp_path: Path, surviving: OwnEn
         until_answers(surviving)
         going = {name for name, state in states(surviving).items() if state == "running"}
         time.sleep(1.0)
-        now = clock()
+        now = uptime()
         client.end()
         done = project.dispatch("run", "x.json", "-j", "2", "--json").well().json()
         for step in done["steps"]:
-            assert (Path(step["result"]) / "value").read_text() == f"{step['name']}{seed}\n", which
+            assert value_of(step["result"]) == f"{step['name']}{seed}", which
             assert step["name"] not in going or began(step["result"]) < now, f"seed {seed}: {step['name']}"
         until(lambda: states(surviving) == {}, f"seed {seed}: no container is left")
     project.dispatch("check").well()

@@ -12,28 +12,13 @@ from pathlib import Path
 import pytest
 
 from dispatch._docker import Door, ImageRecord
-from dispatch.testing.busybox import REFERENCE
+from dispatch.testing.outliving import began, shell_step, uptime, value_of
 from dispatch.testing.processes import until
 from dispatch.testing.project import Project
 
 pytestmark = pytest.mark.engine
 MOMENTS = max(4, int(100 * float(os.environ.get("DISPATCH_STRESS", "1.0"))))
 LONGEST = 4.0
-# Whether a step was begun twice shows in its result: the clock's reading at its one beginning is in it.
-COMMAND = (
-    'cat /proc/uptime > "$DISPATCH_OUTPUT_DIR/began"; echo begun; {}; echo {} > "$DISPATCH_OUTPUT_DIR/value"'
-)
-
-
-def shell(value: str, does: str, *needs: str) -> dict[str, object]:
-    """A step that does something and leaves a value."""
-    return {
-        "type": "shell",
-        "step_image": {"docker": REFERENCE},
-        "step_network": "none",
-        "command": COMMAND.format(does, value),
-        "inputs": {need: {"ref": need} for need in needs},
-    }
 
 
 def containers(door: Door, root: Path) -> dict[str, str]:
@@ -47,16 +32,6 @@ def containers(door: Door, root: Path) -> dict[str, str]:
     return found
 
 
-def clock() -> float:
-    """The kernel's clock, which containers read, too."""
-    return float(Path("/proc/uptime").read_text().split()[0])
-
-
-def began(result: str) -> float:
-    """When the attempt began that gave a result."""
-    return float((Path(result) / "began").read_text().split()[0])
-
-
 @pytest.fixture
 def project(tmp_path: Path, busybox_image: ImageRecord) -> Project:  # noqa: ARG001
     """A repository with steps of an image that is there."""
@@ -67,10 +42,10 @@ def project(tmp_path: Path, busybox_image: ImageRecord) -> Project:  # noqa: ARG
 def test_the_same_command_goes_on(project: Project, door: Door) -> None:
     """Of a killed run what runs is taken over, what ended meanwhile committed, and nothing is begun again."""
     steps = {
-        "short": shell("short", "sleep 1"),
-        "long": shell("long", "sleep 6"),
-        "fails": shell("fails", "sleep 1; exit 3"),
-        "after": shell("after", "true", "short", "long"),
+        "short": shell_step("short", "sleep 1"),
+        "long": shell_step("long", "sleep 6"),
+        "fails": shell_step("fails", "sleep 1; exit 3"),
+        "after": shell_step("after", "true", "short", "long"),
     }
     project.write({"x.json": json.dumps({"steps": steps})})
     first = project.start("dispatch", "run", "x.json", "-j", "3")
@@ -78,7 +53,7 @@ def test_the_same_command_goes_on(project: Project, door: Door) -> None:
     first.signal(signal.SIGKILL, group=False)
     first.end()
     until(lambda: containers(door, project.root).get("short") == "exited", "one ends alone")
-    killed = clock()
+    killed = uptime()
     again = project.dispatch("run", "x.json", "-j", "3", "--json")
     assert again.code == 1, again.err
     done = {step["name"]: step for step in again.json()["steps"]}
@@ -99,14 +74,14 @@ def test_the_same_command_goes_on(project: Project, door: Door) -> None:
 
 def test_clients_killed_over_one_job(project: Project, door: Door) -> None:
     """However many clients are killed while one step runs, it runs once, and the last has its result."""
-    project.write({"x.json": json.dumps({"steps": {"long": shell("long", "sleep 5")}})})
+    project.write({"x.json": json.dumps({"steps": {"long": shell_step("long", "sleep 5")}})})
     for _ in range(4):
         client = project.start("dispatch", "run", "x.json")
         until(lambda: containers(door, project.root) == {"long": "running"}, "it runs")
         time.sleep(0.3)
         client.signal(signal.SIGKILL, group=False)
         client.end()
-    killed = clock()
+    killed = uptime()
     done = project.dispatch("run", "x.json", "--json").well().json()
     assert began(done["steps"][0]["result"]) < killed - 0.9
     until(lambda: containers(door, project.root) == {}, "no container is left")
@@ -117,10 +92,10 @@ def test_a_client_killed_at_any_moment(project: Project, door: Door) -> None:
     chance = random.Random(4)
     for seed in range(MOMENTS):
         steps = {
-            "a": shell(f"a{seed}", "sleep 0.3"),
-            "b": shell(f"b{seed}", "sleep 1"),
-            "c": shell(f"c{seed}", "sleep 0.3", "a"),
-            "d": shell(f"d{seed}", "true", "b", "c"),
+            "a": shell_step(f"a{seed}", "sleep 0.3"),
+            "b": shell_step(f"b{seed}", "sleep 1"),
+            "c": shell_step(f"c{seed}", "sleep 0.3", "a"),
+            "d": shell_step(f"d{seed}", "true", "b", "c"),
         }
         project.write({"x.json": json.dumps({"steps": steps})})
         client = project.start("dispatch", "run", "x.json", "-j", "2")
@@ -132,10 +107,10 @@ def test_a_client_killed_at_any_moment(project: Project, door: Door) -> None:
         running = {name for name, state in containers(door, project.root).items() if state != "created"}
         # A container runs a moment before its command has read the clock.
         time.sleep(1.0)
-        killed = clock()
+        killed = uptime()
         done = project.dispatch("run", "x.json", "-j", "2", "--json").well().json()
         for step in done["steps"]:
-            assert (Path(step["result"]) / "value").read_text() == f"{step['name']}{seed}\n"
+            assert value_of(step["result"]) == f"{step['name']}{seed}"
             if step["name"] in running or step["verdict"] == "cached":
                 assert began(step["result"]) < killed, f"seed {seed}: {step['name']} ran twice"
         until(lambda: containers(door, project.root) == {}, f"seed {seed}: no container is left")
