@@ -8,9 +8,6 @@ from dispatch.testing.busybox import REFERENCE
 
 _CLOCK = Path("/proc/uptime")
 _COMMAND = (
-    'cat /proc/uptime > "$DISPATCH_OUTPUT_DIR/began"; echo begun; {}; '
-    'echo {} > "$DISPATCH_OUTPUT_DIR/value"'
-)
     'cat /proc/uptime > "$DISPATCH_OUTPUT_DIR/began"; echo begun; {}; echo {} > "$DISPATCH_OUTPUT_DIR/value"'
 )
 
