@@ -95,6 +95,8 @@ def test_survivors_go_on(tmp_path: Path, surviving: OwnEngine) -> None:
     project.write({"x.json": json.dumps({"steps": steps})})
     run = project.start("dispatch", "run", "x.json", "--json")
     until(lambda: states(surviving) == {"a": "running", "b": "running"}, "two run")
+    # A container runs a moment before its command has read the clock.
+    time.sleep(1.0)
     stopped = uptime()
     surviving.stop()
     time.sleep(4)

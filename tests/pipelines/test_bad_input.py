@@ -159,10 +159,10 @@ CASES = {
         code=3,
         env={"DOCKER_HOST": "unix:///nonexistent/docker.sock"},
     ),
-    "engine of another kind": Case(
+    "engine elsewhere that is not there": Case(
         "steps: {a: {type: double, number: 1}}",
-        ["DOCKER_HOST", "tcp://127.0.0.1:1"],
-        ["unset DOCKER_HOST"],
+        ["nobody listens at tcp://127.0.0.1:1"],
+        ["DOCKER_HOST"],
         code=3,
         env={"DOCKER_HOST": "tcp://127.0.0.1:1"},
     ),

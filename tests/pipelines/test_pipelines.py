@@ -165,7 +165,7 @@ def test_a_run_as_json(quickstart: Project, first: Done) -> None:
     assert (document["schema"], document["run"], document["state"]) == (1, "first", "completed")
     step: dict[str, Any] = document["steps"][0]
     assert set(step) == {
-        "name", "id", "verdict", "reason", "image", "image_id", "started", "ended", "result"
+        "name", "id", "verdict", "reason", "image", "image_id", "started", "ended", "seconds", "result"
     }  # fmt: skip
     assert re.fullmatch(r"load_digits-[a-z2-7]{32}", step["id"])
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", step["image_id"])
