@@ -28,11 +28,11 @@ from dispatch.dispatcher.work import Claims, JobFactory, Observer, Pace, StepOut
 from dispatch.engine.base import Engine, Event, Handle, JobState, Reason
 from dispatch.engine.pump import Pump
 from dispatch.errors import DispatchError, EngineError, ResourceAssignmentError
-from dispatch.schedule.base import GroupFullError
+from dispatch.schedule.base import GroupFullError, ResourceAssignment
 from dispatch.workspace.base import Orphan, StepCompletedError, StepHeldError
 
 if TYPE_CHECKING:
-    from dispatch.schedule import ResourceAssignment, Scheduler
+    from dispatch.schedule import Scheduler
     from dispatch.workspace.base import Attempt
 
 CONCLUDERS = 2
@@ -246,6 +246,9 @@ class Dispatcher:
         if attempt is None:
             self._give_back(work)
             return
+        self._submit(work, attempt, assignment)
+
+    def _submit(self, work: Work, attempt: Attempt, assignment: ResourceAssignment) -> None:
         try:
             job = self._jobs.prepare(work.record, attempt, assignment)
             self._pump.expect(job.key)
@@ -380,6 +383,8 @@ class Dispatcher:
             words = "the run was interrupted"
         else:
             words = in_words(error)
+        if isinstance(error, KeyboardInterrupt):
+            self._take_left(words)
         if not engine_lost:
             self._cancel_all(self._grace)
         self._drain(self._pace.clock() + (0.0 if engine_lost else self._grace + self._pace.patience))
@@ -391,6 +396,22 @@ class Dispatcher:
         for name in self._order.works:
             if name not in self._outcomes:
                 self._end(StepOutcome(name, Verdict.CANCELLED, words))
+
+    def _take_left(self, words: str) -> None:
+        """Take over what clients before us left running and we had not come to, so that it ends, too."""
+        busy = {running.work.name for running in self._running.values()} | self._concluding
+        for name, work in self._order.works.items():
+            if name in self._outcomes or name in busy or not work.outlives:
+                continue
+            try:
+                orphan = self._workspace.orphan(work.record.unique_id)
+                attempt = self._claim(work) if orphan and self._orphans.handle(orphan) else None
+                if attempt is not None and attempt.adopts:
+                    self._submit(work, attempt, ResourceAssignment())
+                elif attempt is not None:
+                    self._end(self._concluder.lost(work, attempt, words, Reason.CANCELLED.value))
+            except Exception as error:
+                _log.debug("%s: what was left of it could not be ended: %s", name, error)
 
     def _drain(self, deadline: float) -> None:
         while self._concluding or (self._running and self._pace.clock() < deadline):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dispatch.info import AttemptFacts, StepInfo, StepRecord
     from dispatch.schedule import ResourceAssignment
     from dispatch.step import StepResources
-    from dispatch.workspace.base import Adopts, Attempt, Superseded
+    from dispatch.workspace.base import Adopts, Attempt, Orphan, Superseded
 
 
 class Verdict(enum.Enum):
@@ -100,6 +100,9 @@ class Claims(Protocol):
         StepCompletedError where there is a result, unless the attempt is to ``replace`` it. ``adopts`` is
         asked about a job that nobody looks after.
         """
+
+    def orphan(self, unique_id: str, /) -> Orphan | None:
+        """Return the job of a step's latest attempt if nobody looks after it and its end is not known."""
 
     def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
         """Make what the attempt left the step's result."""

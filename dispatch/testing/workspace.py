@@ -69,6 +69,10 @@ class FakeClaims:
         self.hook("claimed", unique_id)
         return attempt
 
+    def orphan(self, unique_id: str) -> Orphan | None:
+        """Return a job that was left."""
+        return self.orphans.get(unique_id)
+
     def complete(self, unique_id: str) -> None:
         """Let whoever else works at a step have its result."""
         with self._lock:

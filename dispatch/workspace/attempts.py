@@ -245,6 +245,13 @@ class Attempts:
                     self._disk.rename(aside / "result", attempt.result)
                     return
 
+    def orphan(self, unique_id: str) -> Orphan | None:
+        """Return the job of the latest attempt if nobody looks after it; see :class:`Orphan`."""
+        number = self._leases.highest(unique_id)
+        if number == 0 or self._holder(unique_id, number) is not None:
+            return None
+        return self._orphan(unique_id, number, self._leases.read(unique_id, number))
+
     def settled(self, unique_id: str, number: int) -> bool:
         """Say whether an attempt's job is of no use to anybody: its end is recorded, or there is a result."""
         latest = self._leases.highest(unique_id)

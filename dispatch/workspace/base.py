@@ -399,6 +399,13 @@ class Workspace(Registrable, ABC):
         Returns those of our attempts that others took for lost.
         """
 
+    def orphan(self, unique_id: str) -> Orphan | None:  # noqa: ARG002
+        """Return the job of the latest attempt at a step if nobody looks after it and its end is not known.
+
+        Here, there is none: where nothing outlives us, nothing is left.
+        """
+        return None
+
     def attempt_directory(self, unique_id: str, number: int) -> Path | None:  # noqa: ARG002
         """Return where an attempt's own files are, or were; None where there is no such place."""
         return None

@@ -19,7 +19,7 @@ from dispatch.location import HostPath, SharedPath
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
-from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
+from dispatch.workspace.base import Adopts, Attempt, Orphan, Superseded, Workspace
 from dispatch.workspace.cache import LocalStepCache, store
 from dispatch.workspace.drives import Drives, LocalDriver
 from dispatch.workspace.driving import Driving, Request, RunCompletedError
@@ -399,6 +399,11 @@ class LocalWorkspace(WorkspaceHere):
         """Tell others that we are alive; see :meth:`Workspace.renew`."""
         self._drives.renew()
         return self._attempts.renew()
+
+    def orphan(self, unique_id: str) -> Orphan | None:
+        """Return a job that nobody looks after; see :meth:`Workspace.orphan`."""
+        self._layout.check()
+        return self._attempts.orphan(unique_id) if is_unique_id(unique_id) else None
 
     def settled(self, unique_id: str, number: int) -> bool:
         """Say whether the job of an attempt is of no use any more; see :meth:`Workspace.settled`."""

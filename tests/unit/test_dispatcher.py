@@ -641,6 +641,24 @@ def test_a_job_that_others_took_over(lab: Lab) -> None:
     assert lab.scheduler.held == set()
 
 
+def test_an_interrupt_ends_what_was_left(lab: Lab) -> None:
+    """Jobs of a client before us are stopped with the run's own, though their turn had not come yet."""
+    left(lab, lab.directory)
+    lab.outcomes["b"] = HOLDS
+    lab.scheduler = FakeScheduler(parallelism=1)
+    dispatcher = lab.dispatcher()
+    lab.observer.listener = lambda what, name: (
+        dispatcher.cancel() if (what, name) == ("running", "b") else None
+    )
+    works = [replace(work(name), outlives=True) for name in ("b", "c", "a")]
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.run(works, "run")
+    assert set(lab.verdicts().values()) == {Verdict.CANCELLED}
+    assert sorted(handle.key for handle in lab.engine.cancelled) == ["a.1", "b.1"]
+    assert sorted(handle.key for handle in lab.engine.released) == ["a.1", "b.1"]
+    assert sorted(lab.claims.ended) == sorted(lab.claims.claimed) == ["a.2", "b.1"]
+
+
 # Stopping steps.
 
 
