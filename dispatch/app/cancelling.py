@@ -225,11 +225,7 @@ class Left:
     def _is_ours(self, handle: Handle) -> bool:
         """Whether a job is of our workspace: others may have runs of the same name and steps."""
         unique_id, _, number = handle.key.rpartition(".")
-        if not number.isdecimal() or handle.directory is None:
-            return False
-        ours = self._workspace.attempt_directory(unique_id, int(number))
-        # The same place may have been reached by another path.
-        return ours is not None and handle.directory.resolve() == ours.resolve()
+        return number.isdecimal() and handle.is_of(self._workspace.attempt_directory(unique_id, int(number)))
 
 
 def left_behind(app: App) -> Left:

@@ -28,7 +28,7 @@ class Orphans:
     def handle(self, orphan: Orphan) -> Handle | None:
         """Return the engine's handle of a left job; None where the engine does not have it."""
         for handle in self._of(orphan.run).get(orphan.key, ()):
-            if handle.directory is None or handle.directory == orphan.place:
+            if handle.directory is None or handle.is_of(orphan.place):
                 return handle
         return None
 

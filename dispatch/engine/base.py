@@ -114,6 +114,14 @@ class Handle:
     engine_id: str
     directory: Path | None = field(default=None, compare=False)
 
+    def is_of(self, attempt: Path | None) -> bool:
+        """Say whether its attempt is kept there, by whatever path its client came: keys alone may collide."""
+        return attempt is not None and self.directory is not None and _same(self.directory, attempt)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one == other or one.resolve() == other.resolve()
+
 
 class JobState(enum.Enum):
     """What an event says about a job."""

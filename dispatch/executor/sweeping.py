@@ -14,8 +14,7 @@ def sweep(engine: Engine, workspace: Workspace, run: str) -> None:
     """
     for handle in engine.find(run):
         unique_id, _, number = handle.key.rpartition(".")
-        if not number.isdecimal() or handle.directory is None:
+        if not number.isdecimal() or not handle.is_of(workspace.attempt_directory(unique_id, int(number))):
             continue
-        ours = workspace.attempt_directory(unique_id, int(number))
-        if handle.directory == ours and workspace.settled(unique_id, int(number)):
+        if workspace.settled(unique_id, int(number)):
             engine.release(handle)

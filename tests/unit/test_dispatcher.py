@@ -780,3 +780,14 @@ def test_groups(lab: Lab) -> None:
     lab.run(*works, work("a"), work("b"))
     assert lab.scheduler.group_peaks["few"] == 1
     assert lab.scheduler.peak > 1
+
+
+def test_a_workspace_that_is_reached_by_another_path(lab: Lab, tmp_path: Path) -> None:
+    """A job whose client came to the same directory through a link is adopted all the same."""
+    (tmp_path / "link").symlink_to(lab.directory)
+    left(lab, tmp_path / "link")
+    lab.claims.orphans["a"] = Orphan("a", 1, lab.directory / "a.1", "former")
+    lab.jobs = FakeJobs(lambda verb, _: lab.engine.finish("a.1", GOOD) if verb == "prepare" else None)
+    outcomes = lab.run(replace(work("a"), outlives=True))
+    assert outcomes["a"].verdict is Verdict.COMPLETED
+    assert [job.key for job in lab.engine.submitted] == ["a.1"]
