@@ -181,7 +181,7 @@ def _cells(step: StepStory, now: float, last: Callable[[StepStory], str]) -> dic
     if stage in (Stage.RUNNING, Stage.STARTING):
         said = clean(last(step)[-_LAST:])
     elif stage is Stage.RETRYING:
-        said = f"in {_elapsed(max(step.due - now, 0.0))}: {said}"
+        said = f"in {_elapsed(step.due - now)}: {said}" if step.due > now else f"now: {said}"
     elif stage is Stage.PENDING:
         said = f"needs {', '.join(step.step.needs)}" if step.step.needs else ""
     return {
