@@ -226,5 +226,8 @@ class Engine(Protocol):
     def release(self, handle: Handle) -> None:
         """Forget a job whose end has been recorded; unknown handles are ignored."""
 
+    def settle(self) -> None:
+        """Wait until what was released is forgotten: whoever ends after that leaves nothing behind."""
+
     def close(self) -> None:
         """Stop our own threads and connections. Running containers are left alone, processes are ended."""

@@ -13,7 +13,7 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from dispatch._docker import ApiError, Door
@@ -84,7 +84,8 @@ class DockerEngine:
         self._logs = Collector(door.containers, self._has_ended)
         staging = Staging(door, uid, gid)
         parts = Parts(door.containers, staging, self._logs, clock, self._queue.put)
-        self._lock, self._gone, self._meter = parts.lock, parts.gone, parts.meter
+        self._lock, self._gone, self._lost, self._meter = parts.lock, parts.gone, parts.lost, parts.meter
+        self._removals: set[Future[None]] = set()
         self._finisher = Finisher(parts)
         arbiter = Arbiter(door.containers, parts.gone.wait)
         self._launcher = Launcher(parts, self._finisher, arbiter, self._stopper, self._ends.submit)
@@ -179,7 +180,13 @@ class DockerEngine:
                 self._by_name.pop(job.name, None)
                 job.claimed = True
         self._meter.forget(handle.key)
-        self._ends.submit(self._finisher.forget, handle.engine_id, job)
+        removal = self._ends.submit(self._finisher.forget, handle.engine_id, job)
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+
+    def settle(self) -> None:
+        """Wait until what was released is removed."""
+        wait(tuple(self._removals))
 
     def close(self) -> None:
         """Stop our threads, after the removals and stops under way. A cancelled job is killed, not left."""
@@ -217,6 +224,7 @@ class DockerEngine:
 
     def lost(self, error: EngineError) -> None:
         """Let ``next_event`` raise."""
+        self._lost.set()
         self._gone.set()
         self._queue.put(error)
 

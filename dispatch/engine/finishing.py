@@ -26,6 +26,7 @@ from dispatch.engine.staging import Staging
 from dispatch.errors import EngineError
 
 RETRY_EVERY = 0.5
+FORGET_TRIES = 60
 GONE = "its container was removed by somebody else"
 
 T = TypeVar("T")
@@ -35,8 +36,8 @@ T = TypeVar("T")
 class Parts:
     """What starts and ends of jobs have in common.
 
-    ``tell`` takes events, ``clock`` gives the engine's time, ``gone`` is set when the engine is given up or
-    closed. ``lock`` guards what jobs say of themselves.
+    ``tell`` takes events, ``clock`` gives the engine's time, ``lost`` is set when the engine is given up, and
+    ``gone`` then and when it is closed. ``lock`` guards what jobs say of themselves.
     """
 
     containers: Containers
@@ -47,6 +48,7 @@ class Parts:
     meter: stats.Meter = field(default_factory=stats.Meter)
     lock: threading.Lock = field(default_factory=threading.Lock)
     gone: threading.Event = field(default_factory=threading.Event)
+    lost: threading.Event = field(default_factory=threading.Event)
 
 
 class Finisher:
@@ -164,16 +166,29 @@ class Finisher:
             stats.begin(self.measure, job)
 
     def forget(self, name: str, job: ContainerJob | None) -> None:
-        """Remove a job's traces. What fails is found again by the container's labels."""
-        with contextlib.suppress(EngineError, OSError):
-            sandbox = job.sandbox if job is not None else None
-            if sandbox is None:
-                state = self._containers.inspect(name)
-                if state is None or DIRECTORY_LABEL not in state.labels:
+        """Remove a job's traces, for a while also from an engine that is away: nobody else may come to it.
+
+        What fails all the same is found again by the container's labels.
+        """
+        for _ in range(FORGET_TRIES):
+            try:
+                self._remove(name, job)
+                return
+            except (ApiError, OSError):
+                return
+            except EngineError:
+                if self._parts.lost.wait(RETRY_EVERY):
                     return
-                sandbox = Sandbox.of(Path(state.labels[DIRECTORY_LABEL]), *self._parts.staging.caller)
-            self._containers.remove(name)
-            sandbox.discard()
+
+    def _remove(self, name: str, job: ContainerJob | None) -> None:
+        sandbox = job.sandbox if job is not None else None
+        if sandbox is None:
+            state = self._containers.inspect(name)
+            if state is None or DIRECTORY_LABEL not in state.labels:
+                return
+            sandbox = Sandbox.of(Path(state.labels[DIRECTORY_LABEL]), *self._parts.staging.caller)
+        self._containers.remove(name)
+        sandbox.discard()
 
     def patiently(self, job: ContainerJob, call: Callable[[], T]) -> T:
         """Repeat a call that may be repeated until the engine answers it, or is given up."""

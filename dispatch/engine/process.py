@@ -171,6 +171,9 @@ class ProcessEngine:
             self._jobs.pop(handle.key, None)
         self._meter.forget(handle.key)
 
+    def settle(self) -> None:
+        """Nothing is left to be forgotten."""
+
     def close(self) -> None:
         """Kill what still runs, and end the helpers."""
         self._crew.close()

@@ -86,6 +86,11 @@ class RoutedEngine:
         self._of(handle).release(handle)
         self._routes.pop(handle.key, None)
 
+    def settle(self) -> None:
+        """Wait for both."""
+        self.containers.settle()
+        self.processes.settle()
+
     def close(self) -> None:
         """Close both."""
         for pump in self._pumps.values():

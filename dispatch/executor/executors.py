@@ -81,7 +81,11 @@ class _EngineExecutor(Executor, Generic[M]):
             asked, self._asked = self._asked, []
         for names, grace in asked:
             self.cancel(names, grace)
-        return dispatcher.run(wanted, run)
+        try:
+            return dispatcher.run(wanted, run)
+        finally:
+            # Before anybody records that the run has ended: after that, no client comes to sweep for it.
+            self._engine.settle()
 
     def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:
         """See :meth:`Executor.cancel`. What is asked before there is a dispatcher is told it at once."""

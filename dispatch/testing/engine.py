@@ -149,6 +149,9 @@ class FakeEngine:
             self._jobs.pop(handle.key, None)
             self._live.pop(handle.key, None)
 
+    def settle(self) -> None:
+        """What was released is forgotten already."""
+
     def close(self) -> None:
         """Nothing to stop."""
 
