@@ -205,9 +205,11 @@ def test_what_is_asked_of_a_run_reaches_what_runs_it(tmp_path: Path) -> None:
 
 
 def test_a_fake_can_be_stopped() -> None:
-    """The fake is what the protocol says."""
-    stoppable: Stoppable = FakeRunner(RecordingObserver())
+    """The fake is what the protocol says, and remembers what it was asked."""
+    runner = FakeRunner(RecordingObserver())
+    stoppable: Stoppable = runner
     stoppable.cancel(None, None)
+    assert runner.asked == [(None, None)]
 
 
 # Registering.
