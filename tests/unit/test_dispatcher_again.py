@@ -1,4 +1,4 @@
-"""The only loop: steps that are tried again, jobs that were left, steps that are stopped, and who comes first."""
+"""The only loop: steps tried again, jobs left behind, steps that are stopped, and who comes first."""
 
 from __future__ import annotations
 
