@@ -420,7 +420,11 @@ def test_an_interrupted_run_leaves_nothing_open(case: Case, interrupts: list[int
         check(world)
         told = {outcome.name: outcome.verdict for outcome in world.observer.outcomes}
         reference = expected(case)
-        assert all(told[name] in (reference[name], Verdict.CANCELLED) for name in told)
+        for work in case.works:
+            fate = case.fates[work.record.unique_id]
+            # What was left runs, whatever became of its step here, and may end before it is stopped.
+            own = {fate.verdict} if fate in LEFT else set()
+            assert told[work.name] in {reference[work.name], Verdict.CANCELLED, *own}, (work.name, fate)
 
 
 @pytest.mark.parametrize("fate", list(Fate))
