@@ -20,7 +20,6 @@ from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
-from dispatch.app.installed import packages
 from dispatch.app.placing import Placing
 from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
@@ -390,6 +389,8 @@ class Running:
         else:
             facts["config"] = asked.name
         if runs and None in self._names.values():
+            from dispatch.app.installed import packages
+
             facts["packages"] = packages()
         snapshot = self._here.snapshot
         if snapshot is not None:
