@@ -281,9 +281,12 @@ def test_many_clients_at_once(project: Project) -> None:
     wait_for_slow(project)
     os.kill(client(project, left), signal.SIGKILL)
     until(lambda: status(project, left)["state"] == "orphaned", "it is known to be gone")
+    clients = [Client.start(project, "run x.json -n one --json") for _ in range(4)]
+    for each in clients:
+        # Whoever came after the end would find the name taken.
+        each.wait_for(" run one")
     open_gate(project)
-    clients = [project.start("dispatch", "run", "x.json", "-n", "one", "--json") for _ in range(4)]
-    ends = [started.end().well() for started in clients]
+    ends = [each.end().well() for each in clients]
     assert {end.json()["state"] for end in ends} == {"completed"}
     assert begun(project) == 2
     assert sum("going on with run one" in end.err for end in ends) == 1
