@@ -9,6 +9,7 @@ from dispatch.app.records import ORPHANED, show
 from dispatch.cli.options import open_app, workspace_option
 from dispatch.cli.output import note
 from dispatch.cli.progress import Shown, Watched, WatchedStep, open_progress, progress_options
+from dispatch.cli.progress.watching import logs_of
 from dispatch.cli.show import print_report
 from dispatch.errors import EngineError
 from dispatch.workspace.base import Workspace
@@ -56,4 +57,4 @@ def _watched(here: Workspace, run: str) -> Watched:
         if view.planned.standing == "run"
     ]
     cached = sum(view.planned.standing == "cached" for view in views)
-    return Watched(steps=steps, cached=cached, log=here.attempt_log)
+    return Watched(steps=steps, cached=cached, log=logs_of(here))

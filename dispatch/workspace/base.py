@@ -440,10 +440,6 @@ class Workspace(Registrable, ABC):
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
 
-    def attempt_log(self, key: str) -> Path | None:  # noqa: ARG002
-        """Return where the log of the attempt ``<unique id>.<n>`` is or will be; None where no file tells."""
-        return None
-
 
 def _class_of(name: str) -> type[Workspace]:
     found: Any = Workspace.by_name(name)

@@ -446,12 +446,6 @@ class LocalWorkspace(WorkspaceHere):
         self._layout.check()
         return self._attempts.log(unique_id) if is_unique_id(unique_id) else None
 
-    def attempt_log(self, key: str) -> Path | None:
-        """Return where the log of the attempt ``<unique id>.<n>`` is or will be."""
-        unique_id, _, number = key.rpartition(".")
-        known = is_unique_id(unique_id) and number.isdecimal()
-        return self._layout.attempt(unique_id, int(number)) / "out.log" if known else None
-
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
 

@@ -9,6 +9,9 @@ from dispatch.cli.progress.story import Watched, WatchedStep
 from dispatch.plan import Place, RunPlan, Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from dispatch.app.earlier import Earlier
     from dispatch.app.running import Running
     from dispatch.workspace.base import Workspace
@@ -39,7 +42,17 @@ def watched(running: Running, plan: RunPlan, workspace: Workspace) -> Watched:
         steps=steps,
         cached=len(plan.standing(Standing.CACHED)),
         width=running.engines.limit(Place.CONTAINER if contained else Place.PROCESS),
-        log=workspace.attempt_log,
+        log=logs_of(workspace),
         usage=running.engines.usage,
         earlier=known,
     )
+
+
+def logs_of(workspace: Workspace) -> Callable[[str], Path | None]:
+    """Return what finds an attempt's log by its key, ``<unique id>.<n>``; None where there is none yet."""
+
+    def find(key: str) -> Path | None:
+        unique_id, _, number = key.rpartition(".")
+        return workspace.log_of_attempt(unique_id, int(number)) if number.isdecimal() else None
+
+    return find
