@@ -1,0 +1,127 @@
+"""The local certificate authority, and the server's certificate under it.
+
+Owns keys and certificates: made at the first start, kept with the state, the certificate renewed before it
+ends or when a name is missing. Only this server uses them: the keys never leave its state.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from dispatch.beakerd.layout import write_private
+
+AUTHORITY_YEARS = 10
+CERTIFICATE_DAYS = 365
+RENEW_BEFORE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """PEM: the server's key, its certificate, and the path of the authority's certificate."""
+
+    key: bytes
+    chain: bytes
+    authority: Path
+
+
+def certificate_for(directory: Path, names: Sequence[str], now: datetime) -> Certificate:
+    """Return a certificate that holds for these names and addresses, made where there is none yet."""
+    directory.mkdir(exist_ok=True, mode=0o700)
+    ca_key, ca = _authority(directory, now)
+    key_path, path = directory / "server.key", directory / "server.pem"
+    if not (key_path.exists() and path.exists() and _holds(path.read_bytes(), ca, names, now)):
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_private(key_path, _private(key))
+        write_private(path, _sign(key, ca_key, ca, names, now).public_bytes(serialization.Encoding.PEM))
+    return Certificate(key_path.read_bytes(), path.read_bytes(), directory / "ca.pem")
+
+
+def _authority(directory: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key_path, path = directory / "ca.key", directory / "ca.pem"
+    if key_path.exists() and path.exists():
+        key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return key, x509.load_pem_x509_certificate(path.read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dispatch local Beaker")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=365 * AUTHORITY_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(False, False, False, False, False, True, True, False, False), critical=True
+        )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    write_private(key_path, _private(key))
+    write_private(path, certificate.public_bytes(serialization.Encoding.PEM))
+    path.chmod(0o644)
+    return key, certificate
+
+
+def _sign(
+    key: ec.EllipticCurvePrivateKey,
+    ca_key: ec.EllipticCurvePrivateKey,
+    ca: x509.Certificate,
+    names: Sequence[str],
+    now: datetime,
+) -> x509.Certificate:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])]))
+        .issuer_name(ca.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+
+
+def _holds(pem: bytes, ca: x509.Certificate, names: Sequence[str], now: datetime) -> bool:
+    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except Exception:  # whatever is wrong with it, a new one is made
+        return False
+    kept = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return (
+        all(_general(name) in kept for name in names)
+        and certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc - RENEW_BEFORE
+    )
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )

@@ -1,0 +1,8 @@
+"""All routes that are answered, from the modules that answer them."""
+
+from __future__ import annotations
+
+from dispatch.beakerd.rest import local
+from dispatch.beakerd.rest.app import Route
+
+ROUTES: list[Route] = [*local.ROUTES]

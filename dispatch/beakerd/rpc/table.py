@@ -1,0 +1,9 @@
+"""All methods that are answered, from the modules that answer them."""
+
+from __future__ import annotations
+
+from dispatch.beakerd.rpc import accounts
+from dispatch.beakerd.rpc.server import Method, Stream
+
+METHODS: dict[str, Method] = {**accounts.METHODS}
+STREAMS: dict[str, Stream] = {}

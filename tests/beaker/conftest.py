@@ -1,0 +1,43 @@
+"""One authority for all local Beakers of the session, trusted by the gRPC of this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dispatch.beakerd.config import Config
+from dispatch.testing.beaker import Beakers, LocalBeaker
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the session's authority; gRPC reads the variable once, at its first secure channel."""
+    root = tmp_path_factory.mktemp("authority")
+    beakers = Beakers(root)
+    beakers.prepare()
+    os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(beakers.authority)
+    return root
+
+
+@pytest.fixture
+def beakers(authority: Path, tmp_path: Path) -> Iterator[Beakers]:
+    """Makes servers for one test, and ends them."""
+    made = Beakers(tmp_path / "beaker", tls=authority / "tls")
+    made.prepare()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def beaker(beakers: Beakers) -> LocalBeaker:
+    """A server with the default configuration."""
+    return beakers.start()
+
+
+@pytest.fixture
+def beaker_of(beakers: Beakers) -> Callable[[Config], LocalBeaker]:
+    """A server with a configuration of the test's own."""
+    return beakers.start
