@@ -6,7 +6,8 @@ things (images, datasets, clusters) are kept as they were sent: ``store`` resolv
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,22 @@ class ExperimentSpec:
     budget: str | None = None
     groups: tuple[str, ...] = ()
     allowed_retries: int = 0
+
+
+def dump_task(task: TaskSpec) -> str:
+    """The text under which a task is kept in the database."""
+    return json.dumps(asdict(task))
+
+
+def load_task(text: str) -> TaskSpec:
+    """The task that :func:`dump_task` made a text of."""
+    kept = json.loads(text)
+    kept["image"] = ImageSource(**kept["image"])
+    kept["env"] = tuple(EnvVar(**each) for each in kept["env"])
+    kept["mounts"] = tuple(DataMount(**each) for each in kept["mounts"])
+    kept["resources"] = Resources(**kept["resources"])
+    for name in ("clusters", "hostnames"):
+        kept[name] = tuple(kept[name])
+    for name in ("command", "arguments"):
+        kept[name] = None if kept[name] is None else tuple(kept[name])
+    return TaskSpec(**kept)

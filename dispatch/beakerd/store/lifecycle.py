@@ -17,6 +17,7 @@ from enum import IntEnum
 
 from dispatch.beakerd.clock import Clock, Ids
 from dispatch.beakerd.config import Assumptions
+from dispatch.beakerd.spec import load_task
 from dispatch.beakerd.store.database import Transaction
 
 
@@ -230,7 +231,7 @@ class Lifecycle:
         ).fetchone()
         if row["given_up"] is not None:
             return None
-        code, resumes = row["canceled_code"], json.loads(row["task_spec"])["context"].get("autoResume", True)
+        code, resumes = row["canceled_code"], load_task(row["task_spec"]).auto_resume
         failed = row["status"] == Status.FAILED or (code == Code.TIMEOUT and self._assume.retry_timeouts)
         again = failed and row["retries"] < row["allowed_retries"]
         if again:
