@@ -12,6 +12,7 @@ FileRow = tuple[str, int, bytes, int]
 def add_files(tx: Transaction, dataset: str, rows: Iterable[FileRow]) -> None:
     """Record files (path, size, SHA-256, when) of a dataset; one of the same path is replaced."""
     tx.executemany(
-        "INSERT OR REPLACE INTO dataset_files (dataset_id, path, size, sha256, updated) VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO dataset_files (dataset_id, path, size, sha256, updated)"
+        " VALUES (?, ?, ?, ?, ?)",
         ((dataset, *row) for row in rows),
     )
