@@ -7,7 +7,7 @@ with its traceback; what the caller did wrong is never INTERNAL.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from dispatch.beakerd.access import Principal
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem
+from dispatch.beakerd.rpc.sending import deliver
 
 SERVICE = "allenai.beaker.Beaker"
 MESSAGE_LIMIT = 64 * 1024 * 1024
@@ -25,8 +26,9 @@ MESSAGE_LIMIT = 64 * 1024 * 1024
 THREADS = 256
 
 Method = Callable[[Backend, Principal, Any], Any]
-# The last argument says whether the caller is still there: to be asked by what waits between messages.
-Stream = Callable[[Backend, Principal, Any, Callable[[], bool]], Iterator[Any]]
+# Yields serialized messages, as many at once as there are. The last argument says whether the caller is still
+# there: to be asked by what waits between messages.
+Stream = Callable[[Backend, Principal, Any, Callable[[], bool]], Iterator[Sequence[bytes]]]
 Gate = Callable[[str], None]
 
 
@@ -84,7 +86,7 @@ class RpcServer:
                 )
             elif method.name in self._streams:
                 handlers[method.name] = grpc.unary_stream_rpc_method_handler(
-                    self._stream(method.name, self._streams[method.name]), read, _write
+                    self._stream(method.name, self._streams[method.name]), read, None
                 )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -98,11 +100,13 @@ class RpcServer:
 
         return call
 
-    def _stream(self, name: str, method: Stream) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
-        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _stream(self, name: str, method: Stream) -> Callable[[Any, grpc.ServicerContext], Iterator[bytes]]:
+        def call(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
             try:
                 self._gate(name)
-                yield from method(self._backend, self._principal(context), request, context.is_active)
+                principal = self._principal(context)
+                for messages in method(self._backend, principal, request, context.is_active):
+                    yield from deliver(context, messages)
             except Exception as error:
                 self._refuse(name, context, error)
 

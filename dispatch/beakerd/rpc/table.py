@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts
+from dispatch.beakerd.rpc import accounts, logs
 from dispatch.beakerd.rpc.server import Method, Stream
 
 METHODS: dict[str, Method] = {**accounts.METHODS}
-STREAMS: dict[str, Stream] = {}
+STREAMS: dict[str, Stream] = {**logs.STREAMS}
