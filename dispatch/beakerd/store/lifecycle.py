@@ -180,6 +180,15 @@ class Lifecycle:
                     self._wish(tx, other["id"], Code.SIBLING_TASK_PREEMPTION, "another task was preempted")
         return True
 
+    def stop_all(self, tx: Transaction, jobs: Sequence[str], code: Code, reason: str) -> None:
+        """Wish that all of these stop, for this reason and none that follows from another's end."""
+        for job in jobs:
+            self._wish(tx, job, code, reason)
+        for job in jobs:
+            row = tx.execute("SELECT node_id FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is not None and row["node_id"] is None:
+                self.finalize(tx, job)
+
     def finalize(
         self, tx: Transaction, job: str, failure: str | None = None, metrics: str | None = None
     ) -> str | None:
@@ -193,6 +202,15 @@ class Lifecycle:
         if successor is None:
             self._settle(tx, job)
         return successor
+
+    def prioritize(self, tx: Transaction, task: str, priority: int, reason: str) -> None:
+        """Give the jobs of a task that have not ended another priority."""
+        rows = tx.execute(
+            "SELECT id FROM jobs WHERE task_id = ? AND finalized IS NULL AND priority != ?", (task, priority)
+        ).fetchall()
+        for row in rows:
+            tx.execute("UPDATE jobs SET priority = ? WHERE id = ?", (priority, row["id"]))
+            self._say(tx, row["id"], "priority", reason or f"the priority is {priority} from now on")
 
     def release(self, tx: Transaction, waiting: dependencies.Waiting, experiment: str) -> bool:
         """Queue a job that waited for results; False as long as one is missing."""

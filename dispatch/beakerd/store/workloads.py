@@ -14,7 +14,7 @@ from typing import Any
 from dispatch.beakerd.access import Principal, may_use, require
 from dispatch.beakerd.clock import Clock, Ids
 from dispatch.beakerd.config import NameScope
-from dispatch.beakerd.problems import Kind, Problem, in_use, invalid, not_found
+from dispatch.beakerd.problems import in_use, invalid, not_found
 from dispatch.beakerd.spec import ExperimentSpec, dump_task, load_task
 from dispatch.beakerd.store import dependencies
 from dispatch.beakerd.store.capacity import shortfall
@@ -95,8 +95,7 @@ class Workloads:
                 "UPDATE experiments SET canceled = ?, canceled_for = ? WHERE id = ? AND canceled IS NULL",
                 (self.clock.now(), reason, experiment),
             )
-        for job in live:
-            self.lifecycle.stop(tx, job, Code.MANUAL, reason)
+        self.lifecycle.stop_all(tx, live, Code.MANUAL, reason)
         return [row["id"] for row in live_jobs(tx, experiment) if row["exited"] is None]
 
     def restart(self, tx: Transaction, experiment: str) -> list[str]:
@@ -115,7 +114,8 @@ class Workloads:
             tx.execute(
                 "UPDATE experiments SET canceled = NULL, canceled_for = NULL WHERE id = ?", (experiment,)
             )
-            tx.execute("UPDATE tasks SET retries = 0 WHERE experiment_id = ?", (experiment,))
+        for task in tasks:
+            tx.execute("UPDATE tasks SET retries = 0 WHERE id = ?", (task["id"],))
         return [self._begin(tx, task["id"]) for task in tasks]
 
     def rename(self, tx: Transaction, row: Any, name: str) -> None:
@@ -141,8 +141,8 @@ class Workloads:
     def _begin(self, tx: Transaction, task: str) -> str:
         """A task's first job: queued, or waiting for results; and what will keep it waiting for ever."""
         row = tx.execute(
-            "SELECT t.*, e.workspace_id, e.author_id FROM tasks t JOIN experiments e ON e.id = t.experiment_id"
-            " WHERE t.id = ?",
+            "SELECT t.*, e.workspace_id, e.author_id FROM tasks t"
+            " JOIN experiments e ON e.id = t.experiment_id WHERE t.id = ?",
             (task,),
         ).fetchone()
         spec, experiment = load_task(row["spec"]), row["experiment_id"]
@@ -171,7 +171,7 @@ class Workloads:
             return None
         if not NAME.fullmatch(name):
             raise invalid(
-                f"name: {ascii(name[:300])} may have letters, digits, periods, dashes and underscores, 255 at"
+                f"name: {name[:300]!a} may have letters, digits, periods, dashes and underscores, 255 at"
                 " most, and does not begin with a dash"
             )
         key = f"{author if self.scope is NameScope.AUTHOR else workspace}/{name}"
@@ -249,15 +249,12 @@ def live_jobs(tx: Transaction, experiment: str) -> list[Any]:
     ).fetchall()
 
 
-def visible(who: Principal, organization: str | None = None, column: str = "e.workspace_id") -> Any:
+def visible(
+    who: Principal, organization: str | None = None, column: str = "e.workspace_id"
+) -> tuple[str, Sequence[Any]]:
     """The condition that a caller may see a row by its workspace, within an organization if one is given."""
     return (
         f"{column} IN (SELECT w.id FROM workspaces w JOIN members m ON m.organization_id = w.organization_id"
         " WHERE m.user_id = ? AND (? IS NULL OR w.id = ?) AND (? IS NULL OR w.organization_id = ?))",
         (who.user_id, who.workspace_id, who.workspace_id, organization, organization),
     )
-
-
-def refuse_other(name: str, value: str) -> Problem:
-    """An option of a list that is no id of anything here."""
-    return Problem(Kind.NOT_FOUND, f"{name}: {value!r} not found")
