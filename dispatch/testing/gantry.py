@@ -1,7 +1,8 @@
 """gantry as its users have it: a program in an environment of its own, and a project of theirs.
 
 Owns the environment (made by uv from the package index), a repository with the remote that gantry insists on,
-its bare mirror, and an image with what gantry's entrypoint needs (bash, git, curl). Refuses to know of servers.
+its bare mirror, and an image with what gantry's entrypoint needs (bash, git, curl). Refuses to know of
+servers.
 """
 
 from __future__ import annotations
