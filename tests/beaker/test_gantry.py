@@ -1,4 +1,4 @@
-"""gantry, unmodified and in an environment of its own, against a local Beaker whose jobs are real containers."""
+"""gantry, unmodified and in an environment of its own, against a local Beaker with real containers as jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(
-    beakers: Beakers, gantry_image: ImageRecord, tmp_path: Path
+    beakers: Beakers,
+    gantry_image: ImageRecord,  # noqa: ARG001, it is in the engine now
+    tmp_path: Path,
 ) -> Iterator[tuple[LocalBeaker, Path, Path, int]]:
     """A server that answers for the host: itself, the project, its mirrors and the proxy's port."""
     project, mirrors = tools.project(tmp_path, run_sh=SCRIPT)
