@@ -1,4 +1,4 @@
-"""gantry, unmodified and in an environment of its own, against a local Beaker with real containers as jobs."""
+"""gantry, unmodified and in an environment of its own, against a local Beaker with containers as jobs."""
 
 from __future__ import annotations
 
