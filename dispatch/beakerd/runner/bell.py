@@ -32,7 +32,9 @@ class Bell:
         poll = select.poll()
         for descriptor in (self._ear, *descriptors):
             poll.register(descriptor, select.POLLIN)
-        found = {descriptor for descriptor, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000)}
+        found = {
+            descriptor for descriptor, _ in poll.poll(None if seconds is None else max(0.0, seconds) * 1000)
+        }
         rang = self._ear in found
         if rang:
             with contextlib.suppress(BlockingIOError):

@@ -1,7 +1,7 @@
 """Threads for work that mostly waits.
 
-Owns the threads, which are used again: each has a connection to the database of its own, and there are no more
-of them than there was ever work at once. They are daemons: no work may hold up the end of the process.
+Owns the threads, which are used again: each has a connection to the database of its own, and there are no
+more of them than there was ever work at once. They are daemons: no work may hold up the end of the process.
 """
 
 from __future__ import annotations

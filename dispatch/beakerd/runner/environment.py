@@ -66,7 +66,9 @@ def connection(backend: Backend, job: Job) -> tuple[dict[str, str], tuple[Bind, 
     who = Principal(job.author_id, Purpose.JOB, workspace_id=job.workspace_id, job_id=job.id)
     with backend.database.write() as tx:
         token = backend.access.issue(tx, who)
-    rpc, rest = (f"{host}:{each.rpartition(':')[2]}" for each in (backend.addresses.rpc, backend.addresses.rest))
+    rpc, rest = (
+        f"{host}:{each.rpartition(':')[2]}" for each in (backend.addresses.rpc, backend.addresses.rest)
+    )
     tls = backend.config.rest_tls
     address = f"{'https' if tls else 'http'}://{rest}"
     text = (

@@ -60,12 +60,11 @@ class JobLog:
             self._close(final=False)
 
     def _close(self, final: bool) -> None:
-        writer = self._open() if final else self._writer
-        self._writer = None
-        if writer is None:
-            return
         try:
-            writer.close(final)
+            writer = self._open() if final else self._writer
+            self._writer = None
+            if writer is not None:
+                writer.close(final)
         except OSError as error:
             self.fault = self.fault or error
 

@@ -1,7 +1,7 @@
 """What a job's container is shown: datasets, results of other tasks, secrets, paths of this machine.
 
-Owns where each comes from on this machine. Nothing outside of a dataset can be reached through a sub path, and
-nothing of this machine that the configuration does not name. Datasets, results and secrets are read-only.
+Owns where each comes from on this machine. Nothing outside of a dataset can be reached through a sub path,
+and nothing of this machine that the configuration does not name. Datasets, results and secrets are read-only.
 """
 
 from __future__ import annotations

@@ -77,9 +77,11 @@ class _Taking:
             assert content is not None
             self._keep(name, *self._write(name, content, info.size))
         elif info.issym():
-            self._links.append((name, posixpath.normpath(posixpath.join(posixpath.dirname(name), info.linkname))))
-        elif info.islnk() and (first := _name(info.linkname)) is not None:
-            self._links.append((name, first))
+            self._links.append(
+                (name, posixpath.normpath(posixpath.join(posixpath.dirname(name), info.linkname)))
+            )
+        elif info.islnk():
+            self._links.append((name, _name(info.linkname) or ""))
         else:
             self._left_out.append(name)
 
