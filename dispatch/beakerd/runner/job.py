@@ -125,8 +125,7 @@ class JobRun:
             raise JobFailure(f"the engine has a container {self._name!r} that is not this server's")
         if state is None or (state.started is None and not (state := self._start())):
             return
-        self._runs(state)
-        job = self._read() or job
+        job = self._runs(job, state)
         stopping = Stopping(self._backend, self._containers, self._parts.monotonic, job)
         ended = Watch(self._containers, self._name, self._log, stopping, self._bell).until_end(
             self._parts.closing
@@ -134,7 +133,7 @@ class JobRun:
         if ended is None:
             self._is_gone()
         else:
-            self._has_exited(ended)
+            self._has_exited(job, ended)
 
     def _make(self, job: Job) -> ContainerState | None:
         """Make the container; None if the job is to stop before."""
@@ -207,16 +206,19 @@ class JobRun:
             raise error
         raise JobFailure(f"{what}: {error.detail}") from error
 
-    def _runs(self, state: ContainerState) -> None:
+    def _runs(self, job: Job, state: ContainerState) -> Job:
         """Write down that the job has started. An outage before that is of no account."""
         if state.status in ("running", "paused"):
             self._away = False
-        when = round((state.started or 0) * 1e9)
+        # The engine's clock is never set back below what was recorded before.
+        when = max(round((state.started or 0) * 1e9), job.scheduled)
         with self._backend.database.write() as tx:
             self._backend.lifecycle.start(tx, self._job, when)
+        return self._read() or job
 
-    def _has_exited(self, state: ContainerState) -> None:
-        when = round((state.finished or 0) * 1e9)
+    def _has_exited(self, job: Job, state: ContainerState) -> None:
+        # An engine takes note of a start when it is over: what ended at once has ended before.
+        when = max(round((state.finished or 0) * 1e9), job.started or 0)
         lost = lost_in_outage(state, self._away)
         with self._backend.database.write() as tx:
             if lost and self._backend.config.assume.node_loss_resumes:

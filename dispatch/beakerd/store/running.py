@@ -38,6 +38,7 @@ class Job:
     gpus: tuple[str, ...]
     container: str | None
     result_dataset_id: str
+    scheduled: int
     started: int | None
     exited: int | None
     exit_code: int | None
@@ -70,6 +71,7 @@ def load_job(tx: Transaction, job: str) -> Job | None:
         gpus=tuple(str(each) for each in json.loads(row["gpus"])),
         container=row["container"],
         result_dataset_id=row["result_dataset_id"],
+        scheduled=row["scheduled"],
         started=row["started"],
         exited=row["exited"],
         exit_code=row["exit_code"],
