@@ -3,64 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
 from dispatch._docker import Door
-from dispatch.beakerd.config import Assumptions, Config
-from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.spec import ImageSource
 from dispatch.beakerd.store.lifecycle import Code, Status
-from dispatch.testing.beaker import LocalBeaker
-from dispatch.testing.beakerjobs import HeldImages, Jobs, task
+from dispatch.testing.beaker_runs import Rig, task
 from dispatch.testing.processes import until
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("busybox_image")]
-
-
-class Rig:
-    """A server's runner, and its jobs."""
-
-    def __init__(self, beaker: LocalBeaker):
-        assert beaker.server.backend is not None
-        self.backend = beaker.server.backend
-        self.jobs = Jobs(self.backend)
-        self.runner = Runner(self.backend, HeldImages(self.backend.door))
-        self.lines = beaker.lines
-
-    def run(self, shell: str | None = None, **more: Any) -> str:
-        """Begin a job."""
-        job = self.jobs.ready(task(shell, **more))
-        self.runner.start(job)
-        return job
-
-    def restart(self) -> None:
-        """What a new server would do, without a new process."""
-        self.runner.close()
-        self.runner = Runner(self.backend, HeldImages(self.backend.door))
-        self.runner.adopt()
-
-
-@pytest.fixture
-def rig_of(beaker_of: Callable[[Config], LocalBeaker]) -> Iterator[Callable[[Config], Rig]]:
-    """A rig with a configuration of the test's own."""
-    made: list[Rig] = []
-
-    def make(config: Config) -> Rig:
-        made.append(Rig(beaker_of(config)))
-        return made[-1]
-
-    yield make
-    for rig in made:
-        rig.runner.close()
-
-
-@pytest.fixture
-def rig(rig_of: Callable[[Config], Rig]) -> Rig:
-    """A rig whose jobs get little time to end."""
-    return rig_of(Config(assume=Assumptions(grace=1.0)))
 
 
 def test_a_job_succeeds(rig: Rig) -> None:

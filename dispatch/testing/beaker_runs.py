@@ -14,10 +14,13 @@ from typing import Any
 from dispatch._docker import Door
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.joblog import LogReader
+from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.spec import ImageSource, TaskSpec, dump_task
 from dispatch.beakerd.store.lifecycle import Assignment, Code, NewJob, Status
 from dispatch.errors import ImageError
+from dispatch.testing.beaker import LocalBeaker
 from dispatch.testing.busybox import REFERENCE
+from dispatch.testing.processes import until
 
 LIMIT = 60.0
 
@@ -134,3 +137,41 @@ class Jobs:
                 "SELECT path FROM dataset_files WHERE dataset_id = ? ORDER BY path", (dataset,)
             ).fetchall()
         return {row[0]: (root / row[0]).read_bytes() for row in rows}
+
+
+class Rig:
+    """A server's runner, and its jobs."""
+
+    def __init__(self, beaker: LocalBeaker):
+        assert beaker.server.backend is not None
+        self.backend = beaker.server.backend
+        self.jobs = Jobs(self.backend)
+        self.runner = Runner(self.backend, HeldImages(self.backend.door))
+        self.lines = beaker.lines
+
+    def run(self, shell: str | None = None, **more: Any) -> str:
+        """Begin a job."""
+        job = self.jobs.ready(task(shell, **more))
+        self.runner.start(job)
+        return job
+
+    def until_clean(self, job: str) -> None:
+        """Wait until nothing is left of a job but its records."""
+        place, name = self.backend.layout.job(job), f"beaker-{job.lower()}"
+        until(
+            lambda: (
+                self.backend.door.containers.inspect(name) is None
+                and not {"secrets", "client"} & {each.name for each in place.iterdir()}
+            ),
+            f"{name} is removed",
+        )
+
+    def close(self) -> None:
+        """Leave the jobs."""
+        self.runner.close()
+
+    def restart(self) -> None:
+        """What a new server would do, without a new process."""
+        self.runner.close()
+        self.runner = Runner(self.backend, HeldImages(self.backend.door))
+        self.runner.adopt()
