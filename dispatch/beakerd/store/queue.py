@@ -1,14 +1,13 @@
 """Jobs that wait, jobs that have a place, and nodes: one consistent look at what a plan is made from.
 
-Owns the reading, and what a spec means for placement. Specs do not change, so each task's is read once as long
-as it is looked at.
+Owns the reading, and what a spec means for placement, which does not change: each task's is read once, for
+as long as it has a job that lives.
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -30,26 +29,24 @@ _CHUNK = 500
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen. ``running`` have their times as they are recorded. ``unready``: jobs that wait for the
-    results of other tasks, and what to say of them. ``said``: what each waiting job was told last."""
+    """What was seen. ``running`` have their times as they are recorded. ``said``: what each waiting job was
+    told last. A job that waits for results of other tasks is not queued, so it is not among them."""
 
     waiting: tuple[Waiting, ...]
     running: tuple[Running, ...]
     nodes: tuple[Node, ...]
-    unready: Mapping[str, str]
     said: Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a task asks for. ``results`` are names of the tasks whose results it needs."""
+    """What a task asks for."""
 
     need: Amount
     clusters: tuple[str, ...]
     hostnames: tuple[str, ...]
     timeout: int | None
     yields: Preemptibility
-    results: tuple[str, ...]
 
 
 class Queue:
@@ -66,12 +63,10 @@ class Queue:
         ).fetchall()
         self._learn(tx, {row["task_id"] for row in rows})
         queued = [row for row in rows if row["status"] == Status.QUEUED]
-        unready = self._unready(tx, queued)
         return Look(
-            waiting=tuple(self._waiting(row) for row in queued if row["id"] not in unready),
+            waiting=tuple(self._waiting(row) for row in queued),
             running=tuple(self._running(row) for row in rows if row["node_id"] is not None),
             nodes=tuple(nodes(tx)),
-            unready=unready,
             said={row["id"]: row["waiting_for"] for row in queued},
         )
 
@@ -109,25 +104,6 @@ class Queue:
             stopping=row["canceled_code"] is not None,
         )
 
-    def _unready(self, tx: Transaction, queued: Sequence[Any]) -> dict[str, str]:
-        needing = {row["id"]: row for row in queued if self._asked[row["task_id"]].results}
-        statuses: dict[str, dict[str, int]] = defaultdict(dict)
-        for ids in _chunks({row["experiment_id"] for row in needing.values()}):
-            marks = ", ".join("?" * len(ids))
-            for task in tx.execute(
-                f"SELECT experiment_id, name, status FROM tasks WHERE experiment_id IN ({marks})", ids
-            ):
-                statuses[task["experiment_id"]][task["name"]] = task["status"]
-        found: dict[str, str] = {}
-        for job, row in needing.items():
-            tasks = statuses[row["experiment_id"]]
-            missing = [
-                name for name in self._asked[row["task_id"]].results if tasks.get(name) != Status.SUCCEEDED
-            ]
-            if missing:
-                found[job] = _awaits(missing, tasks)
-        return found
-
 
 def nodes(tx: Transaction) -> Iterable[Node]:
     """All nodes that the configuration names."""
@@ -163,6 +139,15 @@ def queued_jobs(tx: Transaction, ids: Iterable[str]) -> set[str]:
     return found
 
 
+def being_stopped(tx: Transaction) -> list[str]:
+    """The jobs that have a place and are wished to stop."""
+    rows = tx.execute(
+        "SELECT id FROM jobs WHERE finalized IS NULL AND canceled_code IS NOT NULL AND node_id IS NOT NULL"
+        " AND exited IS NULL ORDER BY id"
+    )
+    return [row["id"] for row in rows]
+
+
 def _closed(row: Any) -> str:
     if row["lost"] is not None:
         return "lost"
@@ -179,16 +164,7 @@ def _asked(text: str) -> _Asked:
         hostnames=task.hostnames,
         timeout=task.timeout,
         yields=Preemptibility(task.preemptible, task.min_runtime),
-        results=tuple(mount.result for mount in task.mounts if mount.result is not None),
     )
-
-
-def _awaits(missing: Sequence[str], tasks: Mapping[str, int]) -> str:
-    for name in missing:
-        if tasks.get(name) in (Status.FAILED, Status.CANCELED):
-            how = "failed" if tasks[name] == Status.FAILED else "been canceled"
-            return f"waits for the result of task {name!r}, which has {how}"
-    return f"waits for the result of task {', '.join(map(repr, missing))}"
 
 
 def _chunks(ids: Iterable[str]) -> Iterable[list[str]]:
