@@ -31,6 +31,7 @@ from dispatch.beakerd.rest.table import ROUTES
 from dispatch.beakerd.rpc.server import RpcServer, open_gate
 from dispatch.beakerd.rpc.table import METHODS, STREAMS
 from dispatch.beakerd.store.database import Database, Transaction
+from dispatch.beakerd.store.images import seed as seed_images
 from dispatch.beakerd.store.lifecycle import Lifecycle
 from dispatch.beakerd.store.setup import Host, Setup
 from dispatch.errors import DispatchError
@@ -83,6 +84,8 @@ class Server:
         ids, access = Ids(clock, self._entropy), Access(clock, self._entropy)
         with database.write() as tx:
             Setup(clock, ids, host(), dict(_gpu_types())).apply(tx, self._config)
+            for line in seed_images(tx, self._config, clock, ids):
+                self._say(line)
             admin = self._admin(tx, access)
         backend = Backend(
             config=self._config,
