@@ -28,25 +28,30 @@ RENEW_BEFORE = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Certificate:
-    """PEM: the server's key, its certificate, where both are, and where the authority's certificate is."""
+    """A key and its certificate (PEM), where they are, and the path of the authority's certificate."""
 
     key: bytes
     chain: bytes
+    authority: Path
     key_path: Path
     chain_path: Path
-    authority: Path
 
 
-def certificate_for(directory: Path, names: Sequence[str], now: datetime) -> Certificate:
-    """Return a certificate that holds for these names and addresses, made where there is none yet."""
+def certificate_for(
+    directory: Path, names: Sequence[str], now: datetime, stem: str = "server"
+) -> Certificate:
+    """Return a certificate that holds for these names and addresses, made where there is none yet.
+
+    ``stem`` tells the certificates of one authority apart.
+    """
     directory.mkdir(exist_ok=True, mode=0o700)
     ca_key, ca = _authority(directory, now)
-    key_path, path = directory / "server.key", directory / "server.pem"
+    key_path, path = directory / f"{stem}.key", directory / f"{stem}.pem"
     if not (key_path.exists() and path.exists() and _holds(key_path, path, ca, names, now)):
         key = ec.generate_private_key(ec.SECP256R1())
         write_private(key_path, _private(key))
         write_private(path, _sign(key, ca_key, ca, names, now).public_bytes(serialization.Encoding.PEM))
-    return Certificate(key_path.read_bytes(), path.read_bytes(), key_path, path, directory / "ca.pem")
+    return Certificate(key_path.read_bytes(), path.read_bytes(), directory / "ca.pem", key_path, path)
 
 
 def write_roots(certificate: Certificate, path: Path) -> None:
