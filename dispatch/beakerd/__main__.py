@@ -63,7 +63,7 @@ def _serve(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: ending.set())
     layout = Layout(options.state.absolute())
     layout.make()
-    config = _configuration(layout, options.config)
+    config = with_images(_configuration(layout, options.config), layout.images)
     say = ServerLog(layout.log, _now, adopt_stderr=not options.foreground)
     logging.basicConfig(handlers=[_Handler(say)], level=logging.WARNING, force=True)
     server = Server(
@@ -97,6 +97,16 @@ def _configuration(layout: Layout, given: Path | None) -> Config:
         write_private(layout.config, given.read_bytes())
         return config
     return _read(layout.config) if layout.config.exists() else Config()
+
+
+def with_images(config: Config, path: Path) -> Config:
+    """Add the images that were made for this server; those that the configuration names itself win."""
+    try:
+        made = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return config
+    known = {str(name): str(reference) for name, reference in made.items()}
+    return replace(config, images={**known, **config.images})
 
 
 def _read(path: Path) -> Config:

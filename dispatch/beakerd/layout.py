@@ -22,7 +22,7 @@ class Endpoint:
 
     ``rpc`` and ``rest`` are ``host:port``; ``bridge`` is the host by which containers reach the same ports,
     None where they do not. ``admin_token`` opens the routes under ``/local/``: status, and faults where they
-    are on (``control``).
+    are on (``control``). ``proxy`` answers for another host, see ``intercept``; None where that is off.
     """
 
     pid: int
@@ -35,6 +35,7 @@ class Endpoint:
     bridge: str | None = None
     control: bool = False
     rest_tls: bool = False
+    proxy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Layout:
     @property
     def owner(self) -> str:
         """What the label ``dispatch.beaker`` says of this server's containers and volumes."""
-        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
+        return hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:16]
 
     @property
     def lock(self) -> Path:
@@ -67,6 +68,16 @@ class Layout:
     def config(self) -> Path:
         """The configuration that holds; a copy, so that ``up`` without one starts the same server again."""
         return self.root / "config.yml"
+
+    @property
+    def images(self) -> Path:
+        """Images that whoever starts the server has made, as JSON: name to the engine's reference."""
+        return self.root / "images.json"
+
+    @property
+    def default_user(self) -> Path:
+        """The name of the user that a shell becomes which names none: the first of the configuration."""
+        return self.root / "default-user"
 
     @property
     def database(self) -> Path:

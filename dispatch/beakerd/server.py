@@ -6,13 +6,11 @@ endpoint's file. Whatever fails on the way is undone, so that the next start fin
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
-from pathlib import Path
 
 from beaker import beaker_pb2 as pb2
 
@@ -23,8 +21,10 @@ from dispatch.beakerd.authority import certificate_for, write_roots
 from dispatch.beakerd.backend import Addresses, Backend
 from dispatch.beakerd.clock import Clock, Ids
 from dispatch.beakerd.config import Config
+from dispatch.beakerd.intercept import Interceptor
 from dispatch.beakerd.layout import Endpoint, Layout
-from dispatch.beakerd.listening import NAMES, Listeners, Wanted
+from dispatch.beakerd.listening import LOOPBACK, NAMES, Listeners, Wanted, keep, kept
+from dispatch.beakerd.process import boot, start_ticks
 from dispatch.beakerd.rest.app import RestApp
 from dispatch.beakerd.rest.table import ROUTES
 from dispatch.beakerd.rpc.server import RpcServer, open_gate
@@ -37,7 +37,7 @@ from dispatch.errors import DispatchError
 
 # The state of a server that was just killed, or has just ended, is free in no time.
 LOCK_PATIENCE = 2.0
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PROXY = "proxy_port"
 
 
 class Server:
@@ -64,6 +64,7 @@ class Server:
         self._say = say
         self._lock: int | None = None
         self._listeners: Listeners | None = None
+        self._interceptor: Interceptor | None = None
         self.backend: Backend | None = None
 
     def start(self) -> Endpoint:
@@ -85,6 +86,8 @@ class Server:
         backend = self.backend
         if backend is not None:
             backend.closing.set()
+        if self._interceptor is not None:
+            self._interceptor.stop()
         if self._listeners is not None:
             self._listeners.stop()
         if backend is not None:
@@ -132,6 +135,7 @@ class Server:
         self._listeners = Listeners(backend, rpc, app, bridge, self._entropy(8))
         wanted = Wanted(config.rpc_port, config.rest_port)
         backend.addresses = self._listeners.start(certificate, wanted)
+        proxy = self._intercept(backend, now)
         with backend.database.write() as tx:
             write_users(backend, tx)
             admin = _admin(tx, backend.access)
@@ -142,13 +146,29 @@ class Server:
             rest=backend.addresses.rest,
             ca=str(certificate.authority),
             admin_token=admin,
-            boot=BOOT_ID.read_text().strip(),
+            boot=boot(),
             bridge=backend.addresses.bridge,
             control=config.control,
             rest_tls=config.rest_tls,
+            proxy=proxy,
         )
         self._layout.write_endpoint(endpoint)
         return endpoint
+
+    def _intercept(self, backend: Backend, now: datetime) -> str | None:
+        """Answer for another host, where the configuration asks for that, on a port that stays."""
+        wanted = self._config.intercept
+        if wanted is None:
+            return None
+        self._interceptor = Interceptor(wanted, self._layout.authority, now)
+        try:
+            port = self._interceptor.start(kept(backend.database, PROXY))
+        except OSError:
+            # Nothing but a shell knows it, and that asks again.
+            port = self._interceptor.start()
+        keep(backend.database, {PROXY: port})
+        self._say(f"warning: answering for {wanted.host} on {LOOPBACK}:{port}, a proxy for who asks it")
+        return f"{LOOPBACK}:{port}"
 
     def _take_lock(self) -> None:
         lock = os.open(self._layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -179,11 +199,6 @@ def host() -> Host:
     """What this machine has."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Host(cpus=float(os.cpu_count() or 1), memory=memory)
-
-
-def start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since the machine did: with its number it names it."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _gpu_types() -> list[tuple[str, int]]:

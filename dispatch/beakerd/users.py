@@ -1,7 +1,7 @@
 """What each user's clients read: a configuration of beaker-py, with the user's token.
 
-Owns these files (``users/<name>/config.yml``, 0600) and the tokens in them: a token stays as long as its file,
-and ends when the configuration names its user no more.
+Owns these files (``users/<name>/config.yml``, 0600) and the tokens in them: a token stays as long as its
+file, and ends when the configuration names its user no more.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ def write_users(backend: Backend, tx: Transaction) -> None:
     """Write every user's file, for where the server listens now."""
     config = backend.config
     scheme = "https" if config.rest_tls else "http"
+    write_private(backend.layout.default_user, config.users[0].name.encode())
     named = {user.name for user in config.users}
     for row in tx.execute("SELECT id, name FROM users").fetchall():
         path = backend.layout.users / row["name"] / "config.yml"

@@ -1,7 +1,7 @@
 """The body of a request, as it is read from the connection: of a known length, or in chunks.
 
-Owns where a body ends. Nothing is held in memory but what was asked for, however large a chunk says it is; and
-what is left of a refused body is known, so that the connection is not used with half a body in it.
+Owns where a body ends. Nothing is held in memory but what was asked for, however large a chunk says it is;
+and what is left of a refused body is known, so that the connection is not used with half a body in it.
 """
 
 from __future__ import annotations

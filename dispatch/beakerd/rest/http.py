@@ -1,13 +1,12 @@
 """HTTP/1.1 over sockets: cheroot's server, made strict where it trusts its clients.
 
-Owns connections: how long a client may take, how long headers may be, where bodies end, and what becomes of a
-connection whose request was refused. Every refusal is 4xx and JSON, as public clients read them. Refuses to know
-paths.
+Owns connections: how long a client may take, how long headers may be, where bodies end, and what becomes of
+a connection whose request was refused. Every refusal is 4xx and JSON, as public clients read them. Refuses to
+know paths.
 """
 
 from __future__ import annotations
 
-import _pyio
 import contextlib
 import json
 import re
@@ -36,8 +35,8 @@ HEADER_LIMIT = 64 * 1024
 HEADER_TIMEOUT = 10.0
 BODY_TIMEOUT = 60.0
 STOP_TIMEOUT = 0.5
-# What is left of a refused body is read up to here, so that the connection can be used again; of a longer one as
-# much as comes in a moment, or the client would be reset before it has read why.
+# What is left of a refused body is read up to here, so that the connection can be used again; of a longer one
+# as much as comes in a moment, or the client would be reset before it has read why.
 DRAINED = 64 * 1024
 LINGER = 2.0
 LINGERED = 64 * 1024 * 1024
@@ -60,17 +59,18 @@ class _TimedSocket(socket.SocketIO):
 
 
 class _Reader(StreamReader):  # type: ignore[misc]
-    """The connection's reader; ``timed`` is where its bytes come from."""
+    """The connection's reader; ``timed`` is where its bytes come from, in the place of cheroot's own."""
 
-    def __init__(self, sock: socket.socket, mode: str, size: int):
-        self.timed = _TimedSocket(sock, "r")
-        _pyio.BufferedReader.__init__(self, self.timed, size)  # type: ignore[arg-type]
-        self.bytes_read = 0
+    timed: _TimedSocket
+
+    def __init__(self, sock: socket.socket, size: int):
+        super().__init__(sock, "rb", size)
+        self.timed = self._raw = _TimedSocket(sock, "r")
 
     def fill(self, target: memoryview) -> int:
         """See :class:`dispatch.beakerd.rest.body.Source`: without a buffer between, but for what is in it."""
         held = len(self._read_buf) - self._read_pos
-        done = min(held, len(target))
+        done: int = min(held, len(target))
         if done:
             target[:done] = self.read(done)
         while done < len(target):
@@ -82,7 +82,7 @@ class _Reader(StreamReader):  # type: ignore[misc]
 
 
 def _make_file(sock: socket.socket, mode: str = "rb", size: int = _BLOCK) -> Any:
-    return _Reader(sock, mode, size) if "r" in mode else StreamWriter(sock, mode, size)
+    return _Reader(sock, size) if "r" in mode else StreamWriter(sock, mode, size)
 
 
 class _Request(HTTPRequest):  # type: ignore[misc]
@@ -101,7 +101,7 @@ class _Request(HTTPRequest):  # type: ignore[misc]
             self.conn.socket.settimeout(BODY_TIMEOUT)
 
     def read_request_line(self) -> bool:
-        """Read the line. The whole path is unquoted: cheroot leaves ``%2F``, and then ``%252F`` is the same."""
+        """Read the line. All of the path is unquoted: cheroot leaves ``%2F``, and ``%252F`` becomes that."""
         if not super().read_request_line():
             return False
         path = urlsplit(b"//host" + self.uri if self.uri.startswith(b"/") else self.uri).path
@@ -199,7 +199,7 @@ class _Connection(HTTPConnection):  # type: ignore[misc]
 
 
 class _Tls(Adapter):  # type: ignore[misc]
-    """TLS of which the handshake is done by whoever serves the connection, not by the one that accepts all."""
+    """TLS of which the handshake is done by who serves the connection: who accepts it never waits."""
 
     def __init__(self, certificate: Path, key: Path):
         super().__init__(str(certificate), str(key))

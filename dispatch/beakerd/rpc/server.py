@@ -53,7 +53,10 @@ class RpcServer:
         self._server: grpc.Server | None = None
 
     def start(self, bind: Callable[[Callable[[str], int]], None], key: bytes, chain: bytes) -> None:
-        """Listen with TLS on the addresses for which ``bind`` calls its argument (RuntimeError: not to be had)."""
+        """Listen with TLS, on the addresses for which ``bind`` calls its argument.
+
+        That returns the port, and raises RuntimeError where the address cannot be had.
+        """
         server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="rpc"),
             options=[
