@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -15,14 +16,20 @@ from beaker import beaker_pb2 as pb2
 from beaker.exceptions import BeakerJobNotFound, BeakerPermissionsError
 
 from dispatch.beakerd.access import Principal, Purpose
-from dispatch.beakerd.config import Config, UserConfig, WorkspaceConfig
+from dispatch.beakerd.config import UserConfig, WorkspaceConfig
 from dispatch.beakerd.joblog import LogWriter
 from dispatch.beakerd.rpc import sending, server
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.beakerjobs import HandJobs
+from dispatch.testing.beakerjobs import BY_HAND, HandJobs
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND + 5
+
+
+@pytest.fixture
+def beaker(beakers: Beakers) -> LocalBeaker:
+    """A server that gives no job a place by itself."""
+    return beakers.start(BY_HAND)
 
 
 @pytest.fixture
@@ -169,7 +176,7 @@ def test_a_client_that_goes_away_frees_its_thread(beaker: LocalBeaker, jobs: Han
 
 
 def test_the_end_of_the_server_ends_streams(beaker: LocalBeaker, jobs: HandJobs) -> None:
-    """A server that goes does not wait for those who follow."""
+    """A server that goes does not wait for those who follow; the next one is asked for the rest."""
     job = jobs.queue()
     assert beaker.server.backend is not None
     with beaker.client() as client:
@@ -177,12 +184,15 @@ def test_the_end_of_the_server_ends_streams(beaker: LocalBeaker, jobs: HandJobs)
         until(lambda: busy_threads() == 1)
         beaker.server.backend.closing.set()
         until(lambda: busy_threads() == 0)
-        assert lines(stream) == []
+        with pytest.raises(grpc.RpcError) as caught:
+            lines(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_whose_logs(beakers: Beakers) -> None:
     """An unknown job is not found, one of others is forbidden, and a job sees those of its own workspace."""
-    config = Config(
+    config = replace(
+        BY_HAND,
         organizations=("ai2", "other"),
         users=(UserConfig("me", ("ai2",)), UserConfig("stranger", ("other",))),
         workspaces=(WorkspaceConfig("ai2/my-workspace", "ai2/b"), WorkspaceConfig("ai2/second", "ai2/b")),

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from dispatch.beakerd.joblog import LogWriter
 from dispatch.testing.beaker import Beakers
-from dispatch.testing.beakerjobs import HandJobs
+from dispatch.testing.beakerjobs import BY_HAND, HandJobs
 
 
 def main(root: Path, lines: int) -> None:
     """Say where it is, as JSON on one line."""
     beakers = Beakers(root)
     beakers.prepare()
-    beaker = beakers.start()
+    beaker = beakers.start(BY_HAND)
     jobs = HandJobs(beaker)
     job = jobs.queue()
     writer = LogWriter(beaker.layout.job_log(job))
