@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts, jobs, logs, workloads
+from dispatch.beakerd.rpc import accounts, jobs, logs, workloads, workspaces
 from dispatch.beakerd.rpc.server import Method, Stream
 
-METHODS: dict[str, Method] = {**accounts.METHODS, **jobs.METHODS, **workloads.METHODS}
+METHODS: dict[str, Method] = {
+    **accounts.METHODS,
+    **jobs.METHODS,
+    **workloads.METHODS,
+    **workspaces.METHODS,
+}
 STREAMS: dict[str, Stream] = {**logs.STREAMS}
