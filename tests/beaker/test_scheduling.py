@@ -366,7 +366,8 @@ def test_a_long_queue_leaves_no_slot_idle_and_no_flood_of_events(sites: Sites) -
     count = max(60, int(500 * STRESS))
     site = sites()
     idle: list[float] = []
-    ended, freed = set(), time.monotonic()
+    ended: set[str] = set()
+    freed = time.monotonic()
     jobs = [site.submit() for _ in range(count)]
     given_up = time.monotonic() + 3 * LIMIT
     while len(ended) < count:
