@@ -21,9 +21,9 @@ def cut(host: str, port: int) -> bool:
     What was written before still arrives.
     """
     found = False
-    for entry in os.listdir(_DESCRIPTORS):
-        with contextlib.suppress(OSError, ValueError):
-            found = _cut(int(entry), host, port) or found
+    for entry in _DESCRIPTORS.iterdir():
+        with contextlib.suppress(OSError):
+            found = _cut(entry, host, port) or found
     return found
 
 
@@ -34,11 +34,11 @@ def cut_peer(peer: str) -> bool:
     return port.isdigit() and cut(host.strip("[]"), int(port))
 
 
-def _cut(descriptor: int, host: str, port: int) -> bool:
-    if not os.readlink(_DESCRIPTORS / str(descriptor)).startswith("socket:"):
+def _cut(entry: Path, host: str, port: int) -> bool:
+    if not str(entry.readlink()).startswith("socket:"):
         return False
     # A copy: the descriptor itself belongs to who serves it, and may be closed and given out again meanwhile.
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
+    with socket.socket(fileno=os.dup(int(entry.name))) as connection:
         if connection.family not in (socket.AF_INET, socket.AF_INET6):
             return False
         peer = connection.getpeername()

@@ -1,10 +1,50 @@
-"""A runner that runs nothing: jobs of a local Beaker begin and end when a test says so."""
+"""A local Beaker without a server and a runner that runs nothing: jobs begin and end when a test says so."""
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-from dispatch.beakerd.backend import Backend
+from dispatch._docker import Door
+from dispatch._docker.address import Address
+from dispatch.beakerd.access import Access
+from dispatch.beakerd.backend import Addresses, Backend
+from dispatch.beakerd.clock import Clock, Ids
+from dispatch.beakerd.config import Config
+from dispatch.beakerd.layout import Layout
+from dispatch.beakerd.store.database import Database
+from dispatch.beakerd.store.lifecycle import Lifecycle
+from dispatch.beakerd.store.setup import Host, Setup
+
+
+def bare_backend(root: Path, config: Config, wall: Callable[[], int] = time.time_ns) -> Backend:
+    """The parts of a server over a directory, with what a configuration names, and nobody who listens.
+
+    The machine has two cpus and 8 GiB. Close the database in the end.
+    """
+    layout = Layout(root)
+    layout.make()
+    database = Database(layout.database)
+    database.open()
+    clock = Clock(wall)
+    ids = Ids(clock, os.urandom)
+    with database.write() as tx:
+        Setup(clock, ids, Host(cpus=2.0, memory=8 << 30), {}).apply(tx, config)
+    return Backend(
+        config=config,
+        layout=layout,
+        database=database,
+        clock=clock,
+        ids=ids,
+        access=Access(clock, os.urandom),
+        lifecycle=Lifecycle(clock, ids, config.assume),
+        door=Door(Address("unix:///nowhere.sock"), root),
+        addresses=Addresses("", ""),
+        say=lambda _line: None,
+    )
 
 
 class FakeRunner:

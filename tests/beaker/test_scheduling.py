@@ -1,4 +1,4 @@
-"""Scheduling over a real server's database, with a runner whose jobs begin and end when the test says so."""
+"""Scheduling over a real database, with a runner whose jobs begin and end when the test says so."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,7 @@ from dispatch.beakerd.schedule.loop import Scheduler
 from dispatch.beakerd.spec import ImageSource, Resources, TaskSpec, dump_task
 from dispatch.beakerd.store.lifecycle import Code, NewJob, Status
 from dispatch.beakerd.supervisor import Supervisor
-from dispatch.testing.beaker import Beakers
-from dispatch.testing.beaker_runner import FakeRunner
+from dispatch.testing.beaker_runner import FakeRunner, bare_backend
 
 LIMIT = 60.0
 STRESS = float(os.environ.get("DISPATCH_STRESS", "1.0"))
@@ -97,11 +97,12 @@ def until(fact: Callable[[], bool]) -> None:
 class Sites:
     """Makes sites, and ends them."""
 
-    beakers: Beakers
+    root: Path
     made: list[Site] = field(default_factory=list)
+    backends: list[Backend] = field(default_factory=list)
 
     def __call__(self, config: Config | None = None, **options: Any) -> Site:
-        """Start a server of two slots, if it is not told otherwise; options are the runner's."""
+        """Schedule for a node of two slots, if it is not told otherwise; options are the runner's."""
         backend = self.backend(config or of(NodeConfig("local-1", slots=2)))
         runner = FakeRunner(backend, **options)
         site = Site(backend, runner, Supervisor(backend, runner))
@@ -109,20 +110,26 @@ class Sites:
         site.supervisor.open()
         return site
 
-    def backend(self, config: Config, **options: Any) -> Backend:
-        """The parts of a started server."""
-        backend = self.beakers.start(config, **options).server.backend
-        assert backend is not None
-        return backend
+    def backend(self, config: Config, wall: Callable[[], int] = time.time_ns) -> Backend:
+        """The parts of a server."""
+        made = bare_backend(self.root / str(len(self.backends)), config, wall)
+        self.backends.append(made)
+        return made
+
+    def close(self) -> None:
+        """End them all."""
+        for site in self.made:
+            site.supervisor.close()
+        for backend in self.backends:
+            backend.database.close()
 
 
 @pytest.fixture
-def sites(beakers: Beakers) -> Iterator[Sites]:
+def sites(tmp_path: Path) -> Iterator[Sites]:
     """Makes sites for one test."""
-    made = Sites(beakers)
+    made = Sites(tmp_path)
     yield made
-    for site in made.made:
-        site.supervisor.close()
+    made.close()
 
 
 def of(*nodes: NodeConfig, **assumed: Any) -> Config:
@@ -208,10 +215,9 @@ def test_a_victim_that_takes_its_time_is_stopped_once_and_its_place_is_kept(site
     assert site.row(other)["status"] == Status.QUEUED
 
 
-def test_a_minimum_run_time_is_kept_to_the_moment_though_the_clock_is_set_back(beakers: Beakers) -> None:
+def test_a_minimum_run_time_is_kept_to_the_moment_though_the_clock_is_set_back(sites: Sites) -> None:
     """Nothing changes meanwhile: the loop wakes by itself, and what the clock loses counts for nothing."""
     offset = [0]
-    sites = Sites(beakers)
     config = of(NodeConfig("local-1", slots=1))
     backend = sites.backend(config, wall=lambda: time.time_ns() + offset[0])
     runner = FakeRunner(backend)
@@ -293,9 +299,9 @@ def test_what_cannot_be_planned_is_said_and_tried_again(sites: Sites) -> None:
     site.supervisor.close()
 
 
-def test_a_start_that_fails_does_not_keep_others_from_theirs(beakers: Beakers) -> None:
+def test_a_start_that_fails_does_not_keep_others_from_theirs(sites: Sites) -> None:
     """It is said, and the next is started all the same."""
-    backend = Sites(beakers).backend(of(NodeConfig("local-1", slots=2)))
+    backend = sites.backend(of(NodeConfig("local-1", slots=2)))
     lines: list[str] = []
     backend.say = lines.append
     asked: list[str] = []
@@ -313,9 +319,9 @@ def test_a_start_that_fails_does_not_keep_others_from_theirs(beakers: Beakers) -
     assert "no more threads" in lines[0]
 
 
-def test_at_rest_it_does_nothing(beakers: Beakers) -> None:
+def test_at_rest_it_does_nothing(sites: Sites) -> None:
     """With full nodes and a queue, and nothing that changes, no plan is made; many changes are few plans."""
-    backend = Sites(beakers).backend(of(NodeConfig("local-1", slots=1)))
+    backend = sites.backend(of(NodeConfig("local-1", slots=1)))
     runner, looks = FakeRunner(backend), [0]
 
     def monotonic() -> int:

@@ -23,12 +23,6 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem, invalid
 
 Handler = Callable[..., Response]
-Gate = Callable[[str, str], Response | None]
-
-
-def open_gate(_method: str, _path: str) -> Response | None:
-    """Let every request in."""
-    return None
 
 
 @dataclass(frozen=True)
@@ -47,11 +41,10 @@ class Route:
 
 
 class RestApp:
-    """The application, for any WSGI server. ``gate`` sees each request before its route and may answer it."""
+    """The application, for any WSGI server."""
 
-    def __init__(self, backend: Backend, routes: Iterable[Route], gate: Gate = open_gate):
+    def __init__(self, backend: Backend, routes: Iterable[Route]):
         self._backend = backend
-        self._gate = gate
         self._map = Map(
             [Rule(route.path, methods=[route.method], endpoint=route) for route in routes],
             strict_slashes=False,
@@ -63,7 +56,7 @@ class RestApp:
         request = Request(environ)
         try:
             check_path(environ)
-            response = self._gate(request.method, request.path) or self._answer(request)
+            response = self._answer(request)
         except Problem as problem:
             response = refusal(problem)
         except HTTPException as error:
