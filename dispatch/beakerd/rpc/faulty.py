@@ -71,21 +71,32 @@ class FaultyRpc(grpc.ServerInterceptor):  # type: ignore[misc]
             if strike.kind is None or strike.kind is Kind.WRONG_DIGEST:
                 yield from behaviour(request, context)
                 return
-            ends = time.monotonic() + strike.seconds
-            if strike.kind in (Kind.DROP, Kind.LOSE):
-                # A stream may be silent: the connection goes at its time, whatever comes.
-                timer = threading.Timer(strike.seconds, cut_peer, (context.peer(),))
-                timer.daemon = True
-                timer.start()
-            if strike.seconds > 0:
-                for message in behaviour(request, context):
-                    if time.monotonic() >= ends:
-                        break
-                    yield message
-            self._backend.closing.wait(max(ends - time.monotonic(), 0))
-            _break(strike.kind, context)
+            yield from self._until_broken(strike, behaviour(request, context), context)
 
         return call
+
+    def _until_broken(
+        self, strike: Strike, messages: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterator[Any]:
+        """What comes before the strike; a stream that has ended by then does not count."""
+        assert strike.kind is not None
+        ends = time.monotonic() + strike.seconds
+        timer = threading.Timer(strike.seconds, cut_peer, (context.peer(),))
+        timer.daemon = True
+        if strike.kind in (Kind.DROP, Kind.LOSE):
+            # A stream may be silent: the connection goes at its time, whatever comes.
+            timer.start()
+        try:
+            while time.monotonic() < ends:
+                message = next(messages, None)
+                if message is None:
+                    self._backend.faults.missed(strike)
+                    return
+                if time.monotonic() < ends:
+                    yield message
+        finally:
+            timer.cancel()
+        _break(strike.kind, context)
 
     def _strike(self, name: str, context: grpc.ServicerContext) -> Strike:
         strike = self._backend.faults.strike(RPC, name, lambda: self._user(context))

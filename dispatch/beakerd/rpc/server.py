@@ -56,6 +56,7 @@ class RpcServer:
         """
         server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="rpc"),
+            interceptors=self._interceptors,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_LIMIT),
                 ("grpc.max_send_message_length", MESSAGE_LIMIT),
