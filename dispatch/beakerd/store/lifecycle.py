@@ -161,7 +161,8 @@ class Lifecycle:
             self._show(tx, job)
 
     def stop(self, tx: Transaction, job: str, code: Code, reason: str) -> bool:
-        """Wish that a job stops; False where it has exited or ended. One that waits ends at once.
+        """Wish that a job stops; False where there is nothing to stop: it has exited or ended, or it waits
+        and is to be resumed. One that waits ends at once for any other reason.
 
         The first wish counts, but for one that is final: it wins over a preemption, which would be resumed.
         """
@@ -224,9 +225,10 @@ class Lifecycle:
 
     def _wish(self, tx: Transaction, job: str, code: Code, reason: str) -> bool:
         row = tx.execute(
-            "SELECT canceled_code FROM jobs WHERE id = ? AND exited IS NULL AND finalized IS NULL", (job,)
+            "SELECT canceled_code, node_id FROM jobs WHERE id = ? AND exited IS NULL AND finalized IS NULL",
+            (job,),
         ).fetchone()
-        if row is None:
+        if row is None or (row["node_id"] is None and code in RESUMED):
             return False
         earlier = row["canceled_code"]
         if earlier is not None and not (earlier in RESUMED and code not in RESUMED):
