@@ -283,12 +283,12 @@ class Lifecycle:
         ).fetchone()
         if row["given_up"] is not None:
             return None
-        code, resumes = row["canceled_code"], load_task(row["task_spec"]).auto_resume
+        code, spec = row["canceled_code"], load_task(row["task_spec"])
         failed = row["status"] == Status.FAILED or (code == Code.TIMEOUT and self._assume.retry_timeouts)
         again = failed and row["retries"] < row["allowed_retries"]
         if again:
             tx.execute("UPDATE tasks SET retries = retries + 1 WHERE id = ?", (row["task_id"],))
-        elif not (code in RESUMED and resumes):
+        elif not (code in RESUMED and spec.auto_resume):
             return None
         first = row["queued"] if self._assume.resume_first and not again else None
         new = NewJob(
@@ -300,6 +300,7 @@ class Lifecycle:
             priority=row["priority"],
             queued=first,
             ancestor=(row["retry_ancestor_id"] or job) if again else row["retry_ancestor_id"],
+            waits_for=dependencies.missing(tx, row["experiment_id"], spec),
         )
         return self.queue(tx, new)
 
