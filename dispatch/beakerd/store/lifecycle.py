@@ -4,7 +4,7 @@ Owns every change of a job's state after its experiment was made: it is queued, 
 is finalized, and what follows from that in the same transaction (its successor, its task's status, its
 result's commit, the end of its tokens, what becomes of the tasks that wait for it), so that no moment shows a
 task that has failed before its retry is there. The wish to stop a job is state, too: it survives whoever was
-to carry it out (see :func:`stopping`).
+to carry it out.
 
     (submitted →) queued → initializing → running → (stopping) → uploading results
     → succeeded, failed, canceled
@@ -24,7 +24,7 @@ from dispatch.beakerd.config import Assumptions
 from dispatch.beakerd.spec import load_task
 from dispatch.beakerd.store import dependencies
 from dispatch.beakerd.store.database import Transaction
-from dispatch.beakerd.store.states import FINAL, PREEMPTED, RESUMED, Code, Status, combined
+from dispatch.beakerd.store.states import FINAL, PREEMPTED, RESUMED, Code, Status
 
 __all__ = [
     "FINAL",
@@ -34,8 +34,6 @@ __all__ = [
     "Lifecycle",
     "NewJob",
     "Status",
-    "combined",
-    "stopping",
 ]
 
 
@@ -346,12 +344,3 @@ class Lifecycle:
             " WHERE id = (SELECT task_id FROM jobs WHERE id = ?1)",
             (job,),
         )
-
-
-def stopping(tx: Transaction) -> list[str]:
-    """The jobs that run and are wished to stop, whoever wished it: whoever carries out stops them all."""
-    rows = tx.execute(
-        "SELECT id FROM jobs WHERE finalized IS NULL AND canceled IS NOT NULL AND exited IS NULL"
-        " AND node_id IS NOT NULL"
-    )
-    return [str(row[0]) for row in rows.fetchall()]
