@@ -20,6 +20,7 @@ from cheroot import wsgi
 
 from dispatch._docker import Door
 from dispatch._docker.address import Address
+from dispatch.beakerd import repositories
 from dispatch.beakerd.access import Access, Principal, Purpose
 from dispatch.beakerd.authority import certificate_for
 from dispatch.beakerd.backend import Addresses, Backend
@@ -100,6 +101,7 @@ class Server:
             say=self._say,
         )
         self.backend = backend
+        repositories.sweep(backend)
         self._listen(backend)
         with database.write() as tx:
             self._write_users(tx, access)
