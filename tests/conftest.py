@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dispatch._docker import Address, Door, ImageRecord, engine_address
-from dispatch.testing import gitimage
+from dispatch.testing import gantry, gitimage
 from dispatch.testing.busybox import REFERENCE, busybox_archive
 
 BUSYBOX = Path("/bin/busybox")
@@ -63,6 +63,12 @@ def busybox_image(door: Door) -> ImageRecord:
 def git_image(door: Door) -> ImageRecord:
     """The same with this machine's git in it."""
     return _load(door, gitimage.git_files(), gitimage.REFERENCE)
+
+
+@pytest.fixture(scope="session")
+def gantry_image(door: Door) -> ImageRecord:
+    """The same with bash, git and curl in it: what gantry's entrypoint needs."""
+    return _load(door, gantry.image_files(), gantry.REFERENCE)
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,12 @@ class Door:
             self._info = answer
         return self._info
 
+    def bridge_address(self) -> str | None:
+        """Return where containers of the default network find this machine, None where they do not."""
+        from dispatch._docker.networks import bridge_address
+
+        return bridge_address(self._engine)
+
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """Return the image under a reference or ID, or None if the engine does not hold it."""
         return images.inspect_image(self._engine, reference)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 REFERENCE = "dispatch-test-git:1"
@@ -31,11 +32,17 @@ def git_files() -> dict[str, bytes]:
             ["sh", "-c", "command -v git"], check=True, capture_output=True, text=True
         ).stdout.strip()
     )
-    programs = [git, *(core / part for part in _PARTS if (core / part).exists())]
-    found = {str(program): program.read_bytes() for program in programs}
+    found = with_libraries([git, *(core / part for part in _PARTS if (core / part).exists())])
     # Not every part is a program of its own, and helpers of git's are looked for beside the rest.
     found[str(core / "git")] = git.read_bytes()
+    return found
+
+
+def with_libraries(programs: Iterable[Path]) -> dict[str, bytes]:
+    """Return programs of this machine and the libraries they are linked to, by absolute paths."""
+    found: dict[str, bytes] = {}
     for program in programs:
+        found[str(program)] = program.read_bytes()
         listed = subprocess.run(["ldd", str(program)], check=False, capture_output=True).stdout
         for library in _LIBRARY.findall(listed):
             found[library.decode()] = Path(library.decode()).read_bytes()

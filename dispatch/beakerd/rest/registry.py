@@ -16,7 +16,7 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Problem
 from dispatch.beakerd.rest import registry_blobs, registry_manifests
 from dispatch.beakerd.rest.app import Route, bearer, reply
-from dispatch.beakerd.rest.bodies import BrokenBody, discard
+from dispatch.beakerd.rest.bodies import BrokenBody
 from dispatch.beakerd.rest.distribution import Call, Code, Refusal, refusal_of
 from dispatch.beakerd.store import images
 
@@ -55,10 +55,7 @@ def answer(backend: Backend, _who: Principal | None, request: Request, rest: str
         response = refusal_of(problem).response()
     except BrokenBody as error:
         response = Refusal(Code.BLOB_UPLOAD_INVALID, f"the body broke off: {error}").response()
-        response.headers["Connection"] = "close"
     response.headers["Docker-Distribution-API-Version"] = "registry/2.0"
-    if not discard(request):
-        response.headers["Connection"] = "close"
     return response
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rest import images, local, registry
+from dispatch.beakerd.rest import experiments, images, local, registry
 from dispatch.beakerd.rest.app import Route
 
-ROUTES: list[Route] = [*local.ROUTES, *images.ROUTES, *registry.ROUTES]
+ROUTES: list[Route] = [*experiments.ROUTES, *images.ROUTES, *local.ROUTES, *registry.ROUTES]

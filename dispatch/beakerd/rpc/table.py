@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts, images
+from dispatch.beakerd.rpc import accounts, images, jobs, workloads
 from dispatch.beakerd.rpc.server import Method, Stream
 
-METHODS: dict[str, Method] = {**accounts.METHODS, **images.METHODS}
+METHODS: dict[str, Method] = {
+    **accounts.METHODS,
+    **images.METHODS,
+    **jobs.METHODS,
+    **workloads.METHODS,
+}
 STREAMS: dict[str, Stream] = {}
