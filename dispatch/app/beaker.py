@@ -252,7 +252,8 @@ class LocalBeaker:
         words += ["--control"] if start.control else []
         if foreground:
             return self._popen([*words, "--foreground"], stderr=None)
-        with self.log.open("ab") as log:
+        log_file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(log_file, "ab") as log:
             return self._popen(words, stderr=log, new_session=True)
 
     def _popen(
