@@ -11,6 +11,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol, cast
@@ -188,6 +189,18 @@ class _Place:
         return inside, self.root / inside
 
 
+@contextmanager
+def reading(source: Source) -> Iterator[tarfile.TarFile]:
+    """Give the entries of an archive one after another. CutError where it ends before its end."""
+    try:
+        with tarfile.open(
+            fileobj=cast("IO[bytes]", source), mode="r|", tarinfo=_Strict, bufsize=_PADDING * 512
+        ) as archive:
+            yield archive
+    except tarfile.ReadError as error:
+        raise CutError(str(error)) from error
+
+
 def unpack(source: Source, target: Path) -> None:
     """Lay down an archive with one directory at its top as ``target``, which must not be there yet.
 
@@ -196,14 +209,9 @@ def unpack(source: Source, target: Path) -> None:
     """
     target.mkdir(mode=0o700)
     place = _Place(target)
-    try:
-        with tarfile.open(
-            fileobj=cast("IO[bytes]", source), mode="r|", tarinfo=_Strict, bufsize=_PADDING * 512
-        ) as archive:
-            for info in archive:
-                _lay_down(archive, info, place)
-    except tarfile.ReadError as error:
-        raise CutError(str(error)) from error
+    with reading(source) as archive:
+        for info in archive:
+            _lay_down(archive, info, place)
     if "" not in place.directories:
         raise CutError("it is empty")
     # Last, and the deepest first: a directory may be closed to us, and filling it changes its time.

@@ -44,7 +44,8 @@ class Bind:
 class VolumeMount:
     """A named volume shown at ``target``, made with ``labels`` where there is none of that name.
 
-    Nothing that the image has at that place is copied into it.
+    Without a name it is the container's own, and goes with it. Nothing that the image has at that place is
+    copied into it.
     """
 
     name: str
@@ -56,7 +57,7 @@ class VolumeMount:
         """Its part of a create call."""
         return {
             "Type": "volume",
-            "Source": self.name,
+            **({"Source": self.name} if self.name else {}),
             "Target": self.target,
             "ReadOnly": self.read_only,
             "VolumeOptions": {"NoCopy": True, "Labels": dict(self.labels)},
@@ -65,7 +66,8 @@ class VolumeMount:
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """What to create. ``command`` replaces the image's entrypoint and command; sizes in bytes.
+    """What to create. ``command`` replaces the image's entrypoint and command; None keeps them, but for
+    ``arguments``, which replace its command. Sizes in bytes; ``cpu_shares`` count where cpus are short.
 
     No health check, no restart, and no swap beyond the memory. With ``init`` a command that the image lacks
     is not a failed start but an end with 127. ``tmpfs`` are places in memory with their mount options. With
@@ -74,7 +76,7 @@ class ContainerSpec:
     """
 
     image: str
-    command: tuple[str, ...]
+    command: tuple[str, ...] | None
     name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
@@ -92,6 +94,9 @@ class ContainerSpec:
     stdin: bool = False
     terminal: bool = False
     auto_remove: bool = False
+    arguments: tuple[str, ...] | None = None
+    cpu_shares: int | None = None
+    extra_hosts: tuple[str, ...] = ()
 
     def body(self) -> dict[str, Any]:
         """The body of the engine's create call."""
@@ -111,6 +116,10 @@ class ContainerSpec:
             host["Memory"] = host["MemorySwap"] = self.memory
         if self.cpus is not None:
             host["NanoCpus"] = round(self.cpus * 1e9)
+        if self.cpu_shares is not None:
+            host["CpuShares"] = self.cpu_shares
+        if self.extra_hosts:
+            host["ExtraHosts"] = list(self.extra_hosts)
         if self.shared_memory is not None:
             host["ShmSize"] = self.shared_memory
         if self.gpus:
@@ -122,8 +131,8 @@ class ContainerSpec:
         return {
             **stdin,
             "Image": self.image,
-            "Entrypoint": list(self.command),
-            "Cmd": [],
+            "Entrypoint": None if self.command is None else list(self.command),
+            "Cmd": self._cmd(),
             "Env": [f"{name}={value}" for name, value in self.env.items()],
             "Labels": dict(self.labels),
             "User": self.user,
@@ -132,6 +141,11 @@ class ContainerSpec:
             "Healthcheck": {"Test": ["NONE"]},
             "HostConfig": host,
         }
+
+    def _cmd(self) -> list[str] | None:
+        if self.arguments is not None:
+            return list(self.arguments)
+        return None if self.command is None else []
 
 
 @dataclass(frozen=True)
@@ -252,6 +266,12 @@ class Containers:
     def next_exit(self, container: str) -> Stream:
         """Begin to wait for the next end of a container that is not started yet; see :func:`exit_code`."""
         return self._engine.hijack(container_path(container, "/wait"), {"condition": "next-exit"})
+
+    def ending(self, container: str) -> Stream:
+        """Begin to wait until a started container runs no more: the answer's descriptor shows it, or that the
+        engine went away. ApiError with status 404 where there is no such container.
+        """
+        return self._engine.hijack(container_path(container, "/wait"))
 
     def resize(self, container: str, rows: int, columns: int) -> None:
         """Give a running container's terminal its size; one that has ended is no error."""

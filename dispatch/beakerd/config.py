@@ -45,6 +45,8 @@ class Assumptions:
     resume_first: bool = True
     check_secrets: bool = True
     node_loss_resumes: bool = True
+    strict_order: bool = True
+    preempt_unasked: bool = True
 
 
 @dataclass(frozen=True)

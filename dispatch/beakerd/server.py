@@ -21,6 +21,7 @@ from dispatch.beakerd.authority import certificate_for, write_roots
 from dispatch.beakerd.backend import Addresses, Backend
 from dispatch.beakerd.clock import Clock, Ids
 from dispatch.beakerd.config import Config
+from dispatch.beakerd.images import ImageProvider
 from dispatch.beakerd.intercept import Interceptor
 from dispatch.beakerd.layout import Endpoint, Layout
 from dispatch.beakerd.listening import LOOPBACK, NAMES, Listeners, Wanted, keep, kept
@@ -29,9 +30,12 @@ from dispatch.beakerd.rest.app import RestApp
 from dispatch.beakerd.rest.table import ROUTES
 from dispatch.beakerd.rpc.server import RpcServer, open_gate
 from dispatch.beakerd.rpc.table import METHODS, STREAMS
+from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.store.database import Database, Transaction
+from dispatch.beakerd.store.images import seed as seed_images
 from dispatch.beakerd.store.lifecycle import Lifecycle
 from dispatch.beakerd.store.setup import Host, Setup
+from dispatch.beakerd.supervisor import Supervisor
 from dispatch.beakerd.users import write_users
 from dispatch.errors import DispatchError
 
@@ -65,6 +69,7 @@ class Server:
         self._lock: int | None = None
         self._listeners: Listeners | None = None
         self._interceptor: Interceptor | None = None
+        self._supervisor: Supervisor | None = None
         self.backend: Backend | None = None
 
     def start(self) -> Endpoint:
@@ -86,6 +91,8 @@ class Server:
         backend = self.backend
         if backend is not None:
             backend.closing.set()
+        if self._supervisor is not None:
+            self._supervisor.close()
         if self._interceptor is not None:
             self._interceptor.stop()
         if self._listeners is not None:
@@ -109,6 +116,8 @@ class Server:
         ids = Ids(clock, self._entropy)
         with database.write() as tx:
             Setup(clock, ids, host(), dict(_gpu_types())).apply(tx, self._config)
+            for line in seed_images(tx, self._config, clock, ids):
+                self._say(line)
         return Backend(
             config=self._config,
             layout=self._layout,
@@ -153,6 +162,8 @@ class Server:
             rest_tls=config.rest_tls,
             proxy=proxy,
         )
+        self._supervisor = Supervisor(backend, Runner(backend, ImageProvider(backend)))
+        self._supervisor.open()
         self._layout.write_endpoint(endpoint)
         return endpoint
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.beakerd.config import Config
+from dispatch.beakerd.config import Assumptions, Config
 from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch.testing.beaker_runs import Rig
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +42,23 @@ def beaker(beakers: Beakers) -> LocalBeaker:
 def beaker_of(beakers: Beakers) -> Callable[[Config], LocalBeaker]:
     """A server with a configuration of the test's own."""
     return beakers.start
+
+
+@pytest.fixture
+def rig_of(beakers: Beakers) -> Iterator[Callable[..., Rig]]:
+    """A rig with a configuration of the test's own."""
+    made: list[Rig] = []
+
+    def make(config: Config, name: str = "one") -> Rig:
+        made.append(Rig(beakers.start(config, name)))
+        return made[-1]
+
+    yield make
+    for rig in made:
+        rig.close()
+
+
+@pytest.fixture
+def rig(rig_of: Callable[..., Rig]) -> Rig:
+    """A rig whose jobs get little time to end."""
+    return rig_of(Config(assume=Assumptions(grace=1.0)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rest import local
+from dispatch.beakerd.rest import experiments, local
 from dispatch.beakerd.rest.app import Route
 
-ROUTES: list[Route] = [*local.ROUTES]
+ROUTES: list[Route] = [*experiments.ROUTES, *local.ROUTES]
