@@ -86,7 +86,7 @@ class Web:
 
 def answers(line: socket.socket) -> list[Answer]:
     """All answers on a connection, until it is closed."""
-    found = []
+    found: list[Answer] = []
     file = line.makefile("rb")
     while True:
         first = file.readline()
