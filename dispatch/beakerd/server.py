@@ -109,9 +109,10 @@ class Server:
             self._lock = None
 
     def _backend(self) -> Backend:
+        # Made here, and not by SQLite: its other files take the mode of this one.
+        os.close(os.open(self._layout.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = Database(self._layout.database)
         database.open()
-        self._layout.database.chmod(0o600)
         with database.read() as tx:
             floor = tx.execute("SELECT max(created) FROM job_events").fetchone()[0] or 0
         clock = Clock(self._wall, floor)
