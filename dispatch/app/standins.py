@@ -1,8 +1,8 @@
 """Local stand-ins for the images that a local Beaker offers, where no registry gives the real ones.
 
-Owns which there are, what lies on top of their locked environments (the command ``conda``, the base environment's
-place, the note that says what they are) and their making. They are like every generated image: made once, found
-again by digest, the same everywhere. Refuses to replace an image that the engine has under the real one's name.
+Owns which there are, what lies on top of their locked environments (the command ``conda``, the base's
+place, the note that says what they are) and their making. They are as every generated image: made once, found
+again by digest, the same everywhere. Refuses to give them the names they stand in for: that is the server's.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class StandIn:
         """What it is, for whoever looks into it."""
         return (
             f"This image stands in for {' and '.join(self.names)} on a local Beaker. It was made by dispatch:"
-            f" Debian, Python {self.python}, and a command `conda` over py-rattler. It has no {self.lacks}."
+            f" Debian, Python {self.python}, and a command `conda` over py-rattler. It lacks {self.lacks}."
         )
 
 
 STAND_INS = (
-    StandIn(("ai2/conda", "beaker-py/gantry"), "stand-in-conda", "3.11", "conda"),
+    StandIn(("ai2/conda", "beaker-py/gantry"), "stand-in-conda", "3.11", "conda itself"),
     StandIn(
         ("ghcr.io/allenai/pytorch:1.12.0-cuda11.3-python3.9",),
         "stand-in-pytorch",
         "3.9",
-        "conda, torch or CUDA",
+        "conda itself, torch and CUDA",
     ),
 )
 
@@ -76,15 +76,7 @@ class StandIns:
 
     def present(self) -> dict[str, LocalId]:
         """Return those that the engine holds, by the name each stands in for; nothing is made."""
-        images = self._images()
-        plan = images.plan([each.image for each in STAND_INS])
-        found = {}
-        for stand_in in STAND_INS:
-            spec, _ = self._recipe(stand_in, plan)
-            record = find_image(self._door(), spec, None)
-            if record is not None:
-                found.update(dict.fromkeys(stand_in.names, LocalId(record.id)))
-        return found
+        return self._present(self._images().plan([each.image for each in STAND_INS]))
 
     def build(self) -> dict[str, LocalId]:
         """Make those that the engine lacks; return all, by the name each stands in for.
@@ -94,32 +86,32 @@ class StandIns:
         """
         images = self._images()
         plan = images.plan([each.image for each in STAND_INS])
-        made: dict[str, LocalId] = {}
-        missing = []
-        for stand_in in STAND_INS:
-            spec, overlay = self._recipe(stand_in, plan)
-            record = find_image(self._door(), spec, None)
-            if record is None:
-                missing.append((stand_in, spec, overlay))
-            else:
-                made.update(dict.fromkeys(stand_in.names, LocalId(record.id)))
-        if missing:
-            report = images.build(images.plan([each.image for each, _, _ in missing]))
-            failures = {}
-            for stand_in, spec, overlay in missing:
-                if stand_in.image in report.failures:
-                    failures[stand_in] = report.failures[stand_in.image]
-                    continue
-                below = report.images[stand_in.image]
-                assert isinstance(below, LocalId)
-                image = self._finish(stand_in, below, spec, overlay)
-                made.update(dict.fromkeys(stand_in.names, image))
-            if failures:
-                raise _unavailable(failures)
+        made = self._present(plan)
+        missing = [each for each in STAND_INS if each.names[0] not in made]
+        if not missing:
+            return made
+        report = images.build(images.plan([each.image for each in missing]))
+        for stand_in in missing:
+            below = report.images.get(stand_in.image)
+            if isinstance(below, LocalId):
+                made.update(dict.fromkeys(stand_in.names, self._finish(stand_in, below, plan)))
+        failures = {each: report.failures[each.image] for each in missing if each.image in report.failures}
+        if failures:
+            raise _unavailable(failures)
         return made
 
-    def _finish(self, stand_in: StandIn, below: LocalId, spec: ImageSpec, overlay: Overlay) -> LocalId:
+    def _present(self, plan: BuildPlan) -> dict[str, LocalId]:
+        found = {}
+        for stand_in in STAND_INS:
+            spec, _ = self._recipe(stand_in, plan)
+            record = find_image(self._door(), spec, None)
+            if record is not None:
+                found.update(dict.fromkeys(stand_in.names, LocalId(record.id)))
+        return found
+
+    def _finish(self, stand_in: StandIn, below: LocalId, plan: BuildPlan) -> LocalId:
         """Put our files on top of the environment."""
+        spec, overlay = self._recipe(stand_in, plan)
         door = self._door()
         base = door.inspect_image(below.id)
         if base is None:
@@ -159,7 +151,7 @@ class StandIns:
 
 
 def _entries(stand_in: StandIn, command: Path) -> Iterator[Entry]:
-    """What lies on top: conda's places, of which the base environment's parts are the locked environment's."""
+    """What lies on top: conda's places. The base environment is the locked one, under another name."""
     from dispatch.image.tar import Entry
 
     root = CONDA[1:]

@@ -35,7 +35,7 @@ class Overlay:
         self.recipe = LayerRecipe(kind, _VERSION, (("content", self._digest),))
 
     def provide(self, spec: ImageSpec, base: ImageRecord, store: ImageStore, cache: Path) -> ImageRecord:
-        """Return the image of ``spec``, whose one layer this is; it is made if the engine does not hold it."""
+        """Return the image of ``spec``, whose one layer this is; made if the engine does not hold it."""
         locks = cache / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with file_lock(locks / f"{spec.digest}.lock"):

@@ -3,8 +3,8 @@
 
 Owns the environments below its own prefix: their names, their making, their activation in a POSIX shell.
 Packages come by py-rattler from channels that answer. An environment that asks for nothing but Python and pip
-is made from the image's own Python, so that it needs no channel at all; that is said. Refuses the rest of conda
-with one error.
+is made from the image's own Python, so that it needs no channel at all; that is said. Refuses the rest of
+conda with one error.
 
 Where it differs from conda: channels that are named replace the default one (CONDA_CHANNELS, else
 `conda-forge`); `defaults` is the channel `main`; names are resolved by CONDA_CHANNEL_ALIAS; no configuration
@@ -14,6 +14,7 @@ file is read.
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import hashlib
 import importlib.metadata
@@ -26,7 +27,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,8 @@ DEFAULT_CHANNEL = "conda-forge"
 SHELLS = ("shell.bash", "shell.posix", "shell.zsh", "shell.dash")
 NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+-]*")
 OWN = frozenset({"python", "pip"})
+UPDATED = "# update specs: "
+BASE_PARTS = ("pip", "setuptools", "wheel", "packaging")
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 SPEC = re.compile(r"(?P<name>[A-Za-z0-9_.-]+?)\s*(?P<version>[=<>!~ ][^\[\]]*)?")
 CLAUSE = re.compile(r"(?P<sign>==|=|>=|<=|>|<|!=)?\s*(?P<version>[0-9]+(?:\.[0-9]+)*)(?P<any>\.?\*)?")
@@ -202,17 +205,23 @@ def satisfied(version: str, wanted: str) -> bool | None:
     return True
 
 
-def own_python(wish: Wish) -> bool:
+def base_version(name: str) -> str:
+    """The version of a package of the base environment."""
+    return base_part(name).version
+
+
+def own_python(wish: Wish, version_of: Callable[[str], str] = base_version) -> bool:
     """Whether the image's own Python is what is asked for, and nothing else is."""
     if not wish.own:
         return False
-    import ensurepip
-
-    # `python==3.11` is 3.11.0 to the letter, and is meant as the minor by whoever writes it.
-    versions = {"python": ("{}.{}.{}".format(*sys.version_info), MINOR), "pip": (ensurepip.version(),)}
-    return all(
-        any(satisfied(have, wanted) for have in versions[name]) for name, wanted in map(parsed, wish.specs)
-    )
+    for name, wanted in map(parsed, wish.specs):
+        # `python==3.11` is 3.11.0 to the letter, and is meant as the minor by whoever writes it.
+        python = ("{}.{}.{}".format(*sys.version_info), MINOR)
+        if wanted and not any(
+            satisfied(have, wanted) for have in (python if name == "python" else (version_of(name),))
+        ):
+            return False
+    return True
 
 
 def read_file(path: str) -> Wish:
@@ -300,9 +309,9 @@ def solve(prefix: Path | None, wish: Wish, environ: Mapping[str, str]) -> list[A
     sources = channels_of(wish, environ)
     shown = ", ".join(map(plain, sources))
     before = installed(prefix) if prefix else []
-    kept = [spec for record in before for spec in record.requested_specs]
     named = {parsed(spec)[0] for spec in wish.specs}
-    specs = [*wish.specs, *(spec for spec in dict.fromkeys(kept) if parsed(spec)[0] not in named)]
+    kept = [spec for spec in asked_before(prefix) if parsed(spec)[0] not in named] if prefix else []
+    specs = [*wish.specs, *kept]
     try:
         wanted = [rattler.MatchSpec(spec) for spec in specs]
     except Exception as error:
@@ -356,13 +365,12 @@ def installed(prefix: Path) -> list[Any]:
     return [rattler.PrefixRecord.from_path(path) for path in files]
 
 
-def link(prefix: Path, records: Sequence[Any], wish: Wish, environ: Mapping[str, str]) -> None:
+def link(prefix: Path, records: Sequence[Any], environ: Mapping[str, str]) -> None:
     """Bring packages into an environment."""
     import rattler
 
     for record in records:
         check_file(record)
-    specs = [rattler.MatchSpec(spec) for spec in wish.specs]
     try:
         in_rattler(
             rattler.install(
@@ -371,7 +379,6 @@ def link(prefix: Path, records: Sequence[Any], wish: Wish, environ: Mapping[str,
                 cache_dir=cache(environ, "packages"),
                 execute_link_scripts=True,
                 show_progress=False,
-                requested_specs=specs,
             )
         )
     except Exception as error:
@@ -433,7 +440,7 @@ def make(prefix: Path, wish: Wish, environ: Mapping[str, str]) -> None:
         if own:
             make_own(prefix, wish)
         else:
-            link(prefix, records, wish, environ)
+            link(prefix, records, environ)
         history(prefix, wish.specs)
         install_pip(prefix, wish)
 
@@ -444,21 +451,59 @@ def make_own(prefix: Path, wish: Wish) -> None:
         return
     say(f"{prefix}: made from the image's own Python {MINOR} and pip, not from a channel: {NOTE}")
     python = getattr(sys, "_base_executable", None) or sys.executable
-    done = subprocess.run(
-        [python, "-I", "-m", "venv", str(prefix)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    command = [python, "-I", "-m", "venv", "--without-pip", str(prefix)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         said = plain(done.stdout.decode("utf-8", "replace"))[-500:]
-        raise CondaError(
-            f"{prefix}: the image's Python makes no environment ({said})", "free the disk it is on"
-        )
+        raise CondaError(f"{prefix}: the image's Python makes no environment ({said})", "free its disk")
+    for name in BASE_PARTS:
+        copy_part(base_part(name), prefix)
     (prefix / "conda-meta" / "stand-in").write_text(f"python {MINOR}\n", "utf-8")
+
+
+def base_part(name: str) -> importlib.metadata.Distribution:
+    """A package of the base environment that others get, too."""
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        remedy = f"install {name} into the base environment again"
+        raise CondaError(f"{sys.prefix}: the base environment has lost {name}", remedy) from None
+
+
+def copy_part(part: importlib.metadata.Distribution, prefix: Path) -> None:
+    """Copy a package of the base, compiled as it is there: the distribution's own pip may be years older."""
+    site = prefix / "lib" / f"python{MINOR}" / "site-packages"
+    tops = set()
+    for file in part.files or ():
+        source = Path(str(file.locate()))
+        if ".." not in file.parts:
+            tops.add((Path(str(part.locate_file(file.parts[0]))), site / file.parts[0]))
+        elif source.parent.name == "bin":
+            first, _, rest = source.read_text("utf-8").partition("\n")
+            target = prefix / "bin" / source.name
+            target.write_text(f"#!{prefix}/bin/python\n{rest}" if first.startswith("#!") else rest, "utf-8")
+            target.chmod(0o755)
+    for source, target in tops:
+        if source.is_dir():
+            shutil.copytree(source, target)
+        elif source.exists():
+            shutil.copy(source, target)
 
 
 def history(prefix: Path, specs: Sequence[str]) -> None:
     """Write what makes a directory an environment."""
     with (prefix / "conda-meta" / "history").open("a", encoding="utf-8") as file:
-        file.write(f"# update specs: {list(specs)!r}\n")
+        file.write(f"{UPDATED}{list(specs)!r}\n")
+
+
+def asked_before(prefix: Path) -> list[str]:
+    """What an environment was asked to hold until now, but for the image's own Python."""
+    specs: dict[str, str] = {}
+    for line in (prefix / "conda-meta" / "history").read_text("utf-8").splitlines():
+        if line.startswith(UPDATED):
+            specs.update((parsed(spec)[0] or spec, spec) for spec in ast.literal_eval(line[len(UPDATED) :]))
+    own = OWN if has_own(prefix) else frozenset()
+    return [spec for name, spec in specs.items() if name not in own]
 
 
 def change(prefix: Path, wish: Wish, environ: Mapping[str, str]) -> None:
@@ -471,7 +516,7 @@ def change(prefix: Path, wish: Wish, environ: Mapping[str, str]) -> None:
                 " image's own",
                 "ask for all packages when the environment is made: `conda create` or `conda env create`",
             )
-        link(prefix, records, wish, environ)
+        link(prefix, records, environ)
         history(prefix, wish.specs)
     install_pip(prefix, wish)
 
@@ -779,8 +824,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuse a command line."""
+        where = self.prog.removeprefix("conda").strip()
         raise CondaError(
-            f"{self.prog}: {message}; {NOTE}",
+            f"{where}: {message}; {NOTE}" if where else f"{message}; {NOTE}",
             "it has: activate, create, deactivate, env create|list|remove|update, info, install, list, run",
             2,
         )
