@@ -76,21 +76,29 @@ class StandIns:
 
     def present(self) -> dict[str, LocalId]:
         """Return those that the engine holds, by the name each stands in for; nothing is made."""
-        return self._present(self._images().plan([each.image for each in STAND_INS]))
+        plan = self._plan()
+        found = {}
+        for stand_in in STAND_INS:
+            spec, _ = self._recipe(stand_in, plan)
+            record = find_image(self._door(), spec, None)
+            if record is not None:
+                found.update(dict.fromkeys(stand_in.names, LocalId(record.id)))
+        return found
 
-    def build(self) -> dict[str, LocalId]:
+    def build(self, *, renew_base: bool = False) -> dict[str, LocalId]:
         """Make those that the engine lacks; return all, by the name each stands in for.
 
-        The first time needs the Debian archive and the package index; once made, neither. Raises ImageError,
-        naming the stand-ins that cannot be had and why: what has been made until then stays, whole.
+        The first time needs the Debian archive and the package index; once made, neither. With ``renew_base``
+        locks that the archive has moved on from are renewed. Raises ImageError, naming the stand-ins that
+        cannot be had and why: the others are there, whole.
         """
-        images = self._images()
-        plan = images.plan([each.image for each in STAND_INS])
-        made = self._present(plan)
+        made = self.present()
         missing = [each for each in STAND_INS if each.names[0] not in made]
         if not missing:
             return made
-        report = images.build(images.plan([each.image for each in missing]))
+        images = self._images()
+        report = images.build(images.plan([each.image for each in missing]), renew_base=renew_base)
+        plan = self._plan()
         for stand_in in missing:
             below = report.images.get(stand_in.image)
             if isinstance(below, LocalId):
@@ -100,14 +108,9 @@ class StandIns:
             raise _unavailable(failures)
         return made
 
-    def _present(self, plan: BuildPlan) -> dict[str, LocalId]:
-        found = {}
-        for stand_in in STAND_INS:
-            spec, _ = self._recipe(stand_in, plan)
-            record = find_image(self._door(), spec, None)
-            if record is not None:
-                found.update(dict.fromkeys(stand_in.names, LocalId(record.id)))
-        return found
+    def _plan(self) -> BuildPlan:
+        """Read all that they are made from, as it is now."""
+        return self._images().plan([each.image for each in STAND_INS])
 
     def _finish(self, stand_in: StandIn, below: LocalId, plan: BuildPlan) -> LocalId:
         """Put our files on top of the environment."""

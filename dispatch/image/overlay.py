@@ -42,12 +42,13 @@ class Overlay:
             found = find_image(store, spec, base)
             if found is not None:
                 return found
-            assembly = Assembly(spec, base, [self._layer])
+            assembly = Assembly(spec, base, [self.layer])
             store.load(assembly.chunks())
             return assembly.check(store.inspect_image(assembly.image_id))
 
     @contextmanager
-    def _layer(self) -> Iterator[LayerStream]:
+    def layer(self) -> Iterator[LayerStream]:
+        """Give the layer's bytes."""
         stream = LayerStream(len(self._tar)).over(iter((self._tar,)))
         stream.diff_id = f"sha256:{self._digest}"
         yield stream
