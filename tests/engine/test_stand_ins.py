@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,8 +20,9 @@ from dispatch._docker.helper import Finished, OneShot
 from dispatch.app.standins import LABEL, STAND_INS, StandIn, StandIns
 from dispatch.environment import Environment, LocalId
 from dispatch.errors import ImageError
+from dispatch.image.debian import DebianBuilder
 from dispatch.lock.apt import Apt
-from dispatch.lock.debian import renew_debian
+from dispatch.lock.debian import read_debian, renew_debian
 from dispatch.reporting import Lines
 from dispatch.settings.document import read_document
 from dispatch.settings.images import read_image
@@ -78,10 +81,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+def _environment(path: Path) -> Environment:
+    declared = read_image(Section.of(read_document(path)), path.parent.name)
+    assert isinstance(declared, Environment)
+    return declared
+
+
 def _renew(path: Path) -> None:
-    base = read_image(Section.of(read_document(path)), path.parent.name)
-    assert isinstance(base, Environment)
-    renew_debian(base, Apt(os.environ), quiet)
+    renew_debian(_environment(path), Apt(os.environ), quiet)
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +157,21 @@ def test_made_once(stand_in: StandIn, images: Images, stand_ins: StandIns, door:
     assert stand_ins.present() == stand_ins.build() == images
     motd = said(bash(door, images[stand_in.names[0]], "cat /etc/motd"))
     assert all(name in motd for name in stand_in.names)
+
+
+def test_an_older_python_is_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    """Two makings of the base with Python 3.9 are one, though it compiles sets in the order of hashes."""
+    path = folder / "stand-in-bullseye" / "image.yml"
+    lock = read_debian(_environment(path))
+    digests = set()
+    for name, more in (("one", {}), ("two", {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"})):
+        target = tmp_path / f"{name}.tar"
+        environ = {**os.environ, **more}
+        DebianBuilder(Apt(environ), read_environment().cache, environ).build(name, lock, target, quiet)
+        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
+    assert len(digests) == 1
+    with tarfile.open(target) as archive:
+        assert "usr/lib/python3.9/__pycache__/ftplib.cpython-39.pyc" in archive.getnames()
 
 
 def test_no_network(images: Images, cut_off: StandIns) -> None:
