@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from dispatch import assets
 from dispatch.environment import LocalId
 from dispatch.errors import DispatchError, ImageError
-from dispatch.image.plan import Generated, find_image
+from dispatch.image.config import is_image_of
+from dispatch.image.plan import Generated
 from dispatch.image.spec import REPOSITORY, ImageSpec
 from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
@@ -80,8 +81,9 @@ class StandIns:
         found = {}
         for stand_in in STAND_INS:
             spec, _ = self._recipe(stand_in, plan)
-            record = find_image(self._door(), spec, None)
-            if record is not None:
+            # By name: what users make on top of one has its labels, too.
+            record = self._door().inspect_image(f"{REPOSITORY}:{_tag(stand_in, spec)}")
+            if record is not None and is_image_of(record, spec, None):
                 found.update(dict.fromkeys(stand_in.names, LocalId(record.id)))
         return found
 
@@ -120,7 +122,7 @@ class StandIns:
         if base is None:
             raise ImageError(f"image {stand_in.image!r}: the engine no longer holds it", "repeat the command")
         record = overlay.provide(spec, base, door, self._surroundings.cache)
-        door.tag(record.id, REPOSITORY, spec.tag(f"{stand_in.image}-ready"))
+        door.tag(record.id, REPOSITORY, _tag(stand_in, spec))
         return LocalId(record.id)
 
     def _images(self) -> Images:
@@ -151,6 +153,10 @@ class StandIns:
             labels=((LABEL, " ".join(stand_in.names)),),
         )
         return spec, overlay
+
+
+def _tag(stand_in: StandIn, spec: ImageSpec) -> str:
+    return spec.tag(f"{stand_in.image}-ready")
 
 
 def _entries(stand_in: StandIn, command: Path) -> Iterator[Entry]:

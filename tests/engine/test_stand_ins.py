@@ -159,17 +159,18 @@ def test_made_once(stand_in: StandIn, images: Images, stand_ins: StandIns, door:
     assert all(name in motd for name in stand_in.names)
 
 
-def test_an_older_python_is_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    """Two makings of the base with Python 3.9 are one, though it compiles sets in the order of hashes."""
-    path = folder / "stand-in-bullseye" / "image.yml"
-    lock = read_debian(_environment(path))
-    digests = set()
-    for name, more in (("one", {}), ("two", {"TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"})):
-        target = tmp_path / f"{name}.tar"
-        environ = {**os.environ, **more}
-        DebianBuilder(Apt(environ), read_environment().cache, environ).build(name, lock, target, quiet)
-        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
-    assert len(digests) == 1
+def test_an_older_python_is_the_same_bytes(images: Images, door: Door, folder: Path, tmp_path: Path) -> None:
+    """The base with Python 3.9, made again elsewhere, is the layer that the engine has.
+
+    That Python compiles sets in the order of their hashes.
+    """
+    lock = read_debian(_environment(folder / "stand-in-bullseye" / "image.yml"))
+    environ = {**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
+    target = tmp_path / "base.tar"
+    DebianBuilder(Apt(environ), read_environment().cache, environ).build("base", lock, target, quiet)
+    record = door.inspect_image(images[STAND_INS[1].names[0]].id)
+    assert record is not None
+    assert record.diff_ids[0] == f"sha256:{hashlib.sha256(target.read_bytes()).hexdigest()}"
     with tarfile.open(target) as archive:
         assert "usr/lib/python3.9/__pycache__/ftplib.cpython-39.pyc" in archive.getnames()
 
