@@ -94,7 +94,7 @@ class Home:
 
     def environments(self) -> list[Path]:
         """All environments that have a name, the base first."""
-        found = [path for place in self.envs_dirs if place.is_dir() for path in sorted(place.iterdir())]
+        found = [path for place in self.envs_dirs if readable(place) for path in sorted(place.iterdir())]
         return [self.root, *dict.fromkeys(path for path in found if is_environment(path))]
 
     def name(self, prefix: Path) -> str:
@@ -141,14 +141,22 @@ class Home:
         )
 
 
+# What another user's home holds is as if it were not there, and no error: hence `access`.
+
+
 def is_environment(path: Path) -> bool:
     """conda's own test: a directory with conda-meta/history."""
-    return (path / "conda-meta" / "history").is_file()
+    return os.access(path / "conda-meta" / "history", os.F_OK)
+
+
+def readable(path: Path) -> bool:
+    """Whether a directory can be listed."""
+    return os.access(path, os.R_OK | os.X_OK)
 
 
 def writable(path: Path) -> bool:
     """Whether a directory is there, or can be made, and can be written."""
-    while not path.exists() and path != path.parent:
+    while not os.access(path, os.F_OK) and path != path.parent:
         path = path.parent
     return path.is_dir() and os.access(path, os.W_OK | os.X_OK)
 

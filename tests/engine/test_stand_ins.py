@@ -221,15 +221,22 @@ def test_another_user(images: Images, door: Door, tmp_path: Path) -> None:
     shot = replace(shot, env={"HOME": "/tmp/home", "VENV_NAME": "venv"}, user="12345:12345")
     done = door.run_once(replace(shot, binds=(Bind(str(job), "/job"),)))
     assert said(done).splitlines()[-1] == "tiny! /tmp/home/.conda/envs/venv 3.11"
+    script = (
+        "conda env list; conda create -p /tmp/e pip && conda run -p /tmp/e pip --version; conda create -n e"
+    )
+    done = door.run_once(replace(shot, env={"HOME": "/root"}, command=("bash", "-c", script)))
+    assert b"/tmp/e/lib" in done.stdout
+    assert done.stderr.decode().splitlines()[-2].endswith("/root/.conda/envs can be written")
 
 
 def test_what_jobs_call(images: Images, door: Door) -> None:
     """bash, git, curl, python, python3, pip and uv are there, and `run` gives a command's own exit code."""
     script = (
         "set -eu; for each in git curl python python3 pip uv conda which; do command -v $each; done >&2\n"
-        "git --version; conda run -n base sh -c 'exit 7' || echo $?"
+        '. "$(conda info --base)/etc/profile.d/conda.sh"; conda activate; echo "$CONDA_DEFAULT_ENV"\n'
+        "conda run -n base sh -c 'exit 7' || echo $?"
     )
-    assert said(bash(door, images["beaker-py/gantry"], script)).splitlines()[-1] == "7"
+    assert said(bash(door, images["beaker-py/gantry"], script)).split() == ["base", "7"]
 
 
 CHANNEL = """\
