@@ -123,11 +123,12 @@ def test_who_may_make_and_change_users(several: LocalBeaker) -> None:
         for change in ({"name": "annie"}, {"role": BeakerAuthRole.admin}):
             with pytest.raises(BeakerClientError, match="configuration"):
                 admin.user.update(ann.user.get(), **change)
-        for refused in (
+        attempts: tuple[Callable[[], Any], ...] = (
             lambda: ann.user.create(name="x"),
             lambda: ann.user.update(admin.user.get(), email="x"),
             lambda: ann.user.update(role=BeakerAuthRole.admin),
-        ):
+        )
+        for refused in attempts:
             with pytest.raises(BeakerPermissionsError):
                 refused()
 

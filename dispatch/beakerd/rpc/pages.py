@@ -5,14 +5,23 @@ Owns the order where a request says none: names go up, everything else begins wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from dispatch.beakerd.backend import Backend
+from dispatch.beakerd.problems import invalid
 from dispatch.beakerd.rpc.paging import SORT_ASCENDING, Place, keyset, next_token, open_page
 
-_ASCENDING = ("name", "hostname")
+_ASCENDING = ("name",)
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_HasId)
 
 
 @dataclass
@@ -53,3 +62,23 @@ class Page:
             rows = rows[: self.place.size]
             self.next = next_token(self.options, rows[-1][self.column], rows[-1]["id"])
         return rows
+
+    def take(self, every: Sequence[Row], value: Callable[[Row], int | str]) -> Sequence[Row]:
+        """The things of this page, of all that there are: for those that are few and not sorted by SQL."""
+        keyed = sorted(((value(each), each.id, each) for each in every), key=_key, reverse=self.descending)
+        if self.place.after is not None:
+            try:
+                keyed = [each for each in keyed if self._behind(_key(each), self.place.after)]
+            except TypeError as error:
+                raise invalid("next_page_token: this is none that was given out") from error
+        if len(keyed) > self.place.size:
+            keyed = keyed[: self.place.size]
+            self.next = next_token(self.options, *_key(keyed[-1]))
+        return [each for _, _, each in keyed]
+
+    def _behind(self, key: tuple[Any, str], after: tuple[Any, str]) -> bool:
+        return key < after if self.descending else key > after
+
+
+def _key(each: tuple[Any, str, Any]) -> tuple[Any, str]:
+    return each[0], each[1]

@@ -32,25 +32,22 @@ Method = Callable[[Backend, Principal, Any], Any]
 # Yields serialized messages, as many at once as there are. The last argument says whether the caller is still
 # there: to be asked by what waits between messages.
 Stream = Callable[[Backend, Principal, Any, Callable[[], bool]], Iterator[Sequence[bytes]]]
-Gate = Callable[[str], None]
-
-
-def open_gate(_method: str) -> None:
-    """Let every call in."""
 
 
 class RpcServer:
-    """The server. :meth:`start` it on addresses; ``gate`` is called with each method's name before it runs
-    and may raise (see ``faults``).
-    """
+    """The server. :meth:`start` it on addresses; ``interceptors`` are around every call (see ``faulty``)."""
 
     def __init__(
-        self, backend: Backend, methods: Mapping[str, Method], streams: Mapping[str, Stream], gate: Gate
+        self,
+        backend: Backend,
+        methods: Mapping[str, Method],
+        streams: Mapping[str, Stream],
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
     ):
         self._backend = backend
         self._methods = methods
         self._streams = streams
-        self._gate = gate
+        self._interceptors = tuple(interceptors)
         self._open = threading.Semaphore(OPEN_STREAMS)
         self._server: grpc.Server | None = None
 
@@ -61,6 +58,7 @@ class RpcServer:
         """
         server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="rpc"),
+            interceptors=self._interceptors,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_LIMIT),
                 ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -97,7 +95,6 @@ class RpcServer:
     ) -> Callable[[bytes, grpc.ServicerContext], Any]:
         def call(request: bytes, context: grpc.ServicerContext) -> Any:
             try:
-                self._gate(name)
                 return method(self._backend, self._principal(context), read(request))
             except Exception as error:
                 self._refuse(name, context, error)
@@ -116,7 +113,6 @@ class RpcServer:
             if not self._open.acquire(blocking=False):
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{OPEN_STREAMS} streams are open already")
             try:
-                self._gate(name)
                 who = self._principal(context)
                 for messages in method(self._backend, who, read(request), there):
                     yield from deliver(context, messages)
