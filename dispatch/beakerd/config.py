@@ -1,6 +1,6 @@
 """What a local Beaker is told: its accounts, clusters, images, limits, and the switches of what is assumed.
 
-Owns the values, their defaults, and the reading of the YAML file. What the host lacks (GPUs, memory, cpus)
+Owns the values and their defaults; ``config_file`` reads them. What the host lacks (GPUs, memory, cpus)
 may be declared all the same: it counts for placement, and status says that it is simulated.
 """
 

@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem, invalid
+from dispatch.beakerd.rest.body import ChunkedBody
 
 Handler = Callable[..., Response]
 
@@ -74,8 +75,9 @@ class RestApp:
         if route.largest is not None:
             if (request.content_length or 0) > route.largest:
                 raise Problem(Kind.TOO_LARGE, f"the body is larger than {route.largest} bytes")
-            # For bodies in chunks, which do not say.
-            request.max_content_length = route.largest
+            body = request.environ["wsgi.input"]
+            if isinstance(body, ChunkedBody):
+                body.limit = route.largest
         principal = self._principal(request, route.purposes) if route.purposes else None
         answer: Response = route.handler(self._backend, principal, request, **parts)
         return answer
