@@ -6,13 +6,14 @@ Containers and helpers are imported from their own modules: a look at images alo
 """
 
 from dispatch._docker.address import Address, engine_address
-from dispatch._docker.client import Door
+from dispatch._docker.client import Credentials, Door
 from dispatch._docker.images import ImageRecord
 from dispatch._docker.socket import ApiError, EngineAbsentError
 
 __all__ = [
     "Address",
     "ApiError",
+    "Credentials",
     "Door",
     "EngineAbsentError",
     "ImageRecord",

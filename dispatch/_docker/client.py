@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,18 @@ class Pong:
 
     api_version: str
     server: str
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a registry lets one in with. The engine is given it for one pull, and keeps it nowhere."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+def _always() -> bool:
+    return True
 
 
 class Door:
@@ -99,6 +111,12 @@ class Door:
             self._info = answer
         return self._info
 
+    def bridge_address(self) -> str | None:
+        """Return where containers of the default network find this machine, None where they do not."""
+        from dispatch._docker.networks import bridge_address
+
+        return bridge_address(self._engine)
+
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """Return the image under a reference or ID, or None if the engine does not hold it."""
         return images.inspect_image(self._engine, reference)
@@ -143,16 +161,28 @@ class Door:
                 if "error" in message:
                     raise ImageError(f"the image: the engine cannot load it: {message['error']}")
 
-    def pull(self, reference: str, report: Reporter) -> ImageRecord:
-        """Fetch an image from its registry with the user's own credentials, telling each change of state.
+    def pull(
+        self,
+        reference: str,
+        report: Reporter,
+        credentials: Credentials | None = None,
+        wanted: Callable[[], bool] = _always,
+    ) -> ImageRecord:
+        """Fetch an image from its registry, telling each change of state.
 
-        :raises ImageError: when the registry has no such image or does not let us
+        Without ``credentials`` it is the user's own. ``wanted`` is asked whenever the engine tells of
+        progress; the pull is broken off when it says no.
+
+        :raises ImageError: when the registry has no such image or does not let us, and when given up
         """
         images.checked_reference(reference)
         client = self._docker_py()
+        login = credentials and {"username": credentials.user, "password": credentials.password}
         with _vendor_errors(f"image {reference}"), working(report, f"{reference}: pulling") as task:
             layers = PulledLayers(task)
-            for message in client.pull(reference, stream=True, decode=True):
+            for message in client.pull(reference, stream=True, decode=True, auth_config=login):
+                if not wanted():
+                    raise ImageError(f"image {reference}: the pull was given up")
                 if "error" in message:
                     raise ImageError(f"image {reference}: it cannot be pulled: {message['error']}")
                 if "progressDetail" in message:

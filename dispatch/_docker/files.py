@@ -69,6 +69,10 @@ class Files:
         answer: dict[str, Any] = self._engine.ask("GET", "/volumes", query).json()
         return sorted(each["Name"] for each in answer.get("Volumes") or ())
 
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; one that is gone, or in use, is left."""
+        self._engine.call("DELETE", f"/volumes/{name}")
+
     def import_empty(self, label: str) -> str:
         """Make an image without any file, and return its ID."""
         query = {"fromSrc": "-", "changes": f"LABEL {label}=1"}

@@ -16,6 +16,8 @@ from dispatch.beakerd.problems import Kind, Problem, forbidden
 from dispatch.beakerd.store.database import Transaction
 
 TOKEN_BYTES = 32
+ADMIN = "admin"
+ROLE_ADMIN = 4  # the API's AUTH_ROLE_ADMIN
 
 
 class Purpose(Enum):
@@ -30,7 +32,7 @@ class Purpose(Enum):
 @dataclass(frozen=True)
 class Principal:
     """Whoever a token stands for. ``workspace_id`` bounds what a job may see; ``subject`` what a
-    storage or registry token is for."""
+    storage or registry token is for; ADMIN is the one of this machine, whoever runs the server."""
 
     user_id: str
     purpose: Purpose
@@ -99,6 +101,14 @@ def may_use(tx: Transaction, who: Principal, workspace_id: str) -> bool:
         ).fetchone()
         is not None
     )
+
+
+def may_administer(tx: Transaction, who: Principal) -> bool:
+    """Whether a caller may see and change the server itself: its own token, or that of an administrator."""
+    if who.purpose is not Purpose.USER:
+        return False
+    row = tx.execute("SELECT role FROM users WHERE id = ?", (who.user_id,)).fetchone()
+    return who.subject == ADMIN or (row is not None and row["role"] == ROLE_ADMIN)
 
 
 def require(tx: Transaction, who: Principal, workspace_id: str, what: str) -> None:

@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dispatch.beakerd.layout import write_private
+from dispatch.errors import DispatchError
 
+ENV = 'eval "$(dispatch beaker env)"'
 AUTHORITY_YEARS = 10
 CERTIFICATE_DAYS = 365
 RENEW_BEFORE = timedelta(days=30)
@@ -45,19 +47,39 @@ def certificate_for(
     directory.mkdir(exist_ok=True, mode=0o700)
     ca_key, ca = _authority(directory, now)
     key_path, path = directory / f"{stem}.key", directory / f"{stem}.pem"
-    if not (key_path.exists() and path.exists() and _holds(path.read_bytes(), ca, names, now)):
+    if not (key_path.exists() and path.exists() and _holds(key_path, path, ca, names, now)):
         key = ec.generate_private_key(ec.SECP256R1())
         write_private(key_path, _private(key))
         write_private(path, _sign(key, ca_key, ca, names, now).public_bytes(serialization.Encoding.PEM))
     return Certificate(key_path.read_bytes(), path.read_bytes(), directory / "ca.pem", key_path, path)
 
 
+def write_roots(certificate: Certificate, path: Path) -> None:
+    """Write what public programs trust, and our authority, into one file.
+
+    A client that is told a file of roots trusts nothing else: with ours alone it could reach nobody but us.
+    """
+    import certifi
+
+    public = Path(certifi.where()).read_bytes()
+    write_private(path, public.rstrip() + b"\n\n" + certificate.authority.read_bytes())
+    path.chmod(0o644)
+
+
 def _authority(directory: Path, now: datetime) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
     key_path, path = directory / "ca.key", directory / "ca.pem"
     if key_path.exists() and path.exists():
-        key = serialization.load_pem_private_key(key_path.read_bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key, x509.load_pem_x509_certificate(path.read_bytes())
+        try:
+            found = serialization.load_pem_private_key(key_path.read_bytes(), None)
+            ca = x509.load_pem_x509_certificate(path.read_bytes())
+            if isinstance(found, ec.EllipticCurvePrivateKey) and found.public_key() == ca.public_key():
+                return found, ca
+        except ValueError:
+            pass
+        raise DispatchError(
+            f"{directory}: the authority's key and certificate are damaged",
+            f"remove the directory; then clients need `{ENV}` again, and jobs that run lose the server",
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "dispatch local Beaker")])
     builder = (
@@ -106,10 +128,16 @@ def _sign(
     )
 
 
-def _holds(pem: bytes, ca: x509.Certificate, names: Sequence[str], now: datetime) -> bool:
-    certificate = x509.load_pem_x509_certificate(pem)
+def _holds(key: Path, path: Path, ca: x509.Certificate, names: Sequence[str], now: datetime) -> bool:
     try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
         certificate.verify_directly_issued_by(ca)
+        # They are two files: a kill between the two leaves a pair that does not fit.
+        if (
+            serialization.load_pem_private_key(key.read_bytes(), None).public_key()
+            != certificate.public_key()
+        ):
+            return False
     except Exception:  # whatever is wrong with it, a new one is made
         return False
     kept = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -6,18 +6,23 @@ is written when the server answers and removed when it goes, and holds what :cla
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+LABEL = "dispatch.beaker"
+
 
 @dataclass(frozen=True)
 class Endpoint:
-    """How to reach a running server. ``pid`` and ``started`` (its start time in clock ticks) name the
-    process.
+    """How to reach a running server. ``pid``, ``started`` (its start time in clock ticks) and the machine's
+    ``boot`` name the process.
 
-    ``admin_token`` opens the routes under ``/local/``: status, and faults where they are on.
+    ``rpc`` and ``rest`` are ``host:port``; ``bridge`` is the host by which containers reach the same ports,
+    None where they do not. ``admin_token`` opens the routes under ``/local/``: status, and faults where they
+    are on (``control``). ``proxy`` answers for another host, see ``intercept``; None where that is off.
     """
 
     pid: int
@@ -26,6 +31,11 @@ class Endpoint:
     rest: str
     ca: str
     admin_token: str
+    boot: str = ""
+    bridge: str | None = None
+    control: bool = False
+    rest_tls: bool = False
+    proxy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,11 @@ class Layout:
     """The paths of one server's state, which belongs to its user alone (0700)."""
 
     root: Path
+
+    @property
+    def owner(self) -> str:
+        """What the label ``dispatch.beaker`` says of this server's containers and volumes."""
+        return hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:16]
 
     @property
     def lock(self) -> Path:
@@ -55,6 +70,16 @@ class Layout:
         return self.root / "config.yml"
 
     @property
+    def images(self) -> Path:
+        """Images that whoever starts the server has made, as JSON: name to the engine's reference."""
+        return self.root / "images.json"
+
+    @property
+    def default_user(self) -> Path:
+        """The name of the user that a shell becomes which names none: the first of the configuration."""
+        return self.root / "default-user"
+
+    @property
     def database(self) -> Path:
         """SQLite: everything but files."""
         return self.root / "beaker.db"
@@ -63,6 +88,11 @@ class Layout:
     def authority(self) -> Path:
         """The local certificate authority and the server's certificate."""
         return self.root / "tls"
+
+    @property
+    def roots(self) -> Path:
+        """The authorities that public programs trust, and ours: for clients that are told one file."""
+        return self.authority / "roots.pem"
 
     @property
     def users(self) -> Path:
@@ -100,7 +130,7 @@ class Layout:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root.chmod(0o700)
         for path in (self.users, self.uploads, self.blobs, self.root / "datasets", self.root / "jobs"):
-            path.mkdir(exist_ok=True)
+            path.mkdir(exist_ok=True, mode=0o700)
 
     def write_endpoint(self, endpoint: Endpoint) -> None:
         """Say that the server answers now; the file is there whole or not at all, and for its owner alone."""
@@ -115,4 +145,7 @@ def write_private(path: Path, content: bytes) -> None:
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        # Else a loss of power may leave an empty file under the name: a key that is none.
+        os.fsync(file.fileno())
     new.replace(path)

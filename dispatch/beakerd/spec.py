@@ -1,7 +1,7 @@
 """Experiments as they are asked for: the JSON of a spec to typed values, and back.
 
-Owns the spec's shape and what is refused in it. Unknown fields pass, as the real API lets them. Names of
-things (images, datasets, clusters) are kept as they were sent: ``store`` resolves them.
+Owns the spec's shape and the form in which a task is kept. :mod:`dispatch.beakerd.spec_reader` reads what is
+sent; names of things (images, datasets, clusters) are resolved by ``store``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class EnvVar:
 class DataMount:
     """Data at an absolute ``mount_path``; exactly one source. Datasets, results and secrets are read-only.
 
-    ``result`` is the name of another task of the experiment, whose result is waited for.
+    ``result`` is the name of another task of the experiment, whose result is waited for; once it is there,
+    ``beaker`` is its dataset.
     """
 
     mount_path: str

@@ -21,6 +21,7 @@ EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # what a shell sees of a process that SIGPIPE ended
 
 COMMANDS = {
+    "beaker": "Run a Beaker on this machine: the API of the real one, its jobs local containers.",
     "build": "Build the images that a configuration's steps need, and nothing else.",
     "cancel": "End a run, or steps of it, wherever its client is.",
     "check": "Verify every result's files, and the links and records beside them.",

@@ -21,14 +21,9 @@ from werkzeug.wrappers import Request, Response
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem, invalid
+from dispatch.beakerd.rest.body import ChunkedBody
 
 Handler = Callable[..., Response]
-Gate = Callable[[str, str], Response | None]
-
-
-def open_gate(_method: str, _path: str) -> Response | None:
-    """Let every request in."""
-    return None
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,10 @@ class Route:
 
 
 class RestApp:
-    """The application, for any WSGI server. ``gate`` sees each request before its route and may answer it."""
+    """The application, for any WSGI server."""
 
-    def __init__(self, backend: Backend, routes: Iterable[Route], gate: Gate = open_gate):
+    def __init__(self, backend: Backend, routes: Iterable[Route]):
         self._backend = backend
-        self._gate = gate
         self._map = Map(
             [Rule(route.path, methods=[route.method], endpoint=route) for route in routes],
             strict_slashes=False,
@@ -62,20 +56,28 @@ class RestApp:
         """Answer one request."""
         request = Request(environ)
         try:
-            response = self._gate(request.method, request.path) or self._answer(request)
+            check_path(environ)
+            response = self._answer(request)
         except Problem as problem:
             response = refusal(problem)
         except HTTPException as error:
             response = message(error.code or 400, f"{request.method} {request.path}: {error.name}")
+        except (OverflowError, UnicodeEncodeError):
+            # What no column can hold: a number beyond 64 bits, half of a character.
+            response = message(400, f"{request.method} {request.path}: a value is out of its range")
         except Exception:
             self._backend.say(f"{request.method} {request.path}: {traceback.format_exc()}")
             response = message(500, "the server failed; its log says why")
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
-        route, parts = self._map.bind_to_environ(request.environ).match()
-        if route.largest is not None and (request.content_length or 0) > route.largest:
-            raise Problem(Kind.TOO_LARGE, f"the body is larger than {route.largest} bytes")
+        route, parts = self._map.bind("local").match(request.path, request.method)
+        if route.largest is not None:
+            if (request.content_length or 0) > route.largest:
+                raise Problem(Kind.TOO_LARGE, f"the body is larger than {route.largest} bytes")
+            body = request.environ["wsgi.input"]
+            if isinstance(body, ChunkedBody):
+                body.limit = route.largest
         principal = self._principal(request, route.purposes) if route.purposes else None
         answer: Response = route.handler(self._backend, principal, request, **parts)
         return answer
@@ -84,6 +86,19 @@ class RestApp:
         token = bearer(request.headers.get("Authorization", ""))
         with self._backend.database.read() as tx:
             return self._backend.access.principal(tx, token, *purposes)
+
+
+def check_path(environ: Mapping[str, Any]) -> None:
+    """Refuse paths that are no text, or hold what no name may: they could only lead astray.
+
+    :raises Problem: INVALID
+    """
+    try:
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        raise invalid("the path is not UTF-8") from None
+    if any(character < " " or character == "\x7f" for character in path):
+        raise invalid("the path holds control characters")
 
 
 def bearer(header: str) -> str:
@@ -113,12 +128,18 @@ def json_body(request: Request, largest: int) -> Mapping[str, Any]:
     if len(body) > largest:
         raise Problem(Kind.TOO_LARGE, f"the body is larger than {largest} bytes")
     try:
-        value = json.loads(body or b"{}")
+        value = json.loads(body or b"{}", parse_constant=_no_number)
+        if b"\\u" in body:
+            json.dumps(value, ensure_ascii=False).encode()  # half of a character is no text
     except (ValueError, RecursionError) as error:
         raise invalid("the body is not JSON") from error
     if not isinstance(value, dict):
         raise invalid("the body is not a JSON object")
     return value
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def reply(value: Mapping[str, Any], status: int = 200) -> Response:

@@ -1,12 +1,29 @@
-"""Routes of this server's own, under ``/local/``, for ``dispatch beaker``: they take the admin's token."""
+"""Routes of this server's own, under ``/local/``, for ``dispatch beaker``: all but health for administrators.
+
+Owns what the server says of itself.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from beaker import beaker_pb2 as pb2
 from werkzeug.wrappers import Request, Response
 
-from dispatch.beakerd.access import Principal
+from dispatch import __version__
+from dispatch.beakerd.access import Principal, Purpose, may_administer
 from dispatch.beakerd.backend import Backend
+from dispatch.beakerd.problems import forbidden
+from dispatch.beakerd.process import uptime
 from dispatch.beakerd.rest.app import Route, reply
+from dispatch.beakerd.store.database import Transaction
+from dispatch.beakerd.store.lifecycle import Code
+from dispatch.errors import EngineError
+
+USER = (Purpose.USER,)
 
 
 def health(_backend: Backend, _who: Principal | None, _request: Request) -> Response:
@@ -14,4 +31,128 @@ def health(_backend: Backend, _who: Principal | None, _request: Request) -> Resp
     return reply({"status": "ok"})
 
 
-ROUTES = [Route("GET", "/local/health", health, purposes=())]
+def status(backend: Backend, who: Principal, _request: Request) -> Response:
+    """What the server is, has and does."""
+    with backend.database.read() as tx:
+        administer(tx, who)
+        document: dict[str, Any] = {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime": uptime(os.getpid()),
+            "addresses": vars(backend.addresses),
+            "users": [row["name"] for row in tx.execute("SELECT name FROM users ORDER BY created")],
+            "workspaces": _workspaces(tx),
+            "clusters": [*_clusters(tx)],
+            "jobs": _jobs(tx),
+            "datasets": tx.execute("SELECT count(*) FROM datasets").fetchone()[0],
+            "images": [
+                {"name": f"{row['author']}/{row['name']}", "source": row["source"]}
+                for row in tx.execute(
+                    "SELECT i.name, i.source, u.name AS author FROM images i JOIN users u"
+                    " ON u.id = i.author_id WHERE i.name != '' ORDER BY i.created"
+                )
+            ],
+        }
+    document["control"] = backend.config.control
+    document["engine"] = _engine(backend)
+    document["disk"] = disk_used(backend.layout.root)
+    return reply(document)
+
+
+def stop_jobs(backend: Backend, who: Principal, _request: Request) -> Response:
+    """Write down the wish to stop for every job that has not ended, and say how many there are."""
+    with backend.database.write() as tx:
+        administer(tx, who)
+        rows = tx.execute("SELECT id FROM jobs WHERE finalized IS NULL").fetchall()
+        for row in rows:
+            backend.lifecycle.stop(tx, row["id"], Code.MANUAL, "the server was told to end with its jobs")
+    for row in rows:
+        backend.jobs.stop(row["id"])
+    return reply({"jobs": len(rows)})
+
+
+def administer(tx: Transaction, who: Principal) -> None:
+    """Refuse whoever may not look after the server itself."""
+    if not may_administer(tx, who):
+        raise forbidden("only an administrator of this server may do that")
+
+
+def disk_used(root: Path) -> int:
+    """How many bytes of disk the files below a directory take; what goes meanwhile does not count."""
+    total, waiting = 0, [os.fspath(root)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue
+    return total
+
+
+def _workspaces(tx: Transaction) -> list[str]:
+    rows = tx.execute(
+        "SELECT o.name || '/' || w.name AS name FROM workspaces w JOIN organizations o"
+        " ON o.id = w.organization_id ORDER BY w.created"
+    )
+    return [row["name"] for row in rows]
+
+
+def _jobs(tx: Transaction) -> dict[str, int]:
+    rows = tx.execute("SELECT status, count(*) AS number FROM jobs GROUP BY status").fetchall()
+    name = pb2.WorkloadStatus.Name
+    return {name(row["status"]).removeprefix("STATUS_").lower(): row["number"] for row in rows}
+
+
+def _clusters(tx: Transaction) -> Iterator[dict[str, Any]]:
+    """Clusters with their nodes, and what of them jobs hold."""
+    held: dict[str, int] = dict(
+        tx.execute(
+            "SELECT node_id, count(*) FROM jobs WHERE finalized IS NULL AND node_id IS NOT NULL"
+            " GROUP BY node_id"
+        ).fetchall()
+    )
+    for cluster in tx.execute(
+        "SELECT c.id, o.name || '/' || c.name AS name FROM clusters c JOIN organizations o"
+        " ON o.id = c.organization_id WHERE c.retired = 0 ORDER BY c.created"
+    ).fetchall():
+        nodes = tx.execute(
+            "SELECT * FROM nodes WHERE cluster_id = ? AND retired = 0 ORDER BY created", (cluster["id"],)
+        ).fetchall()
+        yield {
+            "name": cluster["name"],
+            "nodes": [
+                {
+                    "name": node["hostname"],
+                    "cpus": node["cpus"] / 1000,
+                    "memory": node["memory"],
+                    "gpus": node["gpus"],
+                    "gpu_type": pb2.GpuType.Name(node["gpu_type"] or 0).removeprefix("GPU_TYPE_")
+                    if node["gpus"]
+                    else None,
+                    "jobs": held.get(node["id"], 0),
+                    "slots": node["slots"],
+                    "simulated": node["simulated"],
+                    "cordoned": node["cordon_reason"] or "cordoned" if node["cordoned"] else "",
+                    "lost": bool(node["lost"]),
+                }
+                for node in nodes
+            ],
+        }
+
+
+def _engine(backend: Backend) -> dict[str, Any]:
+    try:
+        return {"address": str(backend.door.address), "answers": bool(backend.door.ping()), "problem": ""}
+    except EngineError as error:
+        return {"address": str(backend.door.address), "answers": False, "problem": error.message}
+
+
+ROUTES = [
+    Route("GET", "/local/health", health, purposes=()),
+    Route("GET", "/local/status", status, purposes=USER),
+    Route("POST", "/local/stop-jobs", stop_jobs, purposes=USER),
+]

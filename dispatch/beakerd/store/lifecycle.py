@@ -2,10 +2,14 @@
 
 Owns every change of a job's state after its experiment was made: it is queued, assigned, started, has exited,
 is finalized, and what follows from that in the same transaction (its successor, its task's status, its
-result's commit, the end of its tokens), so that no moment shows a task that has failed before its retry is
-there. The wish to stop a job is state, too: it survives whoever was to carry it out.
+result's commit, the end of its tokens, what becomes of the tasks that wait for it), so that no moment shows a
+task that has failed before its retry is there. The wish to stop a job is state, too: it survives whoever was
+to carry it out.
 
-    queued → initializing → running → (stopping) → uploading results → succeeded, failed, canceled
+    (submitted →) queued → initializing → running → (stopping) → uploading results
+    → succeeded, failed, canceled
+
+A job is submitted, and not queued, as long as it waits for results of other tasks.
 """
 
 from __future__ import annotations
@@ -13,43 +17,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from typing import Any
 
 from dispatch.beakerd.clock import Clock, Ids
 from dispatch.beakerd.config import Assumptions
 from dispatch.beakerd.spec import load_task
+from dispatch.beakerd.store import dependencies
 from dispatch.beakerd.store.database import Transaction
+from dispatch.beakerd.store.states import FINAL, PREEMPTED, RESUMED, Code, Status
 
-
-class Status(IntEnum):
-    """The API's WorkloadStatus. Its numbers are no order: READY_TO_START is the last."""
-
-    SUBMITTED = 1
-    QUEUED = 2
-    INITIALIZING = 3
-    RUNNING = 4
-    STOPPING = 5
-    UPLOADING_RESULTS = 6
-    CANCELED = 7
-    SUCCEEDED = 8
-    FAILED = 9
-    READY_TO_START = 10
-
-
-class Code(IntEnum):
-    """The API's CancelationCode, as far as a job here may end so."""
-
-    SYSTEM_PREEMPTION = 1
-    USER_PREEMPTION = 2
-    MANUAL = 4
-    TIMEOUT = 5
-    NODE_UNAVAILABLE = 6
-    IMPOSSIBLE_TO_SCHEDULE = 7
-    SIBLING_TASK_FAILED = 8
-
-
-FINAL = (Status.CANCELED, Status.SUCCEEDED, Status.FAILED)
-RESUMED = (Code.SYSTEM_PREEMPTION, Code.USER_PREEMPTION, Code.NODE_UNAVAILABLE)
+__all__ = [
+    "FINAL",
+    "RESUMED",
+    "Assignment",
+    "Code",
+    "Lifecycle",
+    "NewJob",
+    "Status",
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +47,8 @@ class Assignment:
 
 @dataclass(frozen=True)
 class NewJob:
-    """What a job is made of. ``queued`` is its place among those of its priority, None for behind all."""
+    """What a job is made of. ``queued`` is its place among those of its priority, None for behind all;
+    ``waits_for`` names the tasks whose results it waits for."""
 
     task_id: str
     experiment_id: str
@@ -72,6 +58,7 @@ class NewJob:
     priority: int
     queued: int | None = None
     ancestor: str | None = None
+    waits_for: Sequence[str] = ()
 
 
 class Lifecycle:
@@ -95,14 +82,17 @@ class Lifecycle:
                 new.workspace_id,
                 new.author_id,
                 new.name,
-                Status.QUEUED,
+                Status.SUBMITTED if new.waits_for else Status.QUEUED,
                 new.priority,
                 now if new.queued is None else new.queued,
                 now,
                 new.ancestor,
             ),
         )
-        self._say(tx, job, "queued", "waiting to be scheduled")
+        if new.waits_for:
+            self._say(tx, job, "submitted", f"waiting for the result of {', '.join(new.waits_for)}")
+        else:
+            self._say(tx, job, "queued", "waiting to be scheduled")
         self._show(tx, job)
         return job
 
@@ -138,7 +128,7 @@ class Lifecycle:
 
     def intend(self, tx: Transaction, job: str, container: str) -> None:
         """Write down the name of the container before it is made."""
-        tx.execute("UPDATE jobs SET container = ? WHERE id = ?", (container, job))
+        tx.execute("UPDATE jobs SET container = ? WHERE id = ? AND finalized IS NULL", (container, job))
 
     def event(self, tx: Transaction, job: str, status: str, message: str) -> None:
         """Say something of a job that changes no state."""
@@ -148,7 +138,8 @@ class Lifecycle:
         """The job's container runs, by the engine's clock since ``when``."""
         changed = tx.execute(
             "UPDATE jobs SET status = CASE WHEN canceled IS NULL THEN ? ELSE status END,"
-            " ready = ?, started = ? WHERE id = ? AND started IS NULL AND finalized IS NULL",
+            " ready = ?, started = ? WHERE id = ? AND node_id IS NOT NULL AND started IS NULL"
+            " AND exited IS NULL AND finalized IS NULL",
             (Status.RUNNING, when, when, job),
         ).rowcount
         if changed:
@@ -156,10 +147,11 @@ class Lifecycle:
             self._show(tx, job)
 
     def exit(self, tx: Transaction, job: str, when: int, code: int) -> None:
-        """The job's process has ended; its results are captured next."""
+        """The job's process has ended; its results are captured next. What has exited has started."""
         changed = tx.execute(
-            "UPDATE jobs SET status = ?, exited = ?, exit_code = ?"
-            " WHERE id = ? AND exited IS NULL AND finalized IS NULL",
+            "UPDATE jobs SET status = ?1, exited = ?2, exit_code = ?3, started = coalesce(started, ?2),"
+            " ready = coalesce(ready, ?2)"
+            " WHERE id = ?4 AND node_id IS NOT NULL AND exited IS NULL AND finalized IS NULL",
             (Status.UPLOADING_RESULTS, when, code, job),
         ).rowcount
         if changed:
@@ -167,29 +159,34 @@ class Lifecycle:
             self._show(tx, job)
 
     def stop(self, tx: Transaction, job: str, code: Code, reason: str) -> bool:
-        """Wish that a job stops; False where it has exited or ended. One that waits ends at once.
+        """Wish that a job stops; False where there is nothing to stop: it has exited or ended, or it waits
+        and is to be resumed. One that waits ends at once for any other reason.
 
-        The first wish counts, but for that of a person: it wins over a preemption, which would be resumed.
+        The first wish counts, but for one that is final: it wins over a preemption, which would be resumed.
         """
-        row = tx.execute(
-            "SELECT status, canceled_code, exited, finalized FROM jobs WHERE id = ?", (job,)
-        ).fetchone()
-        if row is None or row["finalized"] is not None or row["exited"] is not None:
+        if not self._wish(tx, job, code, reason):
             return False
-        earlier = row["canceled_code"]
-        if earlier is not None and not (earlier in RESUMED and code not in RESUMED):
-            return True
-        waits = row["status"] == Status.QUEUED
-        tx.execute(
-            "UPDATE jobs SET canceled = ?, canceled_code = ?, canceled_for = ?,"
-            " status = CASE WHEN status = ? THEN ? ELSE status END WHERE id = ?",
-            (self._clock.now(), code, reason, Status.RUNNING, Status.STOPPING, job),
-        )
-        self._say(tx, job, "stopping", reason)
-        self._show(tx, job)
-        if waits:
+        row = tx.execute(
+            "SELECT j.status, j.experiment_id, j.task_id, j.node_id, t.spec"
+            " FROM jobs j JOIN tasks t ON t.id = j.task_id WHERE j.id = ?",
+            (job,),
+        ).fetchone()
+        if row["node_id"] is None:
             self.finalize(tx, job)
+        elif code in PREEMPTED and load_task(row["spec"]).propagate_preemption:
+            for other in self._others(tx, row["experiment_id"], row["task_id"]):
+                if other["node_id"] is not None:
+                    self._wish(tx, other["id"], Code.SIBLING_TASK_PREEMPTION, "another task was preempted")
         return True
+
+    def stop_all(self, tx: Transaction, jobs: Sequence[str], code: Code, reason: str) -> None:
+        """Wish that all of these stop, for this reason and none that follows from another's end."""
+        for job in jobs:
+            self._wish(tx, job, code, reason)
+        for job in jobs:
+            row = tx.execute("SELECT node_id FROM jobs WHERE id = ?", (job,)).fetchone()
+            if row is not None and row["node_id"] is None:
+                self.finalize(tx, job)
 
     def finalize(
         self, tx: Transaction, job: str, failure: str | None = None, metrics: str | None = None
@@ -198,19 +195,72 @@ class Lifecycle:
 
         ``failure`` says why it failed without an exit code of its own. The caller has captured the results.
         """
+        if not self._end(tx, job, failure, metrics):
+            return None
+        successor = self._succeed(tx, job)
+        if successor is None:
+            self._settle(tx, job)
+        return successor
+
+    def prioritize(self, tx: Transaction, task: str, priority: int, reason: str) -> None:
+        """Give the jobs of a task that have not ended another priority."""
+        rows = tx.execute(
+            "SELECT id FROM jobs WHERE task_id = ? AND finalized IS NULL AND priority != ?", (task, priority)
+        ).fetchall()
+        for row in rows:
+            tx.execute("UPDATE jobs SET priority = ? WHERE id = ?", (priority, row["id"]))
+            self._say(tx, row["id"], "priority", reason or f"the priority is {priority} from now on")
+
+    def release(self, tx: Transaction, waiting: dependencies.Waiting, experiment: str) -> bool:
+        """Queue a job that waited for results; False as long as one is missing."""
+        if dependencies.missing(tx, experiment, waiting.spec):
+            return False
+        dependencies.fill_in(tx, experiment, waiting.task_id, waiting.spec)
+        tx.execute("UPDATE jobs SET status = ? WHERE id = ?", (Status.QUEUED, waiting.job))
+        self._say(tx, waiting.job, "queued", "waiting to be scheduled")
+        self._show(tx, waiting.job)
+        return True
+
+    def _wish(self, tx: Transaction, job: str, code: Code, reason: str) -> bool:
+        row = tx.execute(
+            "SELECT canceled_code, node_id FROM jobs WHERE id = ? AND exited IS NULL AND finalized IS NULL",
+            (job,),
+        ).fetchone()
+        if row is None or (row["node_id"] is None and code in RESUMED):
+            return False
+        earlier = row["canceled_code"]
+        if earlier is not None and not (earlier in RESUMED and code not in RESUMED):
+            return True
+        tx.execute(
+            "UPDATE jobs SET canceled = ?, canceled_code = ?, canceled_for = ?,"
+            " status = CASE WHEN node_id IS NULL THEN status ELSE ? END WHERE id = ?",
+            (self._clock.now(), code, reason, Status.STOPPING, job),
+        )
+        self._say(tx, job, "stopping", reason)
+        self._show(tx, job)
+        return True
+
+    def _end(self, tx: Transaction, job: str, failure: str | None = None, metrics: str | None = None) -> bool:
+        """Write a job's end, and nothing of what follows from it; False where it has ended before."""
         row = tx.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
         if row is None or row["finalized"] is not None:
-            return None
-        now = self._clock.now()
-        if row["canceled_code"] is not None:
+            return False
+        now, code = self._clock.now(), row["canceled_code"]
+        lost = code == Code.NODE_UNAVAILABLE and not self._assume.node_loss_resumes
+        if lost:
+            status, failure = Status.FAILED, failure or row["canceled_for"]
+        elif code is not None:
             status = Status.CANCELED
         elif failure is not None or row["exit_code"] != 0:
             status = Status.FAILED
         else:
             status = Status.SUCCEEDED
         tx.execute(
-            "UPDATE jobs SET status = ?, finalized = ?, failed = ?, message = ?, metrics = ? WHERE id = ?",
-            (status, now, now if status is Status.FAILED else None, failure, metrics, job),
+            "UPDATE jobs SET status = ?1, finalized = ?2, failed = ?3, message = ?4, metrics = ?5,"
+            " exited = CASE WHEN started IS NULL THEN exited ELSE coalesce(exited, ?2) END,"
+            " canceled = CASE WHEN ?6 THEN NULL ELSE canceled END,"
+            " canceled_code = CASE WHEN ?6 THEN NULL ELSE canceled_code END WHERE id = ?7",
+            (status, now, now if status is Status.FAILED else None, failure, metrics, lost, job),
         )
         tx.execute(
             "UPDATE datasets SET committed = ? WHERE id = ? AND committed IS NULL",
@@ -219,7 +269,7 @@ class Lifecycle:
         tx.execute("DELETE FROM tokens WHERE job_id = ?", (job,))
         self._say(tx, job, status.name.lower(), failure or row["canceled_for"] or "")
         self._show(tx, job)
-        return self._succeed(tx, job)
+        return True
 
     def _succeed(self, tx: Transaction, job: str) -> str | None:
         """Make the successor of a job that is to be resumed or tried again."""
@@ -231,12 +281,12 @@ class Lifecycle:
         ).fetchone()
         if row["given_up"] is not None:
             return None
-        code, resumes = row["canceled_code"], load_task(row["task_spec"]).auto_resume
+        code, spec = row["canceled_code"], load_task(row["task_spec"])
         failed = row["status"] == Status.FAILED or (code == Code.TIMEOUT and self._assume.retry_timeouts)
         again = failed and row["retries"] < row["allowed_retries"]
         if again:
             tx.execute("UPDATE tasks SET retries = retries + 1 WHERE id = ?", (row["task_id"],))
-        elif not (code in RESUMED and resumes):
+        elif not (code in RESUMED and spec.auto_resume):
             return None
         first = row["queued"] if self._assume.resume_first and not again else None
         new = NewJob(
@@ -248,8 +298,39 @@ class Lifecycle:
             priority=row["priority"],
             queued=first,
             ancestor=(row["retry_ancestor_id"] or job) if again else row["retry_ancestor_id"],
+            waits_for=dependencies.missing(tx, row["experiment_id"], spec),
         )
         return self.queue(tx, new)
+
+    def _settle(self, tx: Transaction, job: str) -> None:
+        """What becomes of the others when a task is through: those that wait for its result go on or are
+        given up, and all, where it failed and asks for that."""
+        row = tx.execute(
+            "SELECT j.status, j.experiment_id, j.task_id, t.name, t.spec"
+            " FROM jobs j JOIN tasks t ON t.id = j.task_id WHERE j.id = ?",
+            (job,),
+        ).fetchone()
+        experiment, waiting = row["experiment_id"], dependencies.waiting(tx, row["experiment_id"])
+        if row["status"] == Status.SUCCEEDED:
+            for each in waiting:
+                if row["name"] in dependencies.parents(each.spec):
+                    self.release(tx, each, experiment)
+            return
+        for each in dependencies.behind(row["name"], waiting) if row["name"] else ():
+            reason = f"task {row['name']!r} has no result: it {Status(row['status']).name.lower()}"
+            if self._wish(tx, each.job, Code.SIBLING_TASK_FAILED, reason):
+                self._end(tx, each.job)
+        if row["status"] == Status.FAILED and load_task(row["spec"]).propagate_failure:
+            for other in self._others(tx, experiment, row["task_id"]):
+                self.stop(tx, other["id"], Code.SIBLING_TASK_FAILED, "another task failed")
+
+    def _others(self, tx: Transaction, experiment: str, task: str) -> list[Any]:
+        """The jobs of an experiment's other tasks that have not ended."""
+        rows = tx.execute(
+            "SELECT id, node_id FROM jobs WHERE experiment_id = ? AND task_id != ? AND finalized IS NULL",
+            (experiment, task),
+        )
+        return rows.fetchall()
 
     def _say(self, tx: Transaction, job: str, status: str, message: str) -> None:
         tx.execute(
@@ -263,19 +344,3 @@ class Lifecycle:
             " WHERE id = (SELECT task_id FROM jobs WHERE id = ?1)",
             (job,),
         )
-
-
-def combined(statuses: Sequence[int]) -> Status:
-    """The status of a workload whose tasks have these: what goes on, then failure, then cancellation."""
-    going = (
-        Status.RUNNING,
-        Status.STOPPING,
-        Status.UPLOADING_RESULTS,
-        Status.READY_TO_START,
-        Status.INITIALIZING,
-        Status.QUEUED,
-        Status.SUBMITTED,
-        Status.FAILED,
-        Status.CANCELED,
-    )
-    return next((status for status in going if status in statuses), Status.SUCCEEDED)

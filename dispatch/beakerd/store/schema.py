@@ -86,20 +86,37 @@ CREATE TABLE uploads (
 ) WITHOUT ROWID;
 
 -- docker_id: the image ID (the digest of its config). docker_tag: where the registry has it, or, for images
--- that the configuration names, the engine's own reference (source 'engine').
+-- that the configuration names, the engine's own reference (source 'engine'). namespace: what stands before
+-- the slash of the full name where that is not the author's name.
 CREATE TABLE images (
     id TEXT PRIMARY KEY, name TEXT NOT NULL DEFAULT '', name_key TEXT UNIQUE,
     author_id TEXT NOT NULL REFERENCES users, workspace_id TEXT NOT NULL REFERENCES workspaces,
     budget_id TEXT, description TEXT NOT NULL DEFAULT '', created INTEGER NOT NULL, committed INTEGER,
     docker_id TEXT NOT NULL DEFAULT '', docker_tag TEXT NOT NULL DEFAULT '',
     original_tag TEXT NOT NULL DEFAULT '', size INTEGER NOT NULL DEFAULT 0,
-    source TEXT NOT NULL DEFAULT 'registry'
+    source TEXT NOT NULL DEFAULT 'registry', namespace TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
+CREATE INDEX images_by_created ON images (created);
+CREATE INDEX images_by_name ON images (name, id);
 
 -- What the registry knows of an image's repository; reference is a tag or a digest.
 CREATE TABLE manifests (
     image_id TEXT NOT NULL REFERENCES images ON DELETE CASCADE, reference TEXT NOT NULL,
-    digest TEXT NOT NULL, media_type TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (image_id, reference)
+    digest TEXT NOT NULL, media_type TEXT NOT NULL, body BLOB NOT NULL, created INTEGER NOT NULL,
+    PRIMARY KEY (image_id, reference)
+) WITHOUT ROWID;
+
+-- The blobs of an image's repository. A file in the registry's directory without a row here is garbage.
+CREATE TABLE image_blobs (
+    image_id TEXT NOT NULL REFERENCES images ON DELETE CASCADE, digest TEXT NOT NULL,
+    size INTEGER NOT NULL, PRIMARY KEY (image_id, digest)
+) WITHOUT ROWID;
+CREATE INDEX blobs_by_digest ON image_blobs (digest);
+
+-- A blob that is being pushed; how much of it is there, its file says. digest: of its first size bytes.
+CREATE TABLE pushes (
+    id TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+    created INTEGER NOT NULL, size INTEGER NOT NULL DEFAULT 0, digest TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
 CREATE TABLE secrets (
