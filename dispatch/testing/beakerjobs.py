@@ -8,7 +8,6 @@ from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Assignment, NewJob
 from dispatch.testing.beaker import LocalBeaker
 
-
 BY_HAND = Config(
     clusters=(ClusterConfig("ai2/general-cirrascale", (NodeConfig("local-1", cordoned="jobs by hand"),)),)
 )

@@ -40,7 +40,7 @@ def rig_on(engine: OwnEngine, authority: Path, tmp_path: Path) -> Iterator[Calla
     made: list[Rig] = []
 
     def make(config: Config) -> Rig:
-        made.append(Rig(beakers.start(config)))
+        made.append(Rig(beakers, config))
         return made[-1]
 
     yield make
@@ -112,8 +112,7 @@ def test_a_stop_while_the_engine_is_away(engine: OwnEngine, rig_on: Callable[[Co
     job = rig.run(COUNT.format(600), host_networking=True)
     prints(rig, job)
     engine.kill()
-    rig.jobs.wish(job)
-    rig.runner.stop(job)
+    rig.stop(job)
     until_answers(engine)
     row = rig.jobs.end(job)
     assert (row["status"], row["canceled_code"]) == (Status.CANCELED, Code.MANUAL)
@@ -129,7 +128,7 @@ def test_a_job_that_outlives_the_engine(
         load_busybox(engine.door)
         beakers = Beakers(root / "beaker", tls=authority / "tls", engine=engine.address)
         beakers.prepare()
-        rig = Rig(beakers.start())
+        rig = Rig(beakers)
         job = rig.run(COUNT.format(100), host_networking=True)
         prints(rig, job)
         engine.kill()
