@@ -129,13 +129,14 @@ def test_a_job_that_outlives_the_engine(
         beakers = Beakers(root / "beaker", tls=authority / "tls", engine=engine.address)
         beakers.prepare()
         rig = Rig(beakers)
-        job = rig.run(COUNT.format(100), host_networking=True)
-        prints(rig, job)
-        engine.kill()
-        until_answers(engine)
-        row = rig.jobs.end(job)
-        assert (row["status"], row["exit_code"]) == (Status.SUCCEEDED, 0), rig.jobs.events(job)
-        assert rig.jobs.log(job) == [b"%d" % number for number in range(1, 101)]
-        rig.until_clean(job)
-        rig.close()
-        beakers.close()
+        try:
+            job = rig.run(COUNT.format(150), host_networking=True)
+            prints(rig, job)
+            engine.stop()
+            rig.jobs.until(job, lambda _: "engine" in dict(rig.jobs.events(job)), 60)
+            until_answers(engine)
+            row = rig.jobs.end(job)
+            assert (row["status"], row["exit_code"]) == (Status.SUCCEEDED, 0), rig.jobs.events(job)
+            assert rig.jobs.log(job) == [b"%d" % number for number in range(1, 151)]
+        finally:
+            rig.close()
