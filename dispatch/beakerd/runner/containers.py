@@ -67,5 +67,5 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
         cpu_shares=max(round(resources.cpus * 1024), LEAST_SHARES) if resources.cpus else None,
         shared_memory=SHARED_MEMORY if resources.shared_memory is None else resources.shared_memory,
         gpus=job.gpus if resources.gpus and not simulated else (),
-        extra_hosts=(HOST_GATEWAY,),
+        extra_hosts=() if backend.addresses.bridge is None or task.host_networking else (HOST_GATEWAY,),
     )
