@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts, images, jobs, workloads
+from dispatch.beakerd.rpc import accounts, images, jobs, logs, workloads
 from dispatch.beakerd.rpc.server import Method, Stream
 
 METHODS: dict[str, Method] = {
@@ -11,4 +11,4 @@ METHODS: dict[str, Method] = {
     **jobs.METHODS,
     **workloads.METHODS,
 }
-STREAMS: dict[str, Stream] = {}
+STREAMS: dict[str, Stream] = {**logs.STREAMS}

@@ -22,6 +22,7 @@ SECOND = 1_000_000_000
 LONGEST_SLEEP = 3600.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
+PREEMPTED = "preempted by a job of higher priority"
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,9 @@ class Scheduler:
                 else:
                     self.changed()
             waiting = queued_jobs(tx, {each.by for each in decisions.preemptions})
-            for each in decisions.preemptions:
-                if each.by in waiting:
-                    reason = "preempted by a job of higher priority"
-                    lifecycle.stop(tx, each.job, Code.SYSTEM_PREEMPTION, reason)
+            for victim in decisions.preemptions:
+                if victim.by in waiting:
+                    lifecycle.stop(tx, victim.job, Code.SYSTEM_PREEMPTION, PREEMPTED)
             for job, reason in news.items():
                 lifecycle.waits_for(tx, job, reason)
             # More may have to stop than was decided, such as tasks that share their sibling's fate.

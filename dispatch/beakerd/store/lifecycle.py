@@ -4,7 +4,7 @@ Owns every change of a job's state after its experiment was made: it is queued, 
 is finalized, and what follows from that in the same transaction (its successor, its task's status, its
 result's commit, the end of its tokens, what becomes of the tasks that wait for it), so that no moment shows a
 task that has failed before its retry is there. The wish to stop a job is state, too: it survives whoever was
-to carry it out (see :func:`stopping`).
+to carry it out.
 
     (submitted →) queued → initializing → running → (stopping) → uploading results
     → succeeded, failed, canceled
@@ -24,7 +24,7 @@ from dispatch.beakerd.config import Assumptions
 from dispatch.beakerd.spec import load_task
 from dispatch.beakerd.store import dependencies
 from dispatch.beakerd.store.database import Transaction
-from dispatch.beakerd.store.states import FINAL, PREEMPTED, RESUMED, Code, Status, combined
+from dispatch.beakerd.store.states import FINAL, PREEMPTED, RESUMED, Code, Status
 
 __all__ = [
     "FINAL",
@@ -34,8 +34,6 @@ __all__ = [
     "Lifecycle",
     "NewJob",
     "Status",
-    "combined",
-    "stopping",
 ]
 
 
@@ -161,7 +159,8 @@ class Lifecycle:
             self._show(tx, job)
 
     def stop(self, tx: Transaction, job: str, code: Code, reason: str) -> bool:
-        """Wish that a job stops; False where it has exited or ended. One that waits ends at once.
+        """Wish that a job stops; False where there is nothing to stop: it has exited or ended, or it waits
+        and is to be resumed. One that waits ends at once for any other reason.
 
         The first wish counts, but for one that is final: it wins over a preemption, which would be resumed.
         """
@@ -224,9 +223,10 @@ class Lifecycle:
 
     def _wish(self, tx: Transaction, job: str, code: Code, reason: str) -> bool:
         row = tx.execute(
-            "SELECT canceled_code FROM jobs WHERE id = ? AND exited IS NULL AND finalized IS NULL", (job,)
+            "SELECT canceled_code, node_id FROM jobs WHERE id = ? AND exited IS NULL AND finalized IS NULL",
+            (job,),
         ).fetchone()
-        if row is None:
+        if row is None or (row["node_id"] is None and code in RESUMED):
             return False
         earlier = row["canceled_code"]
         if earlier is not None and not (earlier in RESUMED and code not in RESUMED):
@@ -281,12 +281,12 @@ class Lifecycle:
         ).fetchone()
         if row["given_up"] is not None:
             return None
-        code, resumes = row["canceled_code"], load_task(row["task_spec"]).auto_resume
+        code, spec = row["canceled_code"], load_task(row["task_spec"])
         failed = row["status"] == Status.FAILED or (code == Code.TIMEOUT and self._assume.retry_timeouts)
         again = failed and row["retries"] < row["allowed_retries"]
         if again:
             tx.execute("UPDATE tasks SET retries = retries + 1 WHERE id = ?", (row["task_id"],))
-        elif not (code in RESUMED and resumes):
+        elif not (code in RESUMED and spec.auto_resume):
             return None
         first = row["queued"] if self._assume.resume_first and not again else None
         new = NewJob(
@@ -298,6 +298,7 @@ class Lifecycle:
             priority=row["priority"],
             queued=first,
             ancestor=(row["retry_ancestor_id"] or job) if again else row["retry_ancestor_id"],
+            waits_for=dependencies.missing(tx, row["experiment_id"], spec),
         )
         return self.queue(tx, new)
 
@@ -343,12 +344,3 @@ class Lifecycle:
             " WHERE id = (SELECT task_id FROM jobs WHERE id = ?1)",
             (job,),
         )
-
-
-def stopping(tx: Transaction) -> list[str]:
-    """The jobs that run and are wished to stop, whoever wished it: whoever carries out stops them all."""
-    rows = tx.execute(
-        "SELECT id FROM jobs WHERE finalized IS NULL AND canceled IS NOT NULL AND exited IS NULL"
-        " AND node_id IS NOT NULL"
-    )
-    return [str(row[0]) for row in rows.fetchall()]

@@ -5,7 +5,6 @@ Owns the numbers, which are the API's, and what they mean together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -56,8 +55,3 @@ COMBINED = (
     Status.CANCELED,
     Status.SUCCEEDED,
 )
-
-
-def combined(statuses: Sequence[int]) -> Status:
-    """The status of a workload whose tasks have these."""
-    return next((status for status in COMBINED if status in statuses), Status.SUCCEEDED)

@@ -17,7 +17,6 @@ from dispatch.beakerd.config import NameScope
 from dispatch.beakerd.problems import in_use, invalid, not_found
 from dispatch.beakerd.spec import ExperimentSpec, dump_task, load_task
 from dispatch.beakerd.store import dependencies
-from dispatch.beakerd.store.capacity import shortfall
 from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Lifecycle, NewJob
 from dispatch.beakerd.store.states import COMBINED, Code, Status
@@ -139,7 +138,7 @@ class Workloads:
         return [str(row["id"]) for row in jobs]
 
     def _begin(self, tx: Transaction, task: str) -> str:
-        """A task's first job: queued, or waiting for results; and what will keep it waiting for ever."""
+        """A task's first job: queued, or waiting for results."""
         row = tx.execute(
             "SELECT t.*, e.workspace_id, e.author_id FROM tasks t"
             " JOIN experiments e ON e.id = t.experiment_id WHERE t.id = ?",
@@ -149,7 +148,7 @@ class Workloads:
         missing = dependencies.missing(tx, experiment, spec)
         if dependencies.parents(spec) and not missing:
             dependencies.fill_in(tx, experiment, task, spec)
-        job = self.lifecycle.queue(
+        return self.lifecycle.queue(
             tx,
             NewJob(
                 task_id=task,
@@ -161,10 +160,6 @@ class Workloads:
                 waits_for=missing,
             ),
         )
-        reason = shortfall(tx, spec)
-        if reason is not None:
-            self.lifecycle.event(tx, job, "unschedulable", f"this task can never run here: {reason}")
-        return job
 
     def _name_key(self, tx: Transaction, name: str, author: str, workspace: str) -> str | None:
         if not name:
