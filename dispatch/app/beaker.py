@@ -239,11 +239,19 @@ class LocalBeaker:
             partial.write_text(text, encoding="utf-8")
             partial.replace(path)
 
+    def configuration(self) -> str:
+        """The configuration that holds, or the default one, as a file with comments."""
+        return str(self._ask("--show", self.state / "config.yml")["text"])
+
     def _check(self, config: Path) -> None:
         """Refuse a configuration that the server would refuse."""
-        process = self._popen(["--check", os.path.abspath(config)], stderr=subprocess.PIPE)  # noqa: PTH100
+        self._ask("--check", config)
+
+    def _ask(self, word: str, path: Path) -> Mapping[str, Any]:
+        """Have the server's program look at a configuration."""
+        process = self._popen([word, os.path.abspath(path)], stderr=subprocess.PIPE)  # noqa: PTH100
         out, err = process.communicate()
-        _judge(out, err.decode("utf-8", "replace").strip())
+        return _judge(out, err.decode("utf-8", "replace").strip())
 
     def _spawn(self, start: Start, *, foreground: bool) -> subprocess.Popen[bytes]:
         words = ["--state", str(self.state), "--engine", self._door().address.url]
@@ -252,7 +260,8 @@ class LocalBeaker:
         words += ["--control"] if start.control else []
         if foreground:
             return self._popen([*words, "--foreground"], stderr=None)
-        with self.log.open("ab") as log:
+        log_file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(log_file, "ab") as log:
             return self._popen(words, stderr=log, new_session=True)
 
     def _popen(
@@ -300,14 +309,14 @@ class LocalBeaker:
             yield
 
 
-def _judge(told: bytes, otherwise: str) -> None:
-    """Raise what the child said it cannot do; ``otherwise`` is the remedy where it said nothing."""
+def _judge(told: bytes, otherwise: str) -> Mapping[str, Any]:
+    """Return what the child said, or raise what it cannot do; ``otherwise``: the remedy for no word."""
     try:
-        document = json.loads(told)
+        document: dict[str, Any] = json.loads(told)
     except ValueError:
         raise EngineError("the local Beaker ended before it answered", otherwise) from None
     if "error" not in document:
-        return
+        return document
     kind: type[DispatchError] = ConfigurationError if document["code"] == 2 else EngineError
     raise kind(document["error"], document["remedy"])
 

@@ -27,7 +27,7 @@ def exports(state: Path, user: str | None, environ: Mapping[str, str], proxy: st
     ``proxy`` is the address of the one that answers for another host, where the shell is to go through it.
     """
     config = _config_of(state, user)
-    roots = state / "tls" / "roots.pem"
+    roots = _roots(state, environ)
     yield _export(CONFIG, str(config))
     yield _export(ROOTS, str(roots))
     if proxy is not None or "\nagent_address: https:" in config.read_text("utf-8"):
@@ -45,11 +45,25 @@ def exports(state: Path, user: str | None, environ: Mapping[str, str], proxy: st
 def removals(state: Path, environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the line that takes away what is ours of the variables."""
     names = [CONFIG, ROOTS, "GANTRY_CHECK_FOR_UPGRADES"]
-    if environ.get(BUNDLE) == os.fspath(state / "tls" / "roots.pem"):
+    if environ.get(BUNDLE, "").startswith(os.fspath(state / "tls") + os.sep):
         names.append(BUNDLE)
     if environ.get(PROXY, "").startswith(f"http://{LOCAL[1]}:") and BUNDLE in names:
         names.append(PROXY)
     yield f"unset {' '.join(names)}"
+
+
+def _roots(state: Path, environ: Mapping[str, str]) -> Path:
+    """The file of what is to be trusted: the user's own, where one is named already, with ours added."""
+    ours, named = state / "tls", environ.get(BUNDLE, "")
+    if not named.startswith("/") or Path(named).is_relative_to(ours):
+        return ours / ("roots-user.pem" if named == os.fspath(ours / "roots-user.pem") else "roots.pem")
+    try:
+        text = Path(named).read_bytes().rstrip() + b"\n\n" + (ours / "ca.pem").read_bytes()
+    except OSError:
+        return ours / "roots.pem"
+    partial = ours / "roots-user.part"
+    partial.write_bytes(text)
+    return partial.replace(ours / "roots-user.pem")
 
 
 def _config_of(state: Path, user: str | None) -> Path:

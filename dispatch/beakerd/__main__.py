@@ -2,7 +2,8 @@
 
 Owns the command line, and what whoever started it hears: one JSON object on stdout, ``{"ready": true}`` once
 it answers, else ``{"error": …, "remedy": …, "code": …}``; everything after that goes to the log. With
-``--check FILE`` a configuration is read, and nothing else happens.
+``--check FILE`` a configuration is read, with ``--show FILE`` it is written with comments (the default one,
+where there is no such file), and nothing else happens.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ def main() -> int:
         if options.check is not None:
             _read(options.check)
             return _tell({"ready": True})
+        if options.show is not None:
+            return _tell({"text": _text(options.show)})
         return _serve(options)
     except DispatchError as error:
         code = 2 if isinstance(error, ConfigurationError) else 3
@@ -50,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--state", type=Path, help="the directory in which all is kept")
     what.add_argument("--check", type=Path, help="read this configuration, and say what is wrong with it")
+    what.add_argument("--show", type=Path, help="write this configuration, or the default one, with comments")
     parser.add_argument("--config", type=Path, help="a configuration, which is kept from now on")
     parser.add_argument("--engine", default="unix:///var/run/docker.sock")
     parser.add_argument("--control", action="store_true", help="open the endpoint for faults")
@@ -113,6 +117,12 @@ def _read(path: Path) -> Config:
     from dispatch.beakerd.config_file import read_config
 
     return read_config(path)
+
+
+def _text(path: Path) -> str:
+    from dispatch.beakerd.config_text import dump
+
+    return dump(_read(path) if path.exists() else Config())
 
 
 def _tell(document: dict[str, object]) -> int:

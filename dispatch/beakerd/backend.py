@@ -14,6 +14,7 @@ from dispatch._docker import Door
 from dispatch.beakerd.access import Access
 from dispatch.beakerd.clock import Clock, Ids
 from dispatch.beakerd.config import Config
+from dispatch.beakerd.faults import Faults
 from dispatch.beakerd.layout import Layout
 from dispatch.beakerd.store.database import Database
 from dispatch.beakerd.store.lifecycle import Lifecycle
@@ -57,7 +58,8 @@ class Addresses:
 
 @dataclass
 class Backend:
-    """The parts. ``say`` writes a line to the server's log; ``closing`` is set when the server goes."""
+    """The parts. ``say`` writes a line to the server's log; ``closing`` is set when the server goes;
+    ``faults`` are those that were asked for."""
 
     config: Config
     layout: Layout
@@ -71,3 +73,4 @@ class Backend:
     say: Callable[[str], None]
     jobs: Jobs = field(default_factory=NoJobs)
     closing: threading.Event = field(default_factory=threading.Event)
+    faults: Faults = field(default_factory=Faults)

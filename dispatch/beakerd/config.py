@@ -1,6 +1,6 @@
 """What a local Beaker is told: its accounts, clusters, images, limits, and the switches of what is assumed.
 
-Owns the values, their defaults, and the reading of the YAML file. What the host lacks (GPUs, memory, cpus)
+Owns the values and their defaults; ``config_file`` reads them. What the host lacks (GPUs, memory, cpus)
 may be declared all the same: it counts for placement, and status says that it is simulated.
 """
 
@@ -33,7 +33,10 @@ class Assumptions:
     SIGTERM and SIGKILL. ``resume_first``: a preempted job's successor is ahead of others of its priority, by
     its first submission (else it queues anew). ``check_secrets``: an experiment that names a secret that is
     not there is refused when it is created (else its job fails). ``node_loss_resumes``: a job whose node is
-    lost is resumed as if preempted (else it fails).
+    lost is resumed as if preempted (else it fails). ``strict_order``: a job that is too big for now keeps
+    what it needs of one node from those behind it, but for such as it could preempt at once (else whatever
+    fits runs). ``preempt_unasked``: a job that says nothing of preemption may be preempted at any moment
+    (else never).
     """
 
     names: NameScope = NameScope.AUTHOR

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from dispatch._docker import Credentials, ImageRecord
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
+from dispatch.beakerd.repositories import TAG
 from dispatch.beakerd.spec import ImageSource
-from dispatch.beakerd.store import images
+from dispatch.beakerd.store import images, registry
 from dispatch.errors import DispatchError, ImageError
 
 REGISTRY_USER = "beaker"
-TAG = "latest"
 # Between two events that say how far a pull is, and between two looks at whether it is still wanted.
 SAY_EVERY = 10.0
 LOOK_EVERY = 0.5
@@ -91,8 +91,8 @@ class ImageProvider:
         def pull() -> str:
             record = self._pull_own(image.id, job)
             with self._backend.database.read() as tx:
-                named = images.manifest_digest(tx, image.id, TAG)
-            if record.id not in (image.docker_id, named):
+                named = registry.manifest(tx, image.id, TAG)
+            if record.id not in (image.docker_id, named and named.digest):
                 raise ImageTrouble(
                     f"{what}: the engine got {record.id}, but it was committed as {image.docker_id}"
                 )

@@ -136,16 +136,16 @@ class LogReader:
     def read(self, since: int | None = None, tail: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield (stamp, line) up to the present end; called again, what has come since.
 
-        ``since`` and ``tail``, which only the first call takes, leave out lines with earlier stamps, and all
-        but the last so many; None and 0 leave out nothing.
+        ``since`` and ``tail`` leave out lines with earlier stamps, and all but the last so many; None and 0
+        leave out nothing. They count in the call that first finds the file, and never again.
         """
         if self._descriptor is None:
             try:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
-        if since or tail:
-            self._offset = _place(self._descriptor, since or 0, tail)
+            if since or tail:
+                self._offset = _place(self._descriptor, since or 0, tail)
         for end, stamp, line in _records(self._descriptor, self._offset):
             self._offset = end
             yield stamp, line

@@ -25,6 +25,7 @@ PORTS = range(20_000, 32_000)
 TRIES = 50
 RPC, REST = "rpc_port", "rest_port"
 RPC_GRACE = 0.5
+_PROTOCOLS = {RPC: "gRPC", REST: "REST"}
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Listeners:
         rpc = wanted.rpc or kept(database, RPC)
         rest = wanted.rest or kept(database, REST)
         tls = (certificate.chain_path, certificate.key_path) if self._backend.config.rest_tls else None
-        rest = self._first(rest, "REST", lambda address: self._bind_http(address, tls))
+        rest = self._first(rest, REST, lambda address: self._bind_http(address, tls))
 
         def bind(add: Callable[[str], int]) -> None:
             nonlocal rpc
-            rpc = self._first(rpc, "gRPC", lambda address: add(f"{address[0]}:{address[1]}"))
+            rpc = self._first(rpc, RPC, lambda address: add(f"{address[0]}:{address[1]}"))
 
         self._rpc.start(bind, certificate.key, certificate.chain)
         for server in self._http:
@@ -76,8 +77,9 @@ class Listeners:
         for thread in threads:
             thread.join()
 
-    def _first(self, known: int, what: str, bind: Callable[[tuple[str, int]], object]) -> int:
+    def _first(self, known: int, key: str, bind: Callable[[tuple[str, int]], object]) -> int:
         """Bind one port on every address: the known one, or any that is free."""
+        what = _PROTOCOLS[key]
         tries: Iterable[int] = [known] if known else self._random.sample(PORTS, TRIES)
         for port in tries:
             try:
@@ -95,7 +97,7 @@ class Listeners:
             f"{what}: port {known} of {LOOPBACK}, which clients know, is taken by another program"
             if known
             else f"{what}: no port of {LOOPBACK} is free",
-            "end that program, or name another port in the configuration",
+            f"end that program, or name another port in the configuration: `{key}`",
         )
 
     def _bind_http(self, address: tuple[str, int], tls: object) -> None:

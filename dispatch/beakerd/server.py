@@ -16,6 +16,7 @@ from beaker import beaker_pb2 as pb2
 
 from dispatch._docker import Door
 from dispatch._docker.address import Address
+from dispatch.beakerd import repositories
 from dispatch.beakerd.access import ADMIN, Access, Principal, Purpose
 from dispatch.beakerd.authority import certificate_for, write_roots
 from dispatch.beakerd.backend import Addresses, Backend
@@ -27,8 +28,10 @@ from dispatch.beakerd.layout import Endpoint, Layout
 from dispatch.beakerd.listening import LOOPBACK, NAMES, Listeners, Wanted, keep, kept
 from dispatch.beakerd.process import boot, start_ticks
 from dispatch.beakerd.rest.app import RestApp
+from dispatch.beakerd.rest.faulty import FaultyRest
 from dispatch.beakerd.rest.table import ROUTES
-from dispatch.beakerd.rpc.server import RpcServer, open_gate
+from dispatch.beakerd.rpc.faulty import FaultyRpc
+from dispatch.beakerd.rpc.server import RpcServer
 from dispatch.beakerd.rpc.table import METHODS, STREAMS
 from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.store.database import Database, Transaction
@@ -106,9 +109,10 @@ class Server:
             self._lock = None
 
     def _backend(self) -> Backend:
+        # Made here, and not by SQLite: its other files take the mode of this one.
+        os.close(os.open(self._layout.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = Database(self._layout.database)
         database.open()
-        self._layout.database.chmod(0o600)
         with database.read() as tx:
             floor = tx.execute("SELECT max(created) FROM job_events").fetchone()[0] or 0
         clock = Clock(self._wall, floor)
@@ -140,7 +144,10 @@ class Server:
         names = NAMES if bridge is None else (*NAMES, bridge)
         certificate = certificate_for(self._layout.authority, names, now)
         write_roots(certificate, self._layout.roots)
-        rpc, app = RpcServer(backend, METHODS, STREAMS, open_gate), RestApp(backend, ROUTES)
+        repositories.sweep(backend)
+        interceptors = [FaultyRpc(backend)] if config.control else []
+        rpc = RpcServer(backend, METHODS, STREAMS, interceptors)
+        app = FaultyRest(RestApp(backend, ROUTES), backend) if config.control else RestApp(backend, ROUTES)
         self._listeners = Listeners(backend, rpc, app, bridge, self._entropy(8))
         wanted = Wanted(config.rpc_port, config.rest_port)
         backend.addresses = self._listeners.start(certificate, wanted)

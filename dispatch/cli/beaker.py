@@ -38,18 +38,18 @@ def command() -> None:
 @command.command("up")
 @state_option
 @click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="Its configuration, a YAML file."
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="Its configuration (YAML)."
 )
 @click.option("--control", is_flag=True, help="Open the endpoint that makes faults on demand.")
 @click.option("--foreground", is_flag=True, help="Stay here, with its log, until it is interrupted.")
 @click.option("--no-images", is_flag=True, help="Do not build the stand-ins for well-known images.")
-def up(state: Path | None, config: Path | None, control: bool, foreground: bool, no_images: bool) -> None:
+def up(state: Path | None, file: Path | None, control: bool, foreground: bool, no_images: bool) -> None:
     """Start it, if it does not run as wanted already; say where it is, and what it simulates."""
     from dispatch.app.beaker import Start
 
     app = open_app()
     beaker = _beaker(app, state)
-    start = Start(config, control, None if no_images else _stand_ins(app))
+    start = Start(file, control, None if no_images else _stand_ins(app))
 
     def tell(endpoint: Endpoint) -> None:
         for line in _summary(beaker, endpoint, _hint(state)):
@@ -134,6 +134,13 @@ def logs(state: Path | None, on: bool, lines: int) -> None:
     if on:
         for line in follow(beaker.log, time.sleep):
             click.echo(line)
+
+
+@command.command("config")
+@state_option
+def config(state: Path | None) -> None:
+    """Print its configuration, every key with what it means: a file to change, for `up --config`."""
+    click.echo(_beaker(open_app(), state).configuration(), nl=False)
 
 
 @command.command("reset")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.errors import ImageError, LockError, StaleBaseError
+from dispatch.lock import debian
 from dispatch.lock.apt import Apt, Refusal, no_mirror
 from dispatch.lock.aptroot import call
 from dispatch.lock.model import DebianLock, DebianPackage
@@ -175,6 +176,7 @@ class DebianBuilder:
             hooks = [
                 f'--setup-hook=for d in {links}; do mkdir -p "$1/usr/$d" && ln -s "usr/$d" "$1/$d"; done'
             ]
+        hooks += _recompiling(lock)
         env = {key: self.environ[key] for key in ("PATH", "TMPDIR") if key in self.environ}
         env.update(SOURCE_DATE_EPOCH=str(lock.epoch), TZ="UTC", HOME="/root")
         env.update(DEBIAN_FRONTEND="noninteractive", DEBCONF_NONINTERACTIVE_SEEN="true")
@@ -204,6 +206,19 @@ class DebianBuilder:
                 remedy="it needs root, or unprivileged user namespaces with subordinate ids (`apt-get "
                 "install uidmap`), and a TMPDIR where programs and devices may be used",
             )
+
+
+def _recompiling(lock: DebianLock) -> list[str]:
+    """Return the hook that compiles an older Python's library again, with one hash seed.
+
+    Before 3.11, compiled sets are in the order of their hashes, and the packages' own scripts compile with
+    ``-E``, so that no variable could tell them the seed.
+    """
+    minor = debian.base_facts("", lock).python
+    if minor is None or tuple(map(int, minor.split("."))) >= (3, 11):
+        return []
+    python = f"python{minor} -S -m compileall -qq -f /usr/lib/python{minor} /usr/lib/python3/dist-packages"
+    return [f'--customize-hook=chroot "$1" env PYTHONHASHSEED=0 {python}']
 
 
 def _size(directory: Path) -> int:

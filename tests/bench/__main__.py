@@ -17,6 +17,7 @@ SUITES = (
     "quickstart",
     "steps",
     "logs",
+    "beaker_logs",
     "images",
     "identity",
     "results",

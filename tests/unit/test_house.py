@@ -239,6 +239,7 @@ def test_functions_stay_small() -> None:
                 "runtime/imports.py",
                 "runtime/run.py",
                 "runtime/zygote.py",
+                "testing/beaker.py",
                 "testing/dockerd.py",
                 "testing/inside.py",
                 "testing/project.py",

@@ -21,14 +21,9 @@ from werkzeug.wrappers import Request, Response
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem, invalid
+from dispatch.beakerd.rest.body import ChunkedBody
 
 Handler = Callable[..., Response]
-Gate = Callable[[str, str], Response | None]
-
-
-def open_gate(_method: str, _path: str) -> Response | None:
-    """Let every request in."""
-    return None
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,10 @@ class Route:
 
 
 class RestApp:
-    """The application, for any WSGI server. ``gate`` sees each request before its route and may answer it."""
+    """The application, for any WSGI server."""
 
-    def __init__(self, backend: Backend, routes: Iterable[Route], gate: Gate = open_gate):
+    def __init__(self, backend: Backend, routes: Iterable[Route]):
         self._backend = backend
-        self._gate = gate
         self._map = Map(
             [Rule(route.path, methods=[route.method], endpoint=route) for route in routes],
             strict_slashes=False,
@@ -63,7 +57,7 @@ class RestApp:
         request = Request(environ)
         try:
             check_path(environ)
-            response = self._gate(request.method, request.path) or self._answer(request)
+            response = self._answer(request)
         except Problem as problem:
             response = refusal(problem)
         except HTTPException as error:
@@ -81,8 +75,9 @@ class RestApp:
         if route.largest is not None:
             if (request.content_length or 0) > route.largest:
                 raise Problem(Kind.TOO_LARGE, f"the body is larger than {route.largest} bytes")
-            # For bodies in chunks, which do not say.
-            request.max_content_length = route.largest
+            body = request.environ["wsgi.input"]
+            if isinstance(body, ChunkedBody):
+                body.limit = route.largest
         principal = self._principal(request, route.purposes) if route.purposes else None
         answer: Response = route.handler(self._backend, principal, request, **parts)
         return answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from werkzeug.exceptions import BadRequest, ClientDisconnected
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge
 
 _LINE = 1024
 _TRAILERS = 64
@@ -77,11 +77,17 @@ class Body:
 
 
 class ChunkedBody(Body):
-    """A body in chunks (RFC 9112, 7.1); trailers are read and forgotten."""
+    """A body in chunks (RFC 9112, 7.1); trailers are read and forgotten.
+
+    ``limit`` bounds all of it, None does not: whoever knows what the request is for sets it.
+    """
+
+    limit: int | None = None
 
     def __init__(self, source: Source):
         super().__init__(source, 0)
         self.remaining = None
+        self._announced = 0
         self._chunk = 0
         self._first = True
 
@@ -89,6 +95,7 @@ class ChunkedBody(Body):
         """See :class:`Body`.
 
         :raises BadRequest: when it is none in chunks
+        :raises RequestEntityTooLarge: when it is larger than its limit
         """
         view, done = memoryview(target), 0
         while done < len(view) and not self.finished:
@@ -112,6 +119,9 @@ class ChunkedBody(Body):
         if not line.endswith(b"\r\n") or not _SIZE.fullmatch(size):
             raise BadRequest("a chunk does not say how long it is")
         self._chunk = int(size, 16)
+        self._announced += self._chunk
+        if self.limit is not None and self._announced > self.limit:
+            raise RequestEntityTooLarge
         if self._chunk == 0:
             for _ in range(_TRAILERS):
                 line = self._source.readline(_LINE)

@@ -93,7 +93,7 @@ class _Request(HTTPRequest):  # type: ignore[misc]
     def parse_request(self) -> None:
         """Read line and headers, within the time that a client has for them."""
         timed = self.conn.rfile.timed
-        timed.deadline = time.monotonic() + HEADER_TIMEOUT
+        timed.deadline = time.monotonic() + self.server.header_timeout
         try:
             super().parse_request()
         finally:
@@ -155,7 +155,8 @@ class _Request(HTTPRequest):  # type: ignore[misc]
         self.close_connection = True
         with contextlib.suppress(OSError):
             self.conn.wfile.write(head.encode() + text)
-            self.conn.wait_for_reader()
+            if code != HTTPStatus.REQUEST_TIMEOUT:
+                self.conn.wait_for_reader()
 
 
 class _Connection(HTTPConnection):  # type: ignore[misc]
@@ -172,7 +173,7 @@ class _Connection(HTTPConnection):  # type: ignore[misc]
         """Answer one request; whether there may be another one."""
         if not self._shaken:
             try:
-                self.socket.settimeout(HEADER_TIMEOUT)
+                self.socket.settimeout(self.server.header_timeout)
                 self.socket.do_handshake()
             except (OSError, ValueError):
                 return False  # whoever it is does not speak TLS
@@ -223,6 +224,7 @@ class HttpServer(wsgi.Server):  # type: ignore[misc]
     """A server on one address. ``prepare`` binds it (OSError where that cannot be), ``serve`` answers.
 
     ``tls`` are the paths of certificate and key, None for plain HTTP; ``say`` takes a line for the log.
+    ``header_timeout`` is how long all headers of a request may take, in seconds.
     """
 
     ConnectionClass = _Connection
@@ -230,7 +232,12 @@ class HttpServer(wsgi.Server):  # type: ignore[misc]
     keep_alive_conn_limit = KEPT_ALIVE
 
     def __init__(
-        self, address: tuple[str, int], app: Any, tls: tuple[Path, Path] | None, say: Callable[[str], None]
+        self,
+        address: tuple[str, int],
+        app: Any,
+        tls: tuple[Path, Path] | None,
+        say: Callable[[str], None],
+        header_timeout: float = HEADER_TIMEOUT,
     ):
         super().__init__(
             address,
@@ -242,6 +249,7 @@ class HttpServer(wsgi.Server):  # type: ignore[misc]
             shutdown_timeout=STOP_TIMEOUT,
         )
         self._say = say
+        self.header_timeout = header_timeout
         if tls is not None:
             self.ssl_adapter = _Tls(*tls)
 

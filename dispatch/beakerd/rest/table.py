@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rest import experiments, local
+from dispatch.beakerd.rest import control, experiments, images, local, registry
 from dispatch.beakerd.rest.app import Route
 
-ROUTES: list[Route] = [*experiments.ROUTES, *local.ROUTES]
+ROUTES: list[Route] = [
+    *control.ROUTES,
+    *experiments.ROUTES,
+    *images.ROUTES,
+    *local.ROUTES,
+    *registry.ROUTES,
+]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 from dispatch.beakerd.access import Principal
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem, invalid
+from dispatch.beakerd.rpc.sending import deliver
 
 SERVICE = "allenai.beaker.Beaker"
 MESSAGE_LIMIT = 64 * 1024 * 1024
@@ -28,27 +29,25 @@ THREADS = 256
 OPEN_STREAMS = 224
 
 Method = Callable[[Backend, Principal, Any], Any]
-# The last argument says whether the caller is still there: to be asked by what waits between messages.
-Stream = Callable[[Backend, Principal, Any, Callable[[], bool]], Iterator[Any]]
-Gate = Callable[[str], None]
-
-
-def open_gate(_method: str) -> None:
-    """Let every call in."""
+# Yields serialized messages, as many at once as there are. The last argument says whether the caller is still
+# there: to be asked by what waits between messages.
+Stream = Callable[[Backend, Principal, Any, Callable[[], bool]], Iterator[Sequence[bytes]]]
 
 
 class RpcServer:
-    """The server. :meth:`start` it on addresses; ``gate`` is called with each method's name before it runs
-    and may raise (see ``faults``).
-    """
+    """The server. :meth:`start` it on addresses; ``interceptors`` are around every call (see ``faulty``)."""
 
     def __init__(
-        self, backend: Backend, methods: Mapping[str, Method], streams: Mapping[str, Stream], gate: Gate
+        self,
+        backend: Backend,
+        methods: Mapping[str, Method],
+        streams: Mapping[str, Stream],
+        interceptors: Sequence[grpc.ServerInterceptor] = (),
     ):
         self._backend = backend
         self._methods = methods
         self._streams = streams
-        self._gate = gate
+        self._interceptors = tuple(interceptors)
         self._open = threading.Semaphore(OPEN_STREAMS)
         self._server: grpc.Server | None = None
 
@@ -59,6 +58,7 @@ class RpcServer:
         """
         server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="rpc"),
+            interceptors=self._interceptors,
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_LIMIT),
                 ("grpc.max_send_message_length", MESSAGE_LIMIT),
@@ -86,7 +86,7 @@ class RpcServer:
                 )
             elif method.name in self._streams:
                 handlers[method.name] = grpc.unary_stream_rpc_method_handler(
-                    self._stream(method.name, self._streams[method.name], _reader(method)), None, _write
+                    self._stream(method.name, self._streams[method.name], _reader(method)), None, None
                 )
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -95,7 +95,6 @@ class RpcServer:
     ) -> Callable[[bytes, grpc.ServicerContext], Any]:
         def call(request: bytes, context: grpc.ServicerContext) -> Any:
             try:
-                self._gate(name)
                 return method(self._backend, self._principal(context), read(request))
             except Exception as error:
                 self._refuse(name, context, error)
@@ -104,22 +103,20 @@ class RpcServer:
 
     def _stream(
         self, name: str, method: Stream, read: Callable[[bytes], Any]
-    ) -> Callable[[bytes, grpc.ServicerContext], Iterator[Any]]:
+    ) -> Callable[[bytes, grpc.ServicerContext], Iterator[bytes]]:
         closing = self._backend.closing
 
-        def alive() -> bool:
-            return not closing.is_set()
+        def call(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            def there() -> bool:
+                return not closing.is_set() and bool(context.is_active())
 
-        def call(request: bytes, context: grpc.ServicerContext) -> Iterator[Any]:
             if not self._open.acquire(blocking=False):
                 context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{OPEN_STREAMS} streams are open already")
             try:
-                self._gate(name)
                 who = self._principal(context)
-                yield from method(
-                    self._backend, who, read(request), lambda: alive() and bool(context.is_active())
-                )
-                if not alive():
+                for messages in method(self._backend, who, read(request), there):
+                    yield from deliver(context, messages)
+                if closing.is_set():
                     # It has not come to its end: public clients go on where they were, with the next server.
                     context.abort(grpc.StatusCode.UNAVAILABLE, "the server ends")
             except Exception as error:

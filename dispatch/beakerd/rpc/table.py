@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts, jobs, workloads
+from dispatch.beakerd.rpc import accounts, images, jobs, logs, workloads
 from dispatch.beakerd.rpc.server import Method, Stream
 
-METHODS: dict[str, Method] = {**accounts.METHODS, **jobs.METHODS, **workloads.METHODS}
-STREAMS: dict[str, Stream] = {}
+METHODS: dict[str, Method] = {
+    **accounts.METHODS,
+    **images.METHODS,
+    **jobs.METHODS,
+    **workloads.METHODS,
+}
+STREAMS: dict[str, Stream] = {**logs.STREAMS}

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.schedule.plan import plan
 from dispatch.beakerd.schedule.values import Decisions, Rules, Running
-from dispatch.beakerd.store.lifecycle import Assignment, Code
-from dispatch.beakerd.store.queue import Look, Queue, being_stopped, open_nodes, queued_jobs
+from dispatch.beakerd.store.lifecycle import Assignment, Code, stopping
+from dispatch.beakerd.store.queue import Look, Queue, open_nodes, queued_jobs
 
 SECOND = 1_000_000_000
 LONGEST_SLEEP = 3600.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
+PREEMPTED = "preempted by a job of higher priority"
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,13 @@ class Scheduler:
                 else:
                     self.changed()
             waiting = queued_jobs(tx, {each.by for each in decisions.preemptions})
-            for each in decisions.preemptions:
-                if each.by in waiting:
-                    reason = "preempted by a job of higher priority"
-                    lifecycle.stop(tx, each.job, Code.SYSTEM_PREEMPTION, reason)
+            for victim in decisions.preemptions:
+                if victim.by in waiting:
+                    lifecycle.stop(tx, victim.job, Code.SYSTEM_PREEMPTION, PREEMPTED)
             for job, reason in news.items():
                 lifecycle.waits_for(tx, job, reason)
             # More may have to stop than was decided, such as tasks that share their sibling's fate.
-            stopped = being_stopped(tx) if decisions.preemptions else ()
+            stopped = stopping(tx) if decisions.preemptions else ()
         return Applied(tuple(started), tuple(stopped))
 
     def _carry_out(self, act: Callable[[str], None], job: str) -> None:

@@ -130,7 +130,7 @@ def _say(name: str, amount: int) -> str:
     if name == "slots":
         return "a slot" if amount == 1 else f"{amount} slots"
     if name == "gpus":
-        return f"{amount} GPU" if amount == 1 else f"{amount} GPUs"
+        return f"{amount} GPU" if amount == 1 else f"{amount or 'no'} GPUs"
     if name == "cpus":
         return f"{amount / 1000:g} cpu" if amount == 1000 else f"{amount / 1000:g} cpus"
     return f"{format_size(amount)} of memory"

@@ -23,11 +23,11 @@ _SELECT = (
     "SELECT i.*, coalesce(nullif(i.namespace, ''), u.name) AS owner"
     " FROM images i JOIN users u ON u.id = i.author_id"
 )
-# Whether the caller (:user, and :workspace where it is a job) may see an image.
-_VISIBLE = (
-    "(i.source = 'engine' OR ((:workspace IS NULL OR i.workspace_id = :workspace) AND EXISTS"
+# Whether a caller may see the image ``i``; takes the values of :func:`caller`.
+VISIBLE = (
+    "(i.source = 'engine' OR (i.workspace_id = coalesce(?, i.workspace_id) AND EXISTS"
     " (SELECT 1 FROM workspaces w JOIN members m ON m.organization_id = w.organization_id"
-    " WHERE w.id = i.workspace_id AND m.user_id = :user)))"
+    " WHERE w.id = i.workspace_id AND m.user_id = ?)))"
 )
 
 
@@ -69,6 +69,11 @@ class NewImage:
     description: str = ""
     docker_id: str = ""
     original_tag: str = ""
+
+
+def caller(who: Principal) -> tuple[str | None, str]:
+    """The values that :data:`VISIBLE` takes."""
+    return who.workspace_id, who.user_id
 
 
 def name_key(scope: NameScope, author: str, workspace: str, name: str) -> str | None:
@@ -149,10 +154,9 @@ def resolve(tx: Transaction, who: Principal, owner: str, name: str) -> str:
     :raises Problem: NOT_FOUND
     """
     row = tx.execute(
-        f"SELECT i.id FROM images i JOIN users u ON u.id = i.author_id WHERE i.name = :name"
-        f" AND coalesce(nullif(i.namespace, ''), u.name) = :owner AND {_VISIBLE}"
-        " ORDER BY i.created DESC LIMIT 1",
-        {"name": name, "owner": owner, **_caller(who)},
+        f"SELECT i.id FROM images i JOIN users u ON u.id = i.author_id WHERE i.name = ?"
+        f" AND coalesce(nullif(i.namespace, ''), u.name) = ? AND {VISIBLE} ORDER BY i.created DESC LIMIT 1",
+        (name, owner, *caller(who)),
     ).fetchone()
     if row is None:
         raise not_found("image", f"{owner}/{name}")
@@ -211,22 +215,10 @@ def forget_token(tx: Transaction, token: str) -> None:
     tx.execute("DELETE FROM tokens WHERE kind = 'registry' AND hash = ?", (digest(token),))
 
 
-def manifest_digest(tx: Transaction, image: str, reference: str) -> str | None:
-    """The digest of the manifest that an image's repository has under a tag or digest, or None."""
-    row = tx.execute(
-        "SELECT digest FROM manifests WHERE image_id = ? AND reference = ?", (image, reference)
-    ).fetchone()
-    return None if row is None else str(row[0])
-
-
-def select(
-    tx: Transaction, who: Principal, where: Sequence[tuple[str, dict[str, Any]]], order: str
-) -> list[Image]:
-    """Those images that the caller may see and that all conditions hold for, in SQL over ``i``, with the
-    values of their named parameters."""
-    conditions = " AND ".join(f"({condition})" for condition, _ in where) or "1"
-    values = {name: value for _, each in where for name, value in each.items()}
-    rows = tx.execute(f"{_SELECT} WHERE {_VISIBLE} AND {conditions} {order}", {**values, **_caller(who)})
+def select(tx: Transaction, who: Principal, where: str, values: Sequence[Any], order: str) -> list[Image]:
+    """Those images that the caller may see and a condition holds for, both it and ``order`` in SQL over
+    ``i`` and never from a request."""
+    rows = tx.execute(f"{_SELECT} WHERE {VISIBLE} AND {where} {order}", (*caller(who), *values))
     return [_image(row) for row in rows.fetchall()]
 
 
@@ -294,10 +286,6 @@ def _author(tx: Transaction, owner: str) -> tuple[str, str]:
 def _refuse_taken(tx: Transaction, key: str | None, name: str) -> None:
     if key is not None and tx.execute("SELECT 1 FROM images WHERE name_key = ?", (key,)).fetchone():
         raise in_use("image", name)
-
-
-def _caller(who: Principal) -> dict[str, str | None]:
-    return {"user": who.user_id, "workspace": who.workspace_id}
 
 
 def _image(row: Any) -> Image:

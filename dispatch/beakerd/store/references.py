@@ -68,7 +68,7 @@ class References:
         try:
             image = images.find(self.tx, self.who, name)
         except Problem as problem:
-            raise invalid(f"{path}: {problem.message}") from problem
+            raise _missing(path, "image", name) from problem
         if image.committed is None:
             raise invalid(f"{path}: image {name!r} is not committed yet")
         return image.id

@@ -113,10 +113,10 @@ CREATE TABLE image_blobs (
 ) WITHOUT ROWID;
 CREATE INDEX blobs_by_digest ON image_blobs (digest);
 
--- A blob that is being pushed; how much of it is there, its file says. digest: of that whole file, or empty.
+-- A blob that is being pushed; how much of it is there, its file says. digest: of its first size bytes.
 CREATE TABLE pushes (
     id TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
-    created INTEGER NOT NULL, digest TEXT NOT NULL DEFAULT ''
+    created INTEGER NOT NULL, size INTEGER NOT NULL DEFAULT 0, digest TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
 CREATE TABLE secrets (
