@@ -513,7 +513,7 @@ def test_workloads_come_in_pages(beaker: LocalBeaker) -> None:
     Hand(beaker)
     with beaker.client() as client:
         made = [client.experiment.create(spec=spec_of()).experiment.id for _ in range(120)]
-        listed = []
+        listed: list[str] = []
         for workload in client.workload.list():
             if len(listed) == 60:
                 client.experiment.create(spec=spec_of())

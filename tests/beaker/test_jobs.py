@@ -211,7 +211,10 @@ def test_an_unknown_job_is_not_found(beaker: LocalBeaker) -> None:
             ("PreemptJob", pb2.PreemptJobRequest(job_id="none")),
             ("RescheduleJob", pb2.RescheduleJobRequest(job_id="none")),
             ("GetJobBind", pb2.GetJobBindRequest(job_id="none")),
-            ("UpdateJobSourcePriority", pb2.UpdateJobSourcePriorityRequest(job_id="none", priority=1)),
+            (
+                "UpdateJobSourcePriority",
+                pb2.UpdateJobSourcePriorityRequest(job_id="none", priority="JOB_PRIORITY_LOW"),
+            ),
         ):
             with pytest.raises(BeakerNotFoundError):
                 call(client, method, request)
@@ -295,7 +298,11 @@ def test_a_job_is_preempted(beaker: LocalBeaker) -> None:
         with pytest.raises(BeakerClientError, match="has ended"):
             call(client, "PreemptJob", request)
         with pytest.raises(BeakerClientError, match="is no preemption"):
-            call(client, "PreemptJob", pb2.PreemptJobRequest(job_id=new.id, canceled_code=4))
+            call(
+                client,
+                "PreemptJob",
+                pb2.PreemptJobRequest(job_id=new.id, canceled_code="CANCELATION_CODE_MANUAL"),
+            )
 
 
 def test_a_job_is_rescheduled_if_it_is_resumed(beaker: LocalBeaker) -> None:
@@ -335,14 +342,17 @@ def test_a_priority_is_changed(beaker_of: Callable[[Config], LocalBeaker]) -> No
     hand = Hand(beaker)
     with beaker.client() as client:
         made, job = create(client, priority="low")
-        request = pb2.UpdateJobSourcePriorityRequest(job_id=job.id, priority=3, reason="a deadline")
+        request = pb2.UpdateJobSourcePriorityRequest(
+            job_id=job.id, priority="JOB_PRIORITY_HIGH", reason="a deadline"
+        )
         got = call(client, "UpdateJobSourcePriority", request).job
         assert got.system_details.priority == BeakerJobPriority.high
         (task,) = client.workload.get(made.experiment.id).experiment.tasks
         assert task.system_details.priority == BeakerJobPriority.high
         assert hand.one("SELECT priority FROM jobs WHERE id = ?", job.id) == 3
         assert "a deadline" in [event.latest_message for event in client.job.list_summarized_events(job)]
-        for priority in (0, 4, 77):
+        beyond: list[Any] = [0, 4, 77]
+        for priority in beyond:
             request = pb2.UpdateJobSourcePriorityRequest(job_id=job.id, priority=priority)
             with pytest.raises(BeakerClientError, match="priority"):
                 call(client, "UpdateJobSourcePriority", request)
@@ -355,7 +365,7 @@ def test_whether_a_job_has_a_place(beaker: LocalBeaker) -> None:
 
         def bound(job: Any) -> str:
             answer = call(client, "GetJobBind", pb2.GetJobBindRequest(job_id=job.id))
-            return pb2.JobBindStatus.Name(answer.job_bind_status).removeprefix("JOB_BIND_STATUS_")
+            return str(pb2.JobBindStatus.Name(answer.job_bind_status)).removeprefix("JOB_BIND_STATUS_")
 
         (_, placed), (made, never) = create(client), create(client)
         assert bound(placed) == "PENDING"
