@@ -133,6 +133,7 @@ CREATE TABLE experiments (
     canceled INTEGER, canceled_for TEXT, allowed_retries INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX experiments_by_created ON experiments (created);
+CREATE INDEX experiments_by_name ON experiments (name, id);
 
 -- spec: JSON of the task alone, ids in place of names (see dispatch.beakerd.spec). status: of its last job.
 CREATE TABLE tasks (
