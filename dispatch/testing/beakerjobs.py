@@ -8,7 +8,6 @@ from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Assignment, NewJob
 from dispatch.testing.beaker import LocalBeaker
 
-
 BY_HAND = Config(
     clusters=(ClusterConfig("ai2/general-cirrascale", (NodeConfig("local-1", cordoned="jobs by hand"),)),)
 )
@@ -59,7 +58,8 @@ class HandJobs:
             (experiment, owner, place, backend.clock.now()),
         )
         tx.execute(
-            "INSERT INTO tasks (id, experiment_id, position, spec, status, created) VALUES (?, ?, 0, ?, 2, ?)",
+            "INSERT INTO tasks (id, experiment_id, position, spec, status, created)"
+            " VALUES (?, ?, 0, ?, 2, ?)",
             (task, experiment, dump_task(TaskSpec(ImageSource(docker="busybox"))), backend.clock.now()),
         )
         return backend.lifecycle.queue(tx, NewJob(task, experiment, place, owner, "", 2))
