@@ -2,7 +2,7 @@
 
 Owns connections: as many as there are transactions at once, one writer at a time. WAL: readers never wait
 for the writer, and a killed process loses nothing that was committed; after a loss of power the last moments
-may be missing, but nothing is half there (``synchronous=NORMAL``), which is what a workstation's Beaker needs.
+may be missing, but nothing is half there (``synchronous=NORMAL``): what a workstation's Beaker needs.
 """
 
 from __future__ import annotations
