@@ -20,10 +20,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dispatch import __version__
 from dispatch._docker.address import Address
 from dispatch.beakerd.config import Config
 from dispatch.beakerd.layout import Layout, write_private
+from dispatch.beakerd.process import VERSION
 from dispatch.beakerd.server import Server
 from dispatch.beakerd.serverlog import ServerLog
 from dispatch.errors import ConfigurationError, DispatchError
@@ -84,7 +84,7 @@ def _serve(options: argparse.Namespace) -> int:
         say(f"it cannot start: {error.message}")
         raise
     where = f"gRPC {endpoint.rpc}, REST {endpoint.rest}, for jobs {endpoint.bridge or 'nowhere'}"
-    say(f"started: dispatch {__version__}, process {os.getpid()}, {where}")
+    say(f"started: dispatch {VERSION}, process {os.getpid()}, {where}")
     _tell({"ready": True})
     ending.wait()
     threading.Thread(target=_end_anyhow, args=(say,), daemon=True).start()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
+
+# The house's own constant is beyond this package's wall.
+VERSION = version("dispatch-toolchain")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -58,7 +58,8 @@ class HandJobs:
             (experiment, owner, place, backend.clock.now()),
         )
         tx.execute(
-            "INSERT INTO tasks (id, experiment_id, position, spec, status, created) VALUES (?, ?, 0, ?, 2, ?)",
+            "INSERT INTO tasks (id, experiment_id, position, spec, status, created)"
+            " VALUES (?, ?, 0, ?, 2, ?)",
             (task, experiment, dump_task(TaskSpec(ImageSource(docker="busybox"))), backend.clock.now()),
         )
         return backend.lifecycle.queue(tx, NewJob(task, experiment, place, owner, "", 2))

@@ -16,7 +16,7 @@ from beaker import beaker_pb2 as pb2
 
 from dispatch.beakerd.authority import certificate_for
 from dispatch.beakerd.layout import Layout
-from dispatch.beakerd.rpc.server import MESSAGE_LIMIT, SERVICE, RpcServer, open_gate
+from dispatch.beakerd.rpc.server import MESSAGE_LIMIT, SERVICE, RpcServer
 from dispatch.testing.beaker import Beakers, LocalBeaker
 
 DEADLINE = 60.0
@@ -27,7 +27,7 @@ class Followers:
 
     def __init__(self, backend: Any, layout: Layout):
         self.opened = threading.Semaphore(0)
-        self._server = RpcServer(backend, {}, {"StreamJobLogs": self._stream}, open_gate)
+        self._server = RpcServer(backend, {}, {"StreamJobLogs": self._stream})
         self._layout = layout
         self.port = 0
 

@@ -17,7 +17,8 @@ from dispatch.beakerd.problems import forbidden, invalid, not_found
 from dispatch.beakerd.rest.app import Route, bearer, json_body, reply
 from dispatch.beakerd.store import nodes, tokens
 from dispatch.beakerd.store.database import Transaction
-from dispatch.beakerd.store.lifecycle import Code, stopping
+from dispatch.beakerd.store.lifecycle import Code
+from dispatch.beakerd.store.queue import being_stopped
 
 BODY = 64 * 1024
 
@@ -78,7 +79,7 @@ def preempt_job(backend: Backend, _who: None, request: Request, job: str) -> Res
         done = backend.lifecycle.stop(tx, job, Code.SYSTEM_PREEMPTION, "preempted, as was asked for")
         if not done:
             raise invalid(f"job {job!r} has ended")
-        stopped = stopping(tx)
+        stopped = being_stopped(tx)
     _carry_out(backend, stopped)
     return reply({"job": job})
 
@@ -92,7 +93,7 @@ def lose_node(backend: Backend, _who: None, request: Request, node: str) -> Resp
         jobs = nodes.jobs_on(tx, found.id)
         for job in jobs:
             backend.lifecycle.stop(tx, job, Code.NODE_UNAVAILABLE, f"node {found.hostname} is lost")
-        stopped = stopping(tx)
+        stopped = being_stopped(tx)
     _carry_out(backend, stopped)
     return reply({"node": found.id, "hostname": found.hostname, "jobs": jobs})
 

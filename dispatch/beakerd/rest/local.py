@@ -13,11 +13,10 @@ from typing import Any
 from beaker import beaker_pb2 as pb2
 from werkzeug.wrappers import Request, Response
 
-from dispatch import __version__
 from dispatch.beakerd.access import Principal, Purpose, may_administer
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import forbidden
-from dispatch.beakerd.process import uptime
+from dispatch.beakerd.process import VERSION, uptime
 from dispatch.beakerd.rest.app import Route, reply
 from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Code
@@ -36,7 +35,7 @@ def status(backend: Backend, who: Principal, _request: Request) -> Response:
     with backend.database.read() as tx:
         administer(tx, who)
         document: dict[str, Any] = {
-            "version": __version__,
+            "version": VERSION,
             "pid": os.getpid(),
             "uptime": uptime(os.getpid()),
             "addresses": vars(backend.addresses),

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.schedule.plan import plan
 from dispatch.beakerd.schedule.values import Decisions, Rules, Running
-from dispatch.beakerd.store.lifecycle import Assignment, Code, stopping
-from dispatch.beakerd.store.queue import Look, Queue, open_nodes, queued_jobs
+from dispatch.beakerd.store.lifecycle import Assignment, Code
+from dispatch.beakerd.store.queue import Look, Queue, being_stopped, open_nodes, queued_jobs
 
 SECOND = 1_000_000_000
 LONGEST_SLEEP = 3600.0
@@ -149,7 +149,7 @@ class Scheduler:
             for job, reason in news.items():
                 lifecycle.waits_for(tx, job, reason)
             # More may have to stop than was decided, such as tasks that share their sibling's fate.
-            stopped = stopping(tx) if decisions.preemptions else ()
+            stopped = being_stopped(tx) if decisions.preemptions else ()
         return Applied(tuple(started), tuple(stopped))
 
     def _carry_out(self, act: Callable[[str], None], job: str) -> None:

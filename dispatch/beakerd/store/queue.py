@@ -139,6 +139,15 @@ def queued_jobs(tx: Transaction, ids: Iterable[str]) -> set[str]:
     return found
 
 
+def being_stopped(tx: Transaction) -> list[str]:
+    """The jobs that run and are wished to stop, whoever wished it: whoever carries out stops them all."""
+    rows = tx.execute(
+        "SELECT id FROM jobs WHERE finalized IS NULL AND canceled_code IS NOT NULL AND node_id IS NOT NULL"
+        " AND exited IS NULL ORDER BY id"
+    )
+    return [row["id"] for row in rows]
+
+
 def _closed(row: Any) -> str:
     if row["lost"] is not None:
         return "lost"
