@@ -202,7 +202,7 @@ def test_a_huge_log(rig: Rig) -> None:
 
 
 def test_a_log_that_is_no_text(rig: Rig) -> None:
-    """A long line is one line, also without an end; the engine keeps no bytes that are no text."""
+    """A long line is one line, also without an end; bytes that are no text the engine keeps as marks."""
     job = rig.run("head -c 100000 /dev/zero; printf '\\377\\n\\n\\376'")
     rig.jobs.end(job)
     assert rig.jobs.log(job) == [b"\0" * 100000 + MARK, b"", MARK]
