@@ -17,6 +17,7 @@ from dispatch.beakerd.config import Config
 from dispatch.beakerd.layout import Layout
 from dispatch.beakerd.store.database import Database
 from dispatch.beakerd.store.lifecycle import Lifecycle
+from dispatch.beakerd.transfers import Transfers
 
 
 class Jobs(Protocol):
@@ -71,3 +72,4 @@ class Backend:
     say: Callable[[str], None]
     jobs: Jobs = field(default_factory=NoJobs)
     closing: threading.Event = field(default_factory=threading.Event)
+    transfers: Transfers = field(default_factory=Transfers)

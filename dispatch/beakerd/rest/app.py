@@ -21,6 +21,7 @@ from werkzeug.wrappers import Request, Response
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Kind, Problem, invalid
+from dispatch.beakerd.rest.bodies import discard
 
 Handler = Callable[..., Response]
 Gate = Callable[[str, str], Response | None]
@@ -70,6 +71,9 @@ class RestApp:
         except Exception:
             self._backend.say(f"{request.method} {request.path}: {traceback.format_exc()}")
             response = message(500, "the server failed; its log says why")
+        if response.status_code >= 400 and not discard(environ, self._backend.config.limits.file_body):
+            # The server below ends the connection of this status alone.
+            response.status_code = 413
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:

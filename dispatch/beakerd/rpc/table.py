@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts
+from dispatch.beakerd.rpc import accounts, datasets, secrets
 from dispatch.beakerd.rpc.server import Method, Stream
 
-METHODS: dict[str, Method] = {**accounts.METHODS}
+METHODS: dict[str, Method] = {**accounts.METHODS, **datasets.METHODS, **secrets.METHODS}
 STREAMS: dict[str, Stream] = {}

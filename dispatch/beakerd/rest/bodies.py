@@ -1,0 +1,118 @@
+"""Bodies of requests, read in pieces, and the parts of an address as they were sent.
+
+Owns that no body is held in memory, that one which ends early is told from one that is whole, and that a
+refused one is read to its end as far as that is sensible: a client still sending would not see the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from werkzeug.wrappers import Request
+
+from dispatch.beakerd.problems import Kind, Problem, invalid
+
+_SIP = 64 * 1024
+
+
+class Body:
+    """The body of one request, of ``limit`` bytes at most.
+
+    :raises Problem: TOO_LARGE at once, where the request says so itself
+    """
+
+    def __init__(self, request: Request, limit: int):
+        self._stream: Any = request.environ["wsgi.input"]
+        self._limit = limit
+        self.chunked = bool(request.environ.get("wsgi.input_terminated"))
+        self.length = None if self.chunked else _length(request)
+        if self.length is not None and self.length > limit:
+            raise too_large(limit)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, once.
+
+        :raises Problem: INVALID, when the client went before it had sent all; TOO_LARGE
+        """
+        count = 0
+        while self.length is None or count < self.length:
+            piece = self._read(_SIP if self.length is None else min(_SIP, self.length - count), count)
+            if not piece:
+                break
+            count += len(piece)
+            if count > self._limit:
+                raise too_large(self._limit)
+            yield piece
+        if self.length is not None and count != self.length:
+            raise invalid(f"the body ended after {count} of {self.length} bytes")
+
+    def _read(self, size: int, count: int) -> bytes:
+        try:
+            piece: bytes = self._stream.read(size)
+        except (OSError, ValueError) as error:
+            raise invalid(f"the body broke off after {count} bytes") from error
+        return piece
+
+
+def discard(environ: Mapping[str, Any], most: int) -> bool:
+    """Read what is left of a body, ``most`` bytes of it; False where it is more, or broken off.
+
+    Else a client that still sends would find its connection reset, and not the answer; and the server below
+    would read it all at once.
+    """
+    stream, count = environ["wsgi.input"], 0
+    try:
+        while count <= most:
+            piece = stream.read(_SIP)
+            if not piece:
+                return True
+            count += len(piece)
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def too_large(limit: int) -> Problem:
+    """A body that is refused for its size."""
+    return Problem(Kind.TOO_LARGE, f"the body is larger than {limit} bytes")
+
+
+def segments(request: Request) -> list[str]:
+    """The parts of the request's path, each unquoted by itself: one may hold a slash.
+
+    :raises Problem: INVALID, where they are not UTF-8
+    """
+    return [_text(part) for part in _raw(request).partition("?")[0].split("/")[1:]]
+
+
+def behind(request: Request, word: str, query: bool = False) -> str:
+    """What follows ``/word/`` in the request's path, unquoted. With ``query`` a question mark belongs to it:
+    public clients send paths of files there as they are.
+
+    :raises Problem: INVALID, where it is not UTF-8
+    """
+    raw = _raw(request).partition(f"/{word}/")[2]
+    return _text(raw if query else raw.partition("?")[0])
+
+
+def _raw(request: Request) -> str:
+    uri: str = request.environ.get("REQUEST_URI") or request.environ["RAW_URI"]
+    if uri.startswith("/"):
+        return uri
+    return "/" + uri.partition("://")[2].partition("/")[2]
+
+
+def _text(quoted: str) -> str:
+    try:
+        return unquote_to_bytes(quoted.encode("latin-1")).decode()
+    except UnicodeError as error:
+        raise invalid("the path of the request is not UTF-8") from error
+
+
+def _length(request: Request) -> int:
+    text = request.environ.get("CONTENT_LENGTH", "0") or "0"
+    if not (text.isascii() and text.isdigit()):
+        raise invalid("Content-Length: is not a number")
+    return int(text)
