@@ -45,10 +45,10 @@ def status(backend: Backend, who: Principal, _request: Request) -> Response:
             "jobs": _jobs(tx),
             "datasets": tx.execute("SELECT count(*) FROM datasets").fetchone()[0],
             "images": [
-                {"name": f"{row['author']}/{row['name']}", "source": row["source"]}
+                {"name": f"{row['owner']}/{row['name']}", "source": row["source"]}
                 for row in tx.execute(
-                    "SELECT i.name, i.source, u.name AS author FROM images i JOIN users u"
-                    " ON u.id = i.author_id WHERE i.name != '' ORDER BY i.created"
+                    "SELECT i.name, i.source, coalesce(nullif(i.namespace, ''), u.name) AS owner"
+                    " FROM images i JOIN users u ON u.id = i.author_id WHERE i.name != '' ORDER BY i.created"
                 )
             ],
         }
