@@ -242,16 +242,8 @@ def _nodes(found: Status) -> Iterator[tuple[str, ...]]:
             gpus = f"{node.gpus} {node.gpu_type or ''}".strip() if node.gpus else "-"
             free = f"{node.free} of {node.slots}"
             memory = f"{node.memory / _GIB:.0f} GiB"
-            yield (
-                cluster.name,
-                node.name,
-                f"{node.cpus:g}",
-                memory,
-                gpus,
-                str(node.jobs),
-                free,
-                _remarks(node) or "-",
-            )
+            has = (f"{node.cpus:g}", memory, gpus)
+            yield (cluster.name, node.name, *has, str(node.jobs), free, _remarks(node) or "-")
 
 
 def _remarks(node: Node) -> str:
