@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dispatch.beakerd import quantities
 from dispatch.beakerd.problems import Kind, Problem
+from dispatch.beakerd.rpc.specs import container_spec, system_details
 from dispatch.beakerd.spec import EnvVar, TaskSpec, dump_task, load_task
 from dispatch.beakerd.spec_reader import read_spec
 from dispatch.beakerd.yamltext import yaml_text
@@ -200,6 +201,8 @@ def mount(path: Any = "/data", **more: Any) -> dict[str, Any]:
         ({"resources": {"cpuCount": float("nan")}}, "tasks[0].resources.cpuCount: is not a number"),
         ({"resources": {"gpuCount": 0.5}}, "tasks[0].resources.gpuCount: must be a whole number"),
         ({"resources": {"gpuCount": 10**30}}, "tasks[0].resources.gpuCount: is beyond 64 bits"),
+        ({"resources": {"gpuCount": 2**40}}, "tasks[0].resources.gpuCount: must be 1000000 at most"),
+        ({"resources": {"cpuCount": 1e9}}, "tasks[0].resources.cpuCount: must be 1000000 at most"),
         ({"resources": []}, "tasks[0].resources: must be an object, not a list"),
         ({"context": {"priority": "utmost"}}, "tasks[0].context.priority: must be one of low, normal"),
         ({"context": {"priority": 3}}, "tasks[0].context.priority: must be a string"),
@@ -372,4 +375,6 @@ def test_nothing_breaks_the_reader(body: Any) -> None:
         return
     for task in spec.tasks:
         assert load_task(dump_task(task)) == task
+        container_spec(task).SerializeToString()
+        system_details(task, task.priority).SerializeToString()
     yaml_text(json.dumps(body)).encode()
