@@ -10,10 +10,10 @@ import pytest
 
 from dispatch._docker import Door
 from dispatch.beakerd.backend import Backend
-from dispatch.beakerd.config import Config
+from dispatch.beakerd.config import ClusterConfig, Config, NodeConfig
 from dispatch.beakerd.spec import DataMount, EnvVar, Resources
 from dispatch.beakerd.store.lifecycle import Status
-from dispatch.testing.beaker_runs import Rig, task
+from dispatch.testing.beaker_runs import Rig
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("busybox_image")]
 
@@ -176,12 +176,12 @@ def test_shared_memory(rig: Rig) -> None:
     assert rig.jobs.log(asked)[0].split()[1] == b"64"
 
 
-def test_gpus_that_the_host_lacks(rig: Rig, door: Door) -> None:
+def test_gpus_that_the_host_lacks(rig_of: Callable[..., Rig], door: Door) -> None:
     """The job runs without any, and both its variable and an event say so."""
     assert "nvidia" not in door.info()["Runtimes"]
+    rig = rig_of(Config(clusters=(ClusterConfig("ai2/a", (NodeConfig("local-1", gpus=2),)),)))
     show = 'echo "$BEAKER_ASSIGNED_GPU_COUNT $BEAKER_SIMULATED_GPU_COUNT"'
-    job = rig.jobs.queue(task(show, resources=Resources(gpus=2)))
-    rig.runner.start(rig.jobs.assign(job, ("0", "1")))
+    job = rig.run(show, resources=Resources(gpus=2))
     rig.jobs.end(job)
     assert rig.jobs.log(job) == [b"2 2"]
     assert "simulated" in dict(rig.jobs.events(job))

@@ -221,10 +221,8 @@ class JobRun:
         when = max(round((state.finished or 0) * 1e9), job.started or 0)
         lost = lost_in_outage(state, self._away)
         with self._backend.database.write() as tx:
-            if lost and self._backend.config.assume.node_loss_resumes:
+            if lost:
                 self._backend.lifecycle.stop(tx, self._job, Code.NODE_UNAVAILABLE, lost)
-            elif lost:
-                self._backend.lifecycle.event(tx, self._job, "lost", lost)
             self._backend.lifecycle.exit(tx, self._job, when, state.exit_code)
 
     def _is_gone(self) -> None:
