@@ -409,7 +409,12 @@ WORDS = (
 
 
 QUERIES = ("", "?digest=", "?digest=x&mount=y", "?n=x", "?mount=../..&from=é", "?last=%00")
-HEADERS = ({}, {"Content-Range": "9-"}, {"Range": "bytes=--"}, {"Content-Type": "\xff"})
+HEADERS: tuple[dict[str, str], ...] = (
+    {},
+    {"Content-Range": "9-"},
+    {"Range": "bytes=--"},
+    {"Content-Type": "\xff"},
+)
 
 
 def test_rubbish_is_refused_and_never_breaks_the_server(repository: Repository) -> None:
