@@ -14,7 +14,7 @@ import click
 
 from dispatch.cli.options import json_option, open_app
 from dispatch.cli.output import note, print_json, print_table
-from dispatch.errors import ConfigurationError
+from dispatch.errors import ConfigurationError, DispatchError
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -173,9 +173,20 @@ def _beaker(app: App, state: Path | None) -> LocalBeaker:
     )
 
 
-def _stand_ins(_app: App) -> Callable[[], dict[str, str]] | None:
-    """Who provides the stand-ins for well-known images; nobody yet."""
-    return None
+def _stand_ins(app: App) -> Callable[[], dict[str, str]]:
+    """Who provides the stand-ins for well-known images, by name; what cannot be had is said, and left out."""
+    from dispatch.app.standins import StandIns
+
+    def provide() -> dict[str, str]:
+        stand_ins = StandIns(app.surroundings, lambda: app.door, app.say)
+        try:
+            found = stand_ins.build()
+        except DispatchError as error:
+            note(f"{error.message}; {error.remedy}")
+            found = stand_ins.present()
+        return {name: each.id for name, each in found.items()}
+
+    return provide
 
 
 def _hint(state: Path | None) -> str:

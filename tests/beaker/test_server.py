@@ -287,7 +287,7 @@ def test_the_log_is_bounded(tmp_path: Path) -> None:
 def test_a_configuration_is_kept(beakers: Beakers, tmp_path: Path) -> None:
     """A start without one takes that of the start before."""
     config = tmp_path / "beaker.yml"
-    config.write_text("users: [{name: ada, admin: true}]\n")
+    config.write_text("users: [{name: ada, organizations: [ai2], admin: true}]\n")
     first = beakers.spawn(config)
     first.terminate()
     config.unlink()

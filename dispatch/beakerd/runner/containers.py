@@ -13,7 +13,7 @@ from typing import Any
 
 from dispatch._docker.containers import ContainerSpec, VolumeMount
 from dispatch.beakerd.backend import Backend
-from dispatch.beakerd.runner.environment import HOST_GATEWAY, connection, variables
+from dispatch.beakerd.runner.environment import HOST_GATEWAY, connection, mirror, variables
 from dispatch.beakerd.runner.mounts import binds
 from dispatch.beakerd.store.running import Job
 
@@ -51,6 +51,7 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
     mounts = binds(backend, job)
     named = variables(backend, job, simulated)
     reached, place = connection(backend, job)
+    mirrored, mirrors = mirror(backend)
     resources = task.resources
     volumes = () if task.result_path is None else (VolumeMount("", task.result_path, read_only=False),)
     return ContainerSpec(
@@ -59,8 +60,8 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
         arguments=task.arguments,
         name=name_of(job.id),
         labels={OWNER_LABEL: owner_of(backend.layout.root), JOB_LABEL: job.id},
-        env={**reached, **named},
-        binds=(*mounts, *place),
+        env={**mirrored, **reached, **named},
+        binds=(*mounts, *place, *mirrors),
         volumes=volumes,
         network="host" if task.host_networking else "bridge",
         memory=max(resources.memory, LEAST_MEMORY) if resources.memory else None,

@@ -13,6 +13,7 @@ from pathlib import Path
 from dispatch._docker.containers import Bind
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
+from dispatch.beakerd.intercept import mirror_mount
 from dispatch.beakerd.runner.failure import JobFailure
 from dispatch.beakerd.store import running
 from dispatch.beakerd.store.running import Job
@@ -91,6 +92,14 @@ def connection(backend: Backend, job: Job) -> tuple[dict[str, str], tuple[Bind, 
         (place / "bundle.pem").write_text(_roots() + authority)
         found["REQUESTS_CA_BUNDLE"] = f"{PLACE}/bundle.pem"
     return found, (Bind(str(place), PLACE),)
+
+
+def mirror(backend: Backend) -> tuple[dict[str, str], tuple[Bind, ...]]:
+    """What git in a job needs where the server answers for another host: variables and mounts."""
+    if backend.config.intercept is None:
+        return {}, ()
+    found = mirror_mount(backend.config.intercept)
+    return dict(found.env), (Bind(str(found.source), found.target),)
 
 
 def _value(backend: Backend, job: Job, name: str, value: str | None, secret: str | None) -> str:

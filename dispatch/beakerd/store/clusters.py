@@ -1,8 +1,8 @@
 """Clusters and nodes as they are seen: what they have, and how much of it jobs have taken.
 
-Owns what a slot is to clients: a GPU where a node has any, since tools show slots as GPUs; else one of the jobs
-that the node holds at once. Everybody sees every cluster, since everybody's jobs may run there; the members of
-its organization change it.
+Owns what a slot is to clients: a GPU where a node has any, since tools show slots as GPUs; else one of the
+jobs that the node holds at once. Everybody sees every cluster, since everybody's jobs may run there; the
+members of its organization change it.
 """
 
 from __future__ import annotations
