@@ -55,8 +55,8 @@ def archive(reference: str, sizes: list[int]) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         add(tar, "config.json", json.dumps(config).encode())
         names = [f"{place}.tar" for place in range(len(layers))]
-        for name, layer in zip(names, layers, strict=True):
-            add(tar, name, layer)
+        for name, content in zip(names, layers, strict=True):
+            add(tar, name, content)
         manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": names}]
         add(tar, "manifest.json", json.dumps(manifest).encode())
     return buffer.getvalue()
