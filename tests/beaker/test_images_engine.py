@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import subprocess
-import tarfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -28,44 +25,12 @@ from dispatch.beakerd.spec import ImageSource, TaskSpec, dump_task
 from dispatch.beakerd.store.lifecycle import NewJob, Status
 from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.busybox import REFERENCE
+from dispatch.testing.layers import layered_archive
 from dispatch.testing.registry import Repository, rest, workspace_of
 
 pytestmark = pytest.mark.engine
 
 MB = 1 << 20
-
-
-def archive(reference: str, sizes: list[int]) -> bytes:
-    """An image, in the format of ``docker save``, of layers with one file of random bytes each."""
-    layers = []
-    for place, size in enumerate(sizes):
-        layer = io.BytesIO()
-        with tarfile.open(fileobj=layer, mode="w") as tar:
-            add(tar, f"file-{place}", os.urandom(size))
-        layers.append(layer.getvalue())
-    diffs = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diffs},
-    }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        add(tar, "config.json", json.dumps(config).encode())
-        names = [f"{place}.tar" for place in range(len(layers))]
-        for name, content in zip(names, layers, strict=True):
-            add(tar, name, content)
-        manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": names}]
-        add(tar, "manifest.json", json.dumps(manifest).encode())
-    return buffer.getvalue()
-
-
-def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a file to an archive."""
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
 
 
 class Engine:
@@ -78,7 +43,7 @@ class Engine:
     def load(self, *sizes: int) -> str:
         """Load an image of new random layers, and return its reference."""
         reference = f"dispatch-test-images:{os.urandom(6).hex()}"
-        self.door.load([archive(reference, list(sizes))])
+        self.door.load([layered_archive(reference, [os.urandom(size) for size in sizes])])
         self._made.append(reference)
         return reference
 
