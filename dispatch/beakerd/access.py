@@ -17,7 +17,7 @@ from dispatch.beakerd.store.database import Transaction
 
 TOKEN_BYTES = 32
 ADMIN = "admin"
-ROLE_ADMIN = 4  # the API's AUTH_ROLE_ADMIN
+ROLE_DEACTIVATED, ROLE_ADMIN = 1, 4  # the API's AUTH_ROLE_…
 
 
 class Purpose(Enum):

@@ -63,7 +63,9 @@ class ImageProvider:
         try:
             if image.beaker is not None:
                 return self._from_beaker(image.beaker, job_id)
-            return self._from_reference(image.docker or "", job_id)
+            reference = image.docker or ""
+            # A reference of a registry may be one of the names that the configuration has images for.
+            return self._from_reference(self._backend.config.images.get(reference, reference), job_id)
         except ImageError as error:
             raise ImageTrouble(error.message) from error
 

@@ -45,7 +45,7 @@ def open_page(request: Any, largest: int) -> tuple[Any, Place]:
             if not isinstance(row, str) or not isinstance(value, (int, str)):
                 raise ValueError
             after = (value, row)
-        except (ValueError, KeyError, TypeError, DecodeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
             raise invalid("next_page_token: this is none that was given out") from error
     names = {field.name for field in type(options).DESCRIPTOR.fields}
     size = options.page_size if "page_size" in names and options.HasField("page_size") else DEFAULT_SIZE

@@ -17,8 +17,10 @@ CREATE TABLE organizations (
     description TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
+-- origin: 'config' for those that the configuration names, 'gone' for those that it named once, 'api'.
 CREATE TABLE users (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL,
+    origin TEXT NOT NULL DEFAULT 'api',
     display_name TEXT NOT NULL DEFAULT '', email TEXT NOT NULL DEFAULT '', pronouns TEXT NOT NULL DEFAULT '',
     role INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -45,13 +47,16 @@ CREATE TABLE workspaces (
     id TEXT PRIMARY KEY, organization_id TEXT NOT NULL REFERENCES organizations,
     author_id TEXT NOT NULL REFERENCES users, name TEXT NOT NULL, description TEXT NOT NULL DEFAULT '',
     budget_id TEXT, archived INTEGER NOT NULL DEFAULT 0, maximum_priority INTEGER NOT NULL DEFAULT 5,
-    created INTEGER NOT NULL, modified INTEGER NOT NULL, UNIQUE (organization_id, name)
+    declared INTEGER NOT NULL DEFAULT 0, created INTEGER NOT NULL, modified INTEGER NOT NULL,
+    UNIQUE (organization_id, name)
 ) WITHOUT ROWID;
 
--- aliases and tags are JSON lists. What the configuration no longer names is retired, not removed.
+-- aliases and tags are JSON lists; declared_…: those that the configuration gave. What it no longer names is
+-- retired, not removed.
 CREATE TABLE clusters (
     id TEXT PRIMARY KEY, organization_id TEXT NOT NULL REFERENCES organizations, name TEXT NOT NULL,
     created INTEGER NOT NULL, aliases TEXT NOT NULL DEFAULT '[]', tags TEXT NOT NULL DEFAULT '[]',
+    declared_aliases TEXT NOT NULL DEFAULT '[]', declared_tags TEXT NOT NULL DEFAULT '[]',
     max_task_timeout INTEGER, retired INTEGER NOT NULL DEFAULT 0, UNIQUE (organization_id, name)
 ) WITHOUT ROWID;
 
@@ -133,6 +138,8 @@ CREATE TABLE experiments (
     canceled INTEGER, canceled_for TEXT, allowed_retries INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX experiments_by_created ON experiments (created);
+CREATE INDEX experiments_of_workspace ON experiments (workspace_id, created);
+CREATE INDEX experiments_by_name ON experiments (name, id);
 
 -- spec: JSON of the task alone, ids in place of names (see dispatch.beakerd.spec). status: of its last job.
 CREATE TABLE tasks (
