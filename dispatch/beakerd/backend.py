@@ -18,6 +18,7 @@ from dispatch.beakerd.faults import Faults
 from dispatch.beakerd.layout import Layout
 from dispatch.beakerd.store.database import Database
 from dispatch.beakerd.store.lifecycle import Lifecycle
+from dispatch.beakerd.transfers import Transfers
 
 
 class Jobs(Protocol):
@@ -74,3 +75,4 @@ class Backend:
     jobs: Jobs = field(default_factory=NoJobs)
     closing: threading.Event = field(default_factory=threading.Event)
     faults: Faults = field(default_factory=Faults)
+    transfers: Transfers = field(default_factory=Transfers)

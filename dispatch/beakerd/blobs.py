@@ -100,7 +100,8 @@ class Blobs:
         :raises BusyPush: when another request is at it, or it does not end at ``offset`` (if given)
         :raises Problem: TOO_LARGE; TROUBLE, when the disk is full
         """
-        with self._push(push).open("ab") as file, _room():
+        # Outermost: what is still buffered when the disk is full fails as the file is closed.
+        with _room(), self._push(push).open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

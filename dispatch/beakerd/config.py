@@ -54,7 +54,11 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may be at most, in bytes; lifetimes in seconds."""
+    """What a request may be at most, in bytes; lifetimes in seconds.
+
+    ``file_link``: of a link to a file that needs no token. ``unfinished_upload``: until one that nobody goes
+    on with is removed.
+    """
 
     file_body: int = 64 * 1024 * 1024
     json_body: int = 8 * 1024 * 1024
@@ -62,6 +66,8 @@ class Limits:
     upload: int = 1 << 40
     page: int = 1000
     storage_token: float = 24 * 3600.0
+    file_link: float = 3600.0
+    unfinished_upload: float = 24 * 3600.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import click
 
 from dispatch.cli.options import json_option, open_app
 from dispatch.cli.output import note, print_json, print_table
-from dispatch.errors import ConfigurationError
+from dispatch.errors import ConfigurationError, DispatchError
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -87,7 +87,7 @@ def status(state: Path | None, as_json: bool) -> None:
         return
     print_table(("what", "is"), _facts(beaker, endpoint, found))
     click.echo()
-    print_table(("cluster", "node", "cpus", "memory", "gpus", "jobs", "remarks"), _nodes(found))
+    print_table(("cluster", "node", "cpus", "memory", "gpus", "jobs", "free slots", "remarks"), _nodes(found))
 
 
 @command.command("env")
@@ -173,9 +173,20 @@ def _beaker(app: App, state: Path | None) -> LocalBeaker:
     )
 
 
-def _stand_ins(_app: App) -> Callable[[], dict[str, str]] | None:
-    """Who provides the stand-ins for well-known images; nobody yet."""
-    return None
+def _stand_ins(app: App) -> Callable[[], dict[str, str]]:
+    """Who provides the stand-ins for well-known images, by name; what cannot be had is said, and left out."""
+    from dispatch.app.standins import StandIns
+
+    def provide() -> dict[str, str]:
+        stand_ins = StandIns(app.surroundings, lambda: app.door, app.say)
+        try:
+            found = stand_ins.build()
+        except DispatchError as error:
+            note(f"{error.message}; {error.remedy}")
+            found = stand_ins.present()
+        return {name: each.id for name, each in found.items()}
+
+    return provide
 
 
 def _hint(state: Path | None) -> str:
@@ -228,10 +239,11 @@ def _facts(beaker: LocalBeaker, endpoint: Endpoint, found: Status) -> list[tuple
 def _nodes(found: Status) -> Iterator[tuple[str, ...]]:
     for cluster in found.clusters:
         for node in cluster.nodes:
-            slots = f"{node.jobs}" if node.slots is None else f"{node.jobs}/{node.slots}"
             gpus = f"{node.gpus} {node.gpu_type or ''}".strip() if node.gpus else "-"
+            free = f"{node.free} of {node.slots}"
             memory = f"{node.memory / _GIB:.0f} GiB"
-            yield (cluster.name, node.name, f"{node.cpus:g}", memory, gpus, slots, _remarks(node) or "-")
+            has = (f"{node.cpus:g}", memory, gpus)
+            yield (cluster.name, node.name, *has, str(node.jobs), free, _remarks(node) or "-")
 
 
 def _remarks(node: Node) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.store.lifecycle import Assignment
 from dispatch.beakerd.store.states import Code
+from dispatch.beakerd.supervisor import Supervisor
 from dispatch.testing.beaker import LocalBeaker
 
 
@@ -39,6 +40,9 @@ class Hand:
     def __init__(self, beaker: LocalBeaker):
         assert beaker.server.backend is not None
         self.backend: Backend = beaker.server.backend
+        # The real ones would be faster than any test's next line.
+        assert isinstance(self.backend.jobs, Supervisor)
+        self.backend.jobs.close()
         self.told = Told()
         self.backend.jobs = self.told
 

@@ -1,7 +1,4 @@
-"""Jobs of a local Beaker written straight into its tables, without scheduler and API.
-
-Owns the rows that a job needs, and a provider that takes what the engine holds.
-"""
+"""Jobs of a local Beaker that runs them, written straight into its tables, without the API."""
 
 from __future__ import annotations
 
@@ -11,32 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dispatch._docker import Door
 from dispatch.beakerd.backend import Backend
+from dispatch.beakerd.config import Config
 from dispatch.beakerd.joblog import LogReader
-from dispatch.beakerd.runner import Runner
+from dispatch.beakerd.runner.containers import OWNER_LABEL, name_of, owner_of
 from dispatch.beakerd.spec import ImageSource, TaskSpec, dump_task
 from dispatch.beakerd.store.lifecycle import Assignment, Code, NewJob, Status
-from dispatch.errors import ImageError
-from dispatch.testing.beaker import LocalBeaker
+from dispatch.testing.beaker import Beakers
 from dispatch.testing.busybox import REFERENCE
 from dispatch.testing.processes import until
 
 LIMIT = 60.0
-
-
-class HeldImages:
-    """Provides what the engine holds already."""
-
-    def __init__(self, door: Door):
-        self._door = door
-
-    def provide(self, image: ImageSource, job_id: str) -> str:  # noqa: ARG002
-        """The image ID of a reference."""
-        record = self._door.inspect_image(image.docker or "")
-        if record is None:
-            raise ImageError(f"image {image.docker!r}: there is no such image")
-        return record.id
 
 
 def task(shell: str | None = None, **more: Any) -> TaskSpec:
@@ -140,24 +122,44 @@ class Jobs:
 
 
 class Rig:
-    """A server's runner, and its jobs."""
+    """A server that runs jobs, and those jobs. :meth:`close` it."""
 
-    def __init__(self, beaker: LocalBeaker):
-        assert beaker.server.backend is not None
-        self.backend = beaker.server.backend
-        self.jobs = Jobs(self.backend)
-        self.runner = Runner(self.backend, HeldImages(self.backend.door))
-        self.lines = beaker.lines
+    def __init__(self, beakers: Beakers, config: Config | None = None, name: str = "one"):
+        self._beakers = beakers
+        self._config = config
+        self._name = name
+        self.beaker = beakers.start(config, name)
+
+    @property
+    def backend(self) -> Backend:
+        """The server's parts."""
+        assert self.beaker.server.backend is not None
+        return self.beaker.server.backend
+
+    @property
+    def jobs(self) -> Jobs:
+        """The server's jobs."""
+        return Jobs(self.backend)
 
     def run(self, shell: str | None = None, **more: Any) -> str:
-        """Begin a job."""
-        job = self.jobs.ready(task(shell, **more))
-        self.runner.start(job)
+        """Queue a job, which begins as soon as there is room."""
+        job = self.jobs.queue(task(shell, **more))
+        self.backend.jobs.changed()
         return job
+
+    def stop(self, job: str) -> None:
+        """Wish that a job stops, and have it carried out."""
+        self.jobs.wish(job)
+        self.backend.jobs.stop(job)
+
+    def restart(self) -> None:
+        """End the server, and start it again."""
+        self.beaker.stop()
+        self.beaker = self._beakers.start(self._config, self._name)
 
     def until_clean(self, job: str) -> None:
         """Wait until nothing is left of a job but its records."""
-        place, name = self.backend.layout.job(job), f"beaker-{job.lower()}"
+        place, name = self.backend.layout.job(job), name_of(job)
         until(
             lambda: (
                 self.backend.door.containers.inspect(name) is None
@@ -167,11 +169,8 @@ class Rig:
         )
 
     def close(self) -> None:
-        """Leave the jobs."""
-        self.runner.close()
-
-    def restart(self) -> None:
-        """What a new server would do, without a new process."""
-        self.runner.close()
-        self.runner = Runner(self.backend, HeldImages(self.backend.door))
-        self.runner.adopt()
+        """Leave no container."""
+        containers, owner = self.backend.door.containers, owner_of(self.backend.layout.root)
+        self.beaker.stop()
+        for row in containers.labelled(OWNER_LABEL, owner):
+            containers.remove(row.name)

@@ -50,7 +50,7 @@ def rig_of(beakers: Beakers) -> Iterator[Callable[..., Rig]]:
     made: list[Rig] = []
 
     def make(config: Config, name: str = "one") -> Rig:
-        made.append(Rig(beakers.start(config, name)))
+        made.append(Rig(beakers, config, name))
         return made[-1]
 
     yield make

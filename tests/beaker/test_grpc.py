@@ -47,7 +47,7 @@ class Followers:
     def _stream(self, _backend: Any, _who: Any, _request: Any, alive: Callable[[], bool]) -> Iterator[Any]:
         self.opened.release()
         while alive():
-            yield pb2.JobLog()
+            yield [pb2.JobLog().SerializeToString()]
             time.sleep(0.05)
 
 

@@ -67,8 +67,7 @@ def test_stopping(rig: Rig) -> None:
     """A wish makes a job end by SIGTERM; its result is kept, and it is canceled whatever its exit code."""
     job = rig.run("trap 'echo bye; echo x > /results/x; exit 0' TERM; echo up; while :; do sleep 0.1; done")
     rig.jobs.until(job, lambda _: rig.jobs.log(job) == [b"up"], 30)
-    rig.jobs.wish(job)
-    rig.runner.stop(job)
+    rig.stop(job)
     row = rig.jobs.end(job)
     assert (row["status"], row["exit_code"]) == (Status.CANCELED, 0)
     assert rig.jobs.log(job) == [b"up", b"bye"]
@@ -80,8 +79,7 @@ def test_stopping_what_does_not_hear(rig: Rig) -> None:
     job = rig.run("trap '' TERM; echo up; while :; do sleep 0.1; done")
     rig.jobs.until(job, lambda _: rig.jobs.log(job) == [b"up"], 30)
     begun = time.monotonic()
-    rig.jobs.wish(job)
-    rig.runner.stop(job)
+    rig.stop(job)
     row = rig.jobs.end(job)
     assert (row["status"], row["exit_code"]) == (Status.CANCELED, 137)
     assert time.monotonic() - begun >= 1.0
@@ -91,7 +89,7 @@ def test_a_wish_from_before(rig: Rig) -> None:
     """A job that is to stop before it began is never made a container of."""
     job = rig.jobs.ready(task("echo ran"))
     rig.jobs.wish(job)
-    rig.runner.start(job)
+    rig.backend.jobs.start(job)
     row = rig.jobs.end(job)
     assert (row["status"], row["started"], row["container"]) == (Status.CANCELED, None, None)
 

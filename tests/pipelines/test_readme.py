@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatch.beakerd.config_file import read_config
 from dispatch.testing.project import Done, Project
 
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
@@ -45,7 +46,9 @@ class Session:
 def session(tmp_path_factory: pytest.TempPathFactory, base: str) -> Session:
     """A reader's session."""
     assert base
-    project = Project(tmp_path_factory.mktemp("readme") / "words")
+    root = tmp_path_factory.mktemp("readme")
+    # The reader's own Beaker, if there is one, is left alone.
+    project = Project(root / "words", env={"XDG_STATE_HOME": str(root / "state")})
     return Session(project.write(dict(_FILE.findall(README.read_text("utf-8")))))
 
 
@@ -78,6 +81,22 @@ def test_the_results_are_what_the_steps_compute(session: Session) -> None:
     assert json.loads(session.of("dispatch result latest ranking").out) == ["1st: be", "2nd: to"]
     poster = Path(session.of("dispatch result latest poster").out.strip())
     assert (poster / "poster.txt").read_text() == "1st: be, 2nd: to\n"
+
+
+def test_the_public_client_finds_the_local_beaker(session: Session) -> None:
+    """In a shell that `env` has set up it is the first user of the configuration."""
+    (who,) = [done for command, done in session.done if command.startswith("eval ")]
+    assert who.out == "me\n"
+
+
+def test_the_configuration_of_a_beaker_is_one(tmp_path: Path) -> None:
+    """What the README shows is taken as it is."""
+    config = tmp_path / "beaker.yml"
+    (text,) = re.findall(r"<!-- beaker.yml -->\n```yaml\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S)
+    config.write_text(text)
+    found = read_config(config)
+    assert [user.name for user in found.users] == ["me", "colleague"]
+    assert found.clusters[1].nodes[0].gpus == 8
 
 
 def test_results_are_plain_files_where_the_readme_says(session: Session) -> None:

@@ -21,8 +21,7 @@ from dispatch.beakerd.config import Assumptions, Config, NameScope
 from dispatch.beakerd.problems import Problem
 from dispatch.beakerd.spec import DataMount, ExperimentSpec, ImageSource, TaskSpec, load_task
 from dispatch.beakerd.store.database import Database
-from dispatch.beakerd.store.lifecycle import Assignment, Lifecycle
-from dispatch.beakerd.store.queue import being_stopped
+from dispatch.beakerd.store.lifecycle import Assignment, Lifecycle, stopping
 from dispatch.beakerd.store.setup import Host, Setup
 from dispatch.beakerd.store.states import COMBINED, RESUMED, Code, Status
 from dispatch.beakerd.store.workloads import SELECT, NewExperiment, Workloads, live_jobs
@@ -302,7 +301,7 @@ def test_a_job_that_is_stopped_before_it_runs_is_still_to_be_stopped(world: Worl
     world.start(job)
     assert world.job(job)["status"] == Status.STOPPING
     with world.database.read() as tx:
-        assert being_stopped(tx) == [job]
+        assert stopping(tx) == [job]
 
 
 @pytest.mark.parametrize("code", RESUMED)
@@ -426,7 +425,7 @@ def test_a_failure_stops_the_others_where_it_is_to(world: World) -> None:
     assert world.job(running)["status"] == Status.RUNNING
     world.run(second, 1)
     with world.database.read() as tx:
-        assert being_stopped(tx) == [running]
+        assert stopping(tx) == [running]
     assert outcome(world.last(experiment, 2)) == (Status.CANCELED, Code.SIBLING_TASK_FAILED)
     assert world.finalize(running) is None
     assert outcome(world.job(running)) == (Status.CANCELED, Code.SIBLING_TASK_FAILED)
@@ -438,7 +437,7 @@ def test_a_preemption_stops_the_others_where_it_is_to(world: World) -> None:
     first, other = (world.begin(world.last(experiment, place)["id"]) for place in range(2))
     world.stop(first, Code.SYSTEM_PREEMPTION)
     with world.database.read() as tx:
-        assert sorted(being_stopped(tx)) == sorted([first, other])
+        assert sorted(stopping(tx)) == sorted([first, other])
     assert world.finalize(other) is not None
     assert outcome(world.job(other)) == (Status.CANCELED, Code.SIBLING_TASK_PREEMPTION)
     assert world.last(experiment, 2)["status"] == Status.QUEUED

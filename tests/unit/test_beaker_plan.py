@@ -170,12 +170,19 @@ def test_a_job_that_makes_way_at_once_runs_meanwhile() -> None:
         assert placed(decide(waiting, running, [BIG])) == there
 
 
-def test_only_one_node_is_kept_for_a_big_job() -> None:
+def test_a_job_may_go_where_one_of_higher_priority_may_not() -> None:
+    """Two ask for the same; the first is held up by a big one, the second would make way for that."""
+    waiting = [one("j1", HIGH, gpus=4), one("j2", HIGH, gpus=1), one("j3", LOW, gpus=1)]
+    assert placed(decide(waiting, [on(BIG, "r", HIGH, gpus=1)], [BIG])) == {"j3": "n2"}
+
+
+@pytest.mark.parametrize(("first", "second", "there"), [(3, 1, "n2"), (1, 3, "n3")])
+def test_only_one_node_is_kept_for_a_big_job(first: int, second: int, there: str) -> None:
     """The nearest to having room for it; others go on."""
     other = replace(BIG, id="n3", hostname="gpu-2")
-    running = [on(BIG, "r1", gpus=3), on(other, "r2", gpus=1)]
+    running = [on(BIG, "r1", gpus=first), on(other, "r2", gpus=second)]
     decisions = decide([one("j1", gpus=4), one("j2", gpus=1), one("j3", gpus=1)], running, [BIG, other])
-    assert placed(decisions) == {"j2": "n2"}
+    assert placed(decisions) == {"j2": there}
 
 
 def test_small_jobs_that_keep_coming_do_not_starve_a_big_one() -> None:
@@ -218,6 +225,25 @@ def test_the_fewest_are_preempted() -> None:
         on(BIG, "r3", LOW, NOW - 99, gpus=2),
     ]
     assert stopped(decide([one("j1", HIGH, gpus=2)], running, [BIG])) == {"r3": "j1"}
+
+
+def test_a_victim_that_others_make_needless_is_spared() -> None:
+    """The one that gives most of all is no longer needed when what is still missing has come."""
+    running = [
+        on(BIG, "r1", LOW, gpus=3, cpus=9000),
+        on(BIG, "r2", LOW, cpus=16000, gpus=0),
+        on(BIG, "r3", LOW, gpus=4, ids=("0", "1", "2", "3")),
+    ]
+    node = replace(BIG, capacity=Amount(8, 25000, GIB, 7))
+    decisions = decide([one("j1", HIGH, gpus=4, cpus=16000)], running, [node])
+    assert set(stopped(decisions)) == {"r2", "r3"}
+
+
+def test_nobody_is_preempted_on_a_node_that_is_kept_for_another() -> None:
+    """Who is not given the place that this makes has no use for it."""
+    running = [on(BIG, "r1", gpus=1, yields=NEVER), on(BIG, "r2", LOW, gpus=1, ids=("1",))]
+    waiting = [one("j1", URGENT, gpus=4), one("j2", HIGH, gpus=3)]
+    assert not decide(waiting, running, [BIG]).preemptions
 
 
 def test_the_node_with_fewer_victims_is_chosen() -> None:

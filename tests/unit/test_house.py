@@ -241,6 +241,7 @@ def test_functions_stay_small() -> None:
                 "runtime/zygote.py",
                 "testing/beaker.py",
                 "testing/dockerd.py",
+                "testing/gantry.py",
                 "testing/inside.py",
                 "testing/project.py",
             },

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.rpc import accounts, clusters, images, jobs, logs, workloads, workspaces
+from dispatch.beakerd.rpc import (
+    accounts,
+    clusters,
+    datasets,
+    images,
+    jobs,
+    logs,
+    secrets,
+    workloads,
+    workspaces,
+)
 from dispatch.beakerd.rpc.server import Method, Stream
 
 METHODS: dict[str, Method] = {
     **accounts.METHODS,
     **clusters.METHODS,
+    **datasets.METHODS,
     **images.METHODS,
     **jobs.METHODS,
+    **secrets.METHODS,
     **workloads.METHODS,
     **workspaces.METHODS,
 }

@@ -18,8 +18,10 @@ from dispatch.beakerd.rpc.specs import container_spec, nanoseconds, system_detai
 from dispatch.beakerd.spec import load_task
 from dispatch.beakerd.store import workloads
 from dispatch.beakerd.store.database import Transaction
-from dispatch.beakerd.store.states import COMBINED
+from dispatch.beakerd.store.states import COMBINED, FINAL
 from dispatch.beakerd.yamltext import yaml_text
+
+_LIVE = "SELECT experiment_id FROM jobs WHERE finalized IS NULL"
 
 
 def resolve_workload_name(backend: Backend, who: Principal, request: Any) -> Any:
@@ -124,9 +126,11 @@ def _filters(tx: Transaction, who: Principal, options: Any) -> list[tuple[str, S
     if options.statuses:
         ranks = [COMBINED.index(status) for status in options.statuses if status in list(COMBINED)]
         found.append((f"rank IN ({', '.join('?' * len(ranks))})", ranks))
+        if not set(options.statuses).intersection(FINAL):
+            # Few of all are live, and these are found at once.
+            found.append((f"e.id IN ({_LIVE})", ()))
     if options.HasField("job_finalized"):
-        way = "NOT IN" if options.job_finalized else "IN"
-        found.append((f"e.id {way} (SELECT experiment_id FROM jobs WHERE finalized IS NULL)", ()))
+        found.append((f"e.id {'NOT IN' if options.job_finalized else 'IN'} ({_LIVE})", ()))
     if options.HasField("name_or_description_substring") and options.name_or_description_substring:
         text = options.name_or_description_substring
         condition = "instr(lower(e.name), lower(?)) OR instr(lower(e.description), lower(?))"

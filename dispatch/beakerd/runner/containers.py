@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dispatch._docker.containers import ContainerSpec, VolumeMount
+from dispatch._docker.archive import Item, pack
+from dispatch._docker.containers import ContainerSpec, ContainerState, VolumeMount
+from dispatch._docker.files import Files
 from dispatch.beakerd.backend import Backend
-from dispatch.beakerd.runner.environment import HOST_GATEWAY, connection, variables
+from dispatch.beakerd.runner.environment import HOST_GATEWAY, connection, mirror, variables
 from dispatch.beakerd.runner.mounts import binds
 from dispatch.beakerd.store.running import Job
 
@@ -51,6 +53,7 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
     mounts = binds(backend, job)
     named = variables(backend, job, simulated)
     reached, place = connection(backend, job)
+    mirrored, mirrors = mirror(backend)
     resources = task.resources
     volumes = () if task.result_path is None else (VolumeMount("", task.result_path, read_only=False),)
     return ContainerSpec(
@@ -59,13 +62,20 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
         arguments=task.arguments,
         name=name_of(job.id),
         labels={OWNER_LABEL: owner_of(backend.layout.root), JOB_LABEL: job.id},
-        env={**reached, **named},
-        binds=(*mounts, *place),
+        env={**mirrored, **reached, **named},
+        binds=(*mounts, *place, *mirrors),
         volumes=volumes,
         network="host" if task.host_networking else "bridge",
         memory=max(resources.memory, LEAST_MEMORY) if resources.memory else None,
         cpu_shares=max(round(resources.cpus * 1024), LEAST_SHARES) if resources.cpus else None,
         shared_memory=SHARED_MEMORY if resources.shared_memory is None else resources.shared_memory,
         gpus=job.gpus if resources.gpus and not simulated else (),
-        extra_hosts=(HOST_GATEWAY,),
+        extra_hosts=() if backend.addresses.bridge is None or task.host_networking else (HOST_GATEWAY,),
     )
+
+
+def open_result(files: Files, job: Job, state: ContainerState) -> None:
+    """Let the image's user write into the result of a container that is made: its volume is root's."""
+    path = PurePosixPath(job.task.result_path or "/")
+    if path.name and state.user.partition(":")[0] not in ("", "0", "root"):
+        files.put(name_of(job.id), str(path.parent), pack([Item(path.name, mode=0o777)], 0, 0))

@@ -57,6 +57,7 @@ class Scheduler:
         assume = backend.config.assume
         self._rules = Rules(strict_order=assume.strict_order, preempt_unasked=assume.preempt_unasked)
         self._begun: dict[str, int] = {}
+        self._told: set[str] = set()
         self._condition = threading.Condition()
         self._closing = threading.Event()
         # The state that a server finds at its start is news to it.
@@ -104,9 +105,16 @@ class Scheduler:
         applied = self._write(look, decisions)
         for job in applied.start:
             self._carry_out(self._start, job)
-        for job in applied.stop:
+        for job in self._untold(look.running, applied.stop):
             self._carry_out(self._stop, job)
         return decisions.wake
+
+    def _untold(self, running: tuple[Running, ...], stopped: tuple[str, ...]) -> list[str]:
+        """Those that are to stop and were not told by this scheduler: a wish may come of another job's end,
+        as a failure that stops its siblings does, and then nobody else carries it out."""
+        stopping = {job.id for job in running if job.stopping}.union(stopped)
+        untold, self._told = stopping - self._told, stopping
+        return sorted(untold)
 
     def _until_changed(self, wake: int | None) -> bool:
         with self._condition:

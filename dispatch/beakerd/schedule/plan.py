@@ -53,8 +53,7 @@ class _Pass:
         self._now = now
         self._rules = rules
         self._eligible: dict[Shape, list[Room]] = {}
-        # Shapes that found nothing, with the priority of the job: what is free only shrinks in a pass, but
-        # for what preemption frees.
+        # Shapes that found nothing, by priority: what is free, be it by preemption, only shrinks in a pass.
         self._failed: set[tuple[Shape, int, bool]] = set()
         self._assigned: list[Assigned] = []
         self._preempted: list[Preempted] = []
@@ -107,7 +106,6 @@ class _Pass:
         rooms[place].stop(victims)
         rooms[place].promise(job)
         self._preempted += [Preempted(victim.id, job.id) for victim in victims]
-        self._failed.clear()
         jobs = "a job" if count == 1 else f"{count} jobs"
         return f"preempts {jobs} of lower priority on {rooms[place].node.hostname}"
 

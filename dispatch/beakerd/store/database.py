@@ -1,15 +1,15 @@
 """Transactions on the one database.
 
-Owns connections: a reader for each thread, one writer at a time. WAL: readers never wait for the writer, and
-a killed process loses nothing that was committed; after a loss of power the last moments may be missing, but
-nothing is half there (``synchronous=NORMAL``), which is what a workstation's Beaker needs.
+Owns connections: as many as there are transactions at once, one writer at a time. WAL: readers never wait
+for the writer, and a killed process loses nothing that was committed; after a loss of power the last moments
+may be missing, but nothing is half there (``synchronous=NORMAL``): what a workstation's Beaker needs.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +25,10 @@ class Database:
 
     def __init__(self, path: Path):
         self._path = path
-        self._local = threading.local()
         self._writing = threading.Lock()
-        self._all: list[sqlite3.Connection] = []
-        self._listeners: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._free: list[sqlite3.Connection] = []
+        self._closed = False
 
     def open(self) -> None:
         """Make or check the tables.
@@ -36,7 +36,7 @@ class Database:
         :raises DispatchError: when the file is of a newer version, or is no database
         """
         try:
-            connection = self._connection()
+            connection = self._connect()
             found = connection.execute("PRAGMA user_version").fetchone()[0]
             if found > VERSION:
                 raise DispatchError(
@@ -47,6 +47,7 @@ class Database:
                 connection.executescript(
                     f"BEGIN IMMEDIATE; {SCHEMA}; PRAGMA user_version = {VERSION}; COMMIT;"
                 )
+            self._give_back(connection)
         except sqlite3.DatabaseError as error:
             raise DispatchError(
                 f"{self._path}: cannot be used: {error}", "`dispatch beaker reset` begins anew"
@@ -55,12 +56,12 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A consistent look at everything that is committed. Not to be nested."""
-        connection = self._connection()
-        connection.execute("BEGIN")
+        connection = self._take()
         try:
+            connection.execute("BEGIN")
             yield connection
         finally:
-            connection.execute("ROLLBACK")
+            self._give_back(connection)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -68,36 +69,53 @@ class Database:
 
         :raises Problem: of kind TROUBLE, when the disk has no room for them
         """
-        connection = self._connection()
         with self._writing:
-            connection.execute("BEGIN IMMEDIATE")
+            connection = self._take()
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.OperationalError) and "full" in str(error):
+            except sqlite3.OperationalError as error:
+                if "full" in str(error):
                     raise Problem(Kind.TROUBLE, "the server's disk is full") from error
                 raise
+            finally:
+                self._give_back(connection)
 
     def close(self) -> None:
-        """Close every connection; no thread may use the database any more."""
-        for connection in self._all:
+        """Close every connection; of transactions that are open still, when they end."""
+        with self._lock:
+            self._closed = True
+            free, self._free = self._free, []
+        for connection in free:
             connection.close()
-        self._all.clear()
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(
-                self._path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA temp_store = MEMORY")
-            self._local.connection = connection
-            self._all.append(connection)
+    def _take(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._free:
+                return self._free.pop()
+        return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        """Keep it for the next transaction, with nothing open in it. A thread has none of its own: there may
+        be a new one for each job."""
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        with self._lock:
+            if not self._closed:
+                self._free.append(connection)
+                return
+        connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
         return connection

@@ -4,7 +4,7 @@ Owns every change of a job's state after its experiment was made: it is queued, 
 is finalized, and what follows from that in the same transaction (its successor, its task's status, its
 result's commit, the end of its tokens, what becomes of the tasks that wait for it), so that no moment shows a
 task that has failed before its retry is there. The wish to stop a job is state, too: it survives whoever was
-to carry it out.
+to carry it out (see :func:`stopping`).
 
     (submitted →) queued → initializing → running → (stopping) → uploading results
     → succeeded, failed, canceled
@@ -34,6 +34,7 @@ __all__ = [
     "Lifecycle",
     "NewJob",
     "Status",
+    "stopping",
 ]
 
 
@@ -344,3 +345,12 @@ class Lifecycle:
             " WHERE id = (SELECT task_id FROM jobs WHERE id = ?1)",
             (job,),
         )
+
+
+def stopping(tx: Transaction) -> list[str]:
+    """The jobs that have a place and are wished to stop, whoever wished it: all of them are to be told."""
+    rows = tx.execute(
+        "SELECT id FROM jobs WHERE finalized IS NULL AND canceled IS NOT NULL AND exited IS NULL"
+        " AND node_id IS NOT NULL ORDER BY id"
+    )
+    return [str(row["id"]) for row in rows.fetchall()]

@@ -139,6 +139,7 @@ CREATE TABLE experiments (
 ) WITHOUT ROWID;
 CREATE INDEX experiments_by_created ON experiments (created);
 CREATE INDEX experiments_of_workspace ON experiments (workspace_id, created);
+CREATE INDEX experiments_by_name ON experiments (name, id);
 
 -- spec: JSON of the task alone, ids in place of names (see dispatch.beakerd.spec). status: of its last job.
 CREATE TABLE tasks (
