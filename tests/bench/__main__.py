@@ -19,6 +19,7 @@ SUITES = (
     "logs",
     "beaker_logs",
     "beaker_images",
+    "beaker_rpc",
     "images",
     "identity",
     "results",
