@@ -305,6 +305,18 @@ def test_what_is_repeated_over_http(
     assert faults.hits(fault) == hits
 
 
+@pytest.mark.parametrize("kind", ["429", "500", "drop"])
+def test_over_tls_more_is_repeated(beakers: Beakers, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """There urllib3 repeats a PUT as well, as it does against the real Beaker."""
+    beaker = beakers.start(Config(control=True, rest_tls=True))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", beaker.endpoint.ca)
+    faults = Faults(beaker)
+    fault = faults.add("rest:PUT *", kind, times=2)
+    with hasty(beaker) as client, pytest.raises(exceptions.BeakerError, match="code=404"):
+        client.user.http_request("nothing", method="PUT")
+    assert faults.hits(fault) == 2
+
+
 def test_the_endpoint_itself_never_goes_wrong(faults: Faults, beaker: LocalBeaker) -> None:
     """Or nobody could end a fault."""
     fault = faults.add("*", "drop")
