@@ -152,8 +152,8 @@ class ContainerSpec:
 class ContainerState:
     """What an inspection says. ``status`` is the engine's word (created, running, exited, …).
 
-    Times are seconds since the epoch. ``oom_killed`` is also true when the kernel killed only
-    a child of the container's process.
+    Times are seconds since the epoch; ``user`` is who runs in it, empty for root. ``oom_killed`` is also true
+    when the kernel killed only a child of the container's process.
     """
 
     id: str
@@ -166,6 +166,7 @@ class ContainerState:
     finished: float | None
     labels: Mapping[str, str]
     mounts: Mapping[str, str]
+    user: str = ""
 
     @property
     def ended(self) -> bool:
@@ -416,6 +417,7 @@ def _state(inspection: Mapping[str, Any]) -> ContainerState:
         finished=_time(state["FinishedAt"]),
         labels=inspection["Config"].get("Labels") or {},
         mounts={mount["Destination"]: mount["Source"] for mount in inspection.get("Mounts") or ()},
+        user=inspection["Config"].get("User") or "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from dispatch._docker import Door
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.config import ClusterConfig, Config, NodeConfig
-from dispatch.beakerd.spec import DataMount, EnvVar, Resources
+from dispatch.beakerd.spec import DataMount, EnvVar, ImageSource, Resources
 from dispatch.beakerd.store.lifecycle import Status
 from dispatch.testing.beaker_runs import Rig
+from dispatch.testing.busybox import REFERENCE
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("busybox_image")]
 
@@ -206,3 +208,30 @@ def test_a_log_that_is_no_text(rig: Rig) -> None:
     job = rig.run("head -c 100000 /dev/zero; printf '\\377\\n\\n\\376'")
     rig.jobs.end(job)
     assert rig.jobs.log(job) == [b"\0" * 100000 + MARK, b"", MARK]
+
+
+def test_a_user_of_the_image_s_own(rig: Rig, door: Door) -> None:
+    """Whoever the image runs as may write the result and read what is mounted; nobody else is made root."""
+    reference = nobody_image(door)
+    secret(rig.backend, "key", b"k3y")
+    made = dataset(rig.backend, {"a": b"A\n"})
+    job = rig.run(
+        "id -u; cat /key /in/a; cat $BEAKER_CONFIG | wc -l; echo x > /deep/results/x",
+        image=ImageSource(docker=reference),
+        result_path="/deep/results",
+        mounts=(DataMount("/key", secret="key"), DataMount("/in", beaker=made)),
+    )
+    assert rig.jobs.end(job)["status"] == Status.SUCCEEDED
+    assert rig.jobs.log(job) == [b"65534", b"k3yA", b"5"]
+    assert rig.jobs.result(job) == {"x": b"x\n"}
+
+
+def nobody_image(door: Door) -> str:
+    """The image with another user, made by a build of one line."""
+    reference = f"{REFERENCE}-nobody"
+    words = ["docker", "build", "--quiet", "--tag", reference, "-"]
+    subprocess.run(
+        words, input=f"FROM {REFERENCE}\nUSER nobody\n", text=True, check=True, capture_output=True
+    )
+    assert door.inspect_image(reference) is not None
+    return reference

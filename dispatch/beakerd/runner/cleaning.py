@@ -65,7 +65,10 @@ class Cleaner:
     def _clean(self, job: str) -> None:
         for place in (secrets_of(self._backend, job), place_of(self._backend, job)):
             shutil.rmtree(place, ignore_errors=True)
-        self._backend.door.containers.remove(name_of(job))
+        name, containers = name_of(job), self._backend.door.containers
+        state = containers.inspect(name)
+        if state is not None and state.labels.get(JOB_LABEL) == job:
+            containers.remove(name)
 
     def _sweep(self) -> None:
         owner = owner_of(self._backend.layout.root)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dispatch._docker.containers import ContainerSpec, VolumeMount
+from dispatch._docker.archive import Item, pack
+from dispatch._docker.containers import ContainerSpec, ContainerState, VolumeMount
+from dispatch._docker.files import Files
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.runner.environment import HOST_GATEWAY, connection, mirror, variables
 from dispatch.beakerd.runner.mounts import binds
@@ -70,3 +72,10 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
         gpus=job.gpus if resources.gpus and not simulated else (),
         extra_hosts=() if backend.addresses.bridge is None or task.host_networking else (HOST_GATEWAY,),
     )
+
+
+def open_result(files: Files, job: Job, state: ContainerState) -> None:
+    """Let the image's user write into the result of a container that is made: its volume is root's."""
+    path = PurePosixPath(job.task.result_path or "/")
+    if path.name and state.user.partition(":")[0] not in ("", "0", "root"):
+        files.put(name_of(job.id), str(path.parent), pack([Item(path.name, mode=0o777)], 0, 0))

@@ -21,7 +21,6 @@ from dispatch.beakerd.store.running import Job
 HOST = "host.docker.internal"
 HOST_GATEWAY = f"{HOST}:host-gateway"
 PLACE = "/run/beaker"
-_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
 
 def place_of(backend: Backend, job: str) -> Path:
@@ -88,9 +87,8 @@ def connection(backend: Backend, job: Job) -> tuple[dict[str, str], tuple[Bind, 
         "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": f"{PLACE}/ca.pem",
     }
     if tls:
-        # Clients take this in place of the roots they know, so it holds those, too.
-        (place / "bundle.pem").write_text(_roots() + authority)
-        found["REQUESTS_CA_BUNDLE"] = f"{PLACE}/bundle.pem"
+        (place / "roots.pem").write_bytes(backend.layout.roots.read_bytes())
+        found["REQUESTS_CA_BUNDLE"] = f"{PLACE}/roots.pem"
     return found, (Bind(str(place), PLACE),)
 
 
@@ -116,8 +114,3 @@ def _value(backend: Backend, job: Job, name: str, value: str | None, secret: str
     if "\0" in text:
         raise JobFailure(f"secret {secret!r} is no text, so it cannot be the variable {name}: mount it")
     return text
-
-
-def _roots() -> str:
-    found = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
-    return "" if found is None else found.read_text() + "\n"

@@ -20,7 +20,7 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import Problem
 from dispatch.beakerd.runner.bell import Bell
 from dispatch.beakerd.runner.cleaning import Cleaner
-from dispatch.beakerd.runner.containers import JOB_LABEL, container_of, name_of, simulates_gpus
+from dispatch.beakerd.runner.containers import JOB_LABEL, container_of, name_of, open_result, simulates_gpus
 from dispatch.beakerd.runner.crew import Crew
 from dispatch.beakerd.runner.ending import Ending, lost_in_outage
 from dispatch.beakerd.runner.failure import ClosingError, JobFailure
@@ -123,7 +123,7 @@ class JobRun:
             state = self._make(job)
         if state is not None and state.labels.get(JOB_LABEL) != self._job:
             raise JobFailure(f"the engine has a container {self._name!r} that is not this server's")
-        if state is None or (state.started is None and not (state := self._start())):
+        if state is None or (state.started is None and not (state := self._start(job, state))):
             return
         job = self._runs(job, state)
         stopping = Stopping(self._backend, self._containers, self._parts.monotonic, job)
@@ -182,12 +182,13 @@ class JobRun:
             raise answer
         return answer
 
-    def _start(self) -> ContainerState | None:
+    def _start(self, job: Job, made: ContainerState) -> ContainerState | None:
         """Start the container that was made; None if the job is to stop before."""
         if self._is_to_stop():
             return None
         self._away = False
         try:
+            open_result(self._backend.door.files, job, made)
             self._containers.start(self._name)
         except ApiError as error:
             self._refused(error, "its container cannot be started")
