@@ -272,6 +272,20 @@ def test_a_revoked_token_opens_nothing_until_it_is_given_back(
     assert refused(lambda: faults.revoke("nobody")) == 404
 
 
+def test_who_revokes_its_own_user_keeps_the_token_it_asks_with(
+    beaker: LocalBeaker, faults: Faults, client: Any
+) -> None:
+    """And the token of whoever runs the server stays, too."""
+    own = Faults(beaker, client.config.user_token)
+    own.revoke("me")
+    assert client.user.get().name == "me"
+    faults.revoke("me")
+    with pytest.raises(grpc.RpcError):
+        client.user.get()
+    faults.give_back("me")
+    assert client.user.get().name == "me"
+
+
 # What the real client makes of them: REST. A path that is not there is 404 when nothing goes wrong.
 
 
