@@ -19,12 +19,11 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.config import Assumptions, Config
 from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.runner.containers import JOB_LABEL, OWNER_LABEL, name_of, owner_of
-from dispatch.beakerd.spec import DataMount, ImageSource
+from dispatch.beakerd.spec import DataMount
 from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Code, Status
-from dispatch.errors import ImageError
 from dispatch.testing.beaker_runner import bare_backend
-from dispatch.testing.beaker_runs import Jobs, task
+from dispatch.testing.beaker_runs import HeldImages, Jobs, task
 from dispatch.testing.processes import until
 
 pytestmark = [
@@ -101,20 +100,6 @@ class Fused:
             return answer
 
         return call
-
-
-class HeldImages:
-    """Provides what the engine holds already."""
-
-    def __init__(self, door: Door):
-        self._door = door
-
-    def provide(self, image: ImageSource, job_id: str) -> str:  # noqa: ARG002
-        """The image ID of a reference."""
-        record = self._door.inspect_image(image.docker or "")
-        if record is None:
-            raise ImageError(f"image {image.docker!r}: there is no such image")
-        return record.id
 
 
 class Lives:

@@ -18,6 +18,7 @@ SUITES = (
     "steps",
     "logs",
     "beaker_logs",
+    "beaker_jobs",
     "images",
     "identity",
     "results",
