@@ -44,7 +44,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Node:
-    """One node: what it has, how many jobs it holds; ``simulated`` says what of it this machine lacks."""
+    """One node: what it has, how many jobs it holds; ``simulated`` says what of it this machine lacks.
+
+    A slot is a GPU where it has any, else a place for a job.
+    """
 
     name: str
     cpus: float
@@ -52,7 +55,8 @@ class Node:
     gpus: int
     gpu_type: str | None
     jobs: int
-    slots: int | None
+    slots: int
+    free: int
     simulated: str
     cordoned: str
     lost: bool

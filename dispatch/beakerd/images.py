@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from dispatch._docker import Credentials, ImageRecord
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.backend import Backend
+from dispatch.beakerd.blobs import DIGEST
 from dispatch.beakerd.repositories import TAG
 from dispatch.beakerd.spec import ImageSource
 from dispatch.beakerd.store import images, registry
@@ -73,7 +74,11 @@ class ImageProvider:
             record = self._backend.door.inspect_image(reference)
             return None if record is None else record.id
 
-        return held() or self._once(reference, job, held, lambda: self._pull(reference, job, None).id)
+        if (found := held()) is not None:
+            return found
+        if DIGEST.fullmatch(reference):
+            raise ImageTrouble(f"image {reference}: the engine holds no image of this ID")
+        return self._once(reference, job, held, lambda: self._pull(reference, job, None).id)
 
     def _from_beaker(self, image_id: str, job: str) -> str:
         with self._backend.database.read() as tx:

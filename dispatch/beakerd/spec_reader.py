@@ -21,6 +21,8 @@ from dispatch.beakerd.store.setup import PRIORITIES
 VERSIONS = ("v2", "v2-alpha")
 MOST_TASKS = 1000
 MOST_RETRIES = 1000
+# More than any machine has, and what every message and table can hold.
+MOST_UNITS = 1_000_000
 SOURCES = {
     "beaker": "beaker",
     "hostPath": "host_path",
@@ -204,6 +206,9 @@ def _check_overlaps(task: Fields, mounts: Sequence[DataMount], result_path: str 
 
 
 def _resources(resources: Fields) -> Resources:
+    for name in ("cpuCount", "gpuCount"):
+        if (resources.number(name) or 0) > MOST_UNITS:
+            raise resources.refuse(name, f"must be {MOST_UNITS} at most")
     return Resources(
         cpus=float(resources.number("cpuCount") or 0),
         gpus=resources.whole("gpuCount") or 0,

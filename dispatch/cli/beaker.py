@@ -87,7 +87,7 @@ def status(state: Path | None, as_json: bool) -> None:
         return
     print_table(("what", "is"), _facts(beaker, endpoint, found))
     click.echo()
-    print_table(("cluster", "node", "cpus", "memory", "gpus", "jobs", "remarks"), _nodes(found))
+    print_table(("cluster", "node", "cpus", "memory", "gpus", "jobs", "free slots", "remarks"), _nodes(found))
 
 
 @command.command("env")
@@ -239,10 +239,11 @@ def _facts(beaker: LocalBeaker, endpoint: Endpoint, found: Status) -> list[tuple
 def _nodes(found: Status) -> Iterator[tuple[str, ...]]:
     for cluster in found.clusters:
         for node in cluster.nodes:
-            slots = f"{node.jobs}" if node.slots is None else f"{node.jobs}/{node.slots}"
             gpus = f"{node.gpus} {node.gpu_type or ''}".strip() if node.gpus else "-"
+            free = f"{node.free} of {node.slots}"
             memory = f"{node.memory / _GIB:.0f} GiB"
-            yield (cluster.name, node.name, f"{node.cpus:g}", memory, gpus, slots, _remarks(node) or "-")
+            has = (f"{node.cpus:g}", memory, gpus)
+            yield (cluster.name, node.name, *has, str(node.jobs), free, _remarks(node) or "-")
 
 
 def _remarks(node: Node) -> str:

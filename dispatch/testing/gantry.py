@@ -26,6 +26,10 @@ def image_files() -> dict[str, bytes]:
     programs = [Path(shutil.which(name) or f"/usr/bin/{name}").resolve() for name in ("bash", "curl")]
     files = {**gitimage.git_files(), **gitimage.with_libraries(programs)}
     files["/bin/bash"] = next(content for path, content in files.items() if path.endswith("/bash"))
+    # A fetch from a directory is served by this, which is git by another name.
+    files["/usr/bin/git-upload-pack"] = next(
+        content for path, content in files.items() if path.endswith("/git")
+    )
     return files
 
 

@@ -7,10 +7,12 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ import pytest
 from dispatch._docker import Door, ImageRecord
 from dispatch._docker.containers import ContainerSpec
 from dispatch.beakerd.layout import LABEL, Layout
+from dispatch.testing.beaker import token_of
+from dispatch.testing.busybox import REFERENCE
 from dispatch.testing.project import Done, Project
 
 pytestmark = pytest.mark.engine
@@ -175,10 +179,7 @@ def test_after_a_kill_it_is_known_to_be_down(beaker: Command) -> None:
     token = (beaker.state / "users" / "me" / "config.yml").read_text()
     pid = beaker.status()["endpoint"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    ended = time.monotonic() + DEADLINE
-    while beaker.status()["running"] and time.monotonic() < ended:
-        time.sleep(0.1)
-    assert beaker.status()["running"] is False
+    wait(lambda: not beaker.status()["running"], beaker)
     assert "it is down" in beaker("env").well().err
     assert "no local Beaker runs" in beaker("down").well().err
     beaker("up", "--no-images").well()
@@ -239,12 +240,10 @@ def test_rest_over_tls_with_the_users_own_roots(beaker: Command, tmp_path: Path)
 def test_in_the_foreground_it_ends_with_an_interrupt(beaker: Command) -> None:
     """`up --foreground` stays, says its log, and Ctrl-C ends the server in order."""
     words = ("beaker", "up", "--no-images", "--foreground", "--state", str(beaker.state))
-    running = beaker.project.start("dispatch", *words)
-    ended = time.monotonic() + DEADLINE
-    while not beaker.status()["running"] and time.monotonic() < ended:
-        time.sleep(0.1)
-    running.signal(signal.SIGINT, group=True)
-    done = running.end()
+    attended = beaker.project.start("dispatch", *words)
+    wait(lambda: bool(beaker.status()["running"]), beaker)
+    attended.signal(signal.SIGINT, group=True)
+    done = attended.end()
     assert done.code == 0, done
     assert [word in done.err for word in ("started", "to use it", "ended")] == [True] * 3
     assert beaker.status()["running"] is False
@@ -287,6 +286,65 @@ def test_reset_removes_what_is_its_own(beaker: Command, door: Door, busybox_imag
     finally:
         door.containers.remove(mine)
         door.containers.remove(other)
+
+
+@pytest.mark.usefixtures("busybox_image")
+def test_jobs_go_on_without_it(beaker: Command, door: Door) -> None:
+    """`down` says how many it leaves; after that, or a kill, `up` finds them; `--stop-jobs` ends them."""
+    beaker("up", "--no-images").well()
+    submit(beaker, REFERENCE, "sleep 600")
+    submit(beaker, REFERENCE, "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    wait(lambda: beaker.status()["jobs"] == {"running": 2}, beaker)
+    containers = running(door, beaker)
+    assert len(containers) == 2
+    assert "2 jobs are unfinished" in beaker("down").well().err
+    assert running(door, beaker) == containers
+    beaker("up", "--no-images").well()
+    assert beaker.status()["jobs"] == {"running": 2}
+    os.kill(beaker.status()["endpoint"]["pid"], signal.SIGKILL)
+    wait(lambda: not beaker.status()["running"], beaker)
+    assert running(door, beaker) == containers
+    beaker("up", "--no-images").well()
+    assert running(door, beaker) == containers
+    assert "stopping 2 jobs" in beaker("down", "--stop-jobs").well().err
+    assert running(door, beaker) == []
+    beaker("up", "--no-images").well()
+    assert beaker.status()["jobs"] == {"canceled": 2}
+
+
+def submit(beaker: Command, image: str, script: str) -> None:
+    """Make an experiment of one task, as a user."""
+    endpoint = beaker.status()["endpoint"]
+    with sqlite3.connect(beaker.state / "beaker.db") as database:
+        (workspace,) = database.execute("SELECT id FROM workspaces").fetchone()
+    task = {
+        "image": {"docker": image},
+        "command": ["sh", "-c", script],
+        "result": {"path": "/results"},
+        "context": {"priority": "normal"},
+        "constraints": {"cluster": ["ai2/general-cirrascale"]},
+    }
+    request = urllib.request.Request(
+        f"http://{endpoint['rest']}/api/v3/workspaces/{workspace}/experiments",
+        data=json.dumps({"version": "v2", "tasks": [task]}).encode(),
+        headers={"Authorization": f"Bearer {token_of(Layout(beaker.state), 'me')}"},
+        method="POST",
+    )
+    urllib.request.urlopen(request, timeout=DEADLINE).close()
+
+
+def running(door: Door, beaker: Command) -> list[str]:
+    """The server's containers that run, by name."""
+    found = door.containers.labelled(LABEL, Layout(beaker.state).owner, ("running",))
+    return sorted(each.name for each in found)
+
+
+def wait(condition: Callable[[], bool], beaker: Command) -> None:
+    """Wait until something is so; AssertionError with what is, when it is not for long."""
+    ended = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < ended, (beaker.status(), beaker("logs").out)
+        time.sleep(0.1)
 
 
 def test_two_on_one_machine(beaker: Command, tmp_path: Path) -> None:

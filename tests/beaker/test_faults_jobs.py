@@ -10,7 +10,7 @@ import pytest
 
 from dispatch.beakerd.config import Assumptions, ClusterConfig, Config, NodeConfig
 from dispatch.beakerd.store.lifecycle import Code, Status
-from dispatch.testing.beaker import Beakers
+from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.beaker_faults import Faults
 from dispatch.testing.beaker_runs import Jobs, task
 from dispatch.testing.processes import until
@@ -24,6 +24,7 @@ ENDLESS = "echo part > /results/part; echo up; trap 'exit 0' TERM; while :; do s
 class Site:
     """A whole server, its jobs and its faults."""
 
+    beaker: LocalBeaker
     jobs: Jobs
     faults: Faults
 
@@ -73,12 +74,24 @@ def site_of(beakers: Beakers) -> Iterator[Callable[..., Site]]:
             Config(clusters=(ClusterConfig("ai2/two", nodes),), assume=assume, control=True)
         )
         assert beaker.server.backend is not None
-        made.append(Site(Jobs(beaker.server.backend), Faults(beaker)))
+        made.append(Site(beaker, Jobs(beaker.server.backend), Faults(beaker)))
         return made[-1]
 
     yield make
     for site in made:
         site.close()
+
+
+def test_a_log_is_followed_over_dropped_connections(site_of: Callable[..., Site]) -> None:
+    """The real client takes it up where it was cut, and no line is lost or comes twice."""
+    site = site_of()
+    fault = site.faults.add("rpc:StreamJobLogs", "drop", times=3, seconds=0.3)
+    job = site.submit("i=0; while [ $i -lt 60 ]; do echo $i; i=$((i+1)); sleep 0.05; done")
+    with site.beaker.client() as client:
+        client.BACKOFF_FACTOR = 0.01
+        lines = [line.message for line in client.job.logs(client.job.get(job), follow=True)]
+    assert lines == [str(number).encode() for number in range(60)]
+    assert site.faults.hits(fault) == 3
 
 
 def test_a_job_is_preempted_on_demand(site_of: Callable[..., Site]) -> None:

@@ -255,6 +255,18 @@ def test_rest_over_tls(beakers: Beakers) -> None:
         each.close()
 
 
+def test_it_serves_without_its_engine(authority: Path, tmp_path: Path) -> None:
+    """With an engine that does not answer all is there but containers, and status says what is wrong."""
+    beakers = Beakers(tmp_path / "beaker", authority / "tls", engine=f"unix://{tmp_path}/none.sock")
+    running = beakers.start()
+    try:
+        with running.client() as client:
+            assert client.user.get().name == "me"
+        assert "none.sock" in get(running, "/local/status")["engine"]["problem"]
+    finally:
+        beakers.close()
+
+
 def test_the_log_has_a_line_for_start_and_end(beakers: Beakers) -> None:
     """And none for requests, and no token."""
     running = beakers.spawn()

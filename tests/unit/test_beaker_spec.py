@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from dispatch.beakerd import quantities
 from dispatch.beakerd.problems import Kind, Problem
+from dispatch.beakerd.rpc.specs import container_spec, system_details
 from dispatch.beakerd.spec import EnvVar, TaskSpec, dump_task, load_task
 from dispatch.beakerd.spec_reader import read_spec
 from dispatch.beakerd.yamltext import yaml_text
@@ -200,6 +202,8 @@ def mount(path: Any = "/data", **more: Any) -> dict[str, Any]:
         ({"resources": {"cpuCount": float("nan")}}, "tasks[0].resources.cpuCount: is not a number"),
         ({"resources": {"gpuCount": 0.5}}, "tasks[0].resources.gpuCount: must be a whole number"),
         ({"resources": {"gpuCount": 10**30}}, "tasks[0].resources.gpuCount: is beyond 64 bits"),
+        ({"resources": {"gpuCount": 2**40}}, "tasks[0].resources.gpuCount: must be 1000000 at most"),
+        ({"resources": {"cpuCount": 1e9}}, "tasks[0].resources.cpuCount: must be 1000000 at most"),
         ({"resources": []}, "tasks[0].resources: must be an object, not a list"),
         ({"context": {"priority": "utmost"}}, "tasks[0].context.priority: must be one of low, normal"),
         ({"context": {"priority": 3}}, "tasks[0].context.priority: must be a string"),
@@ -324,46 +328,90 @@ ANY = st.recursive(
 )
 
 
-def loose(*names: str, **known: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects with some of these fields: of the right shape, or of any."""
-    fields = {**dict.fromkeys(names, ANY), **known}
-    return st.fixed_dictionaries({}, optional={name: each | ANY for name, each in fields.items()})
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with some of these fields."""
+    return st.fixed_dictionaries({}, optional=fields)
 
 
-TASKS = loose(
-    "command",
-    "arguments",
-    "timeout",
-    "replicas",
-    "leaderSelection",
-    "hostNetworking",
-    "propagateFailure",
-    name=st.sampled_from(["a", "b"]),
-    image=st.just(IMAGE) | loose("beaker", "docker"),
-    context=loose("priority", "preemptible", "minRuntime", "autoResume", "cluster"),
-    constraints=loose("cluster", "hostname"),
-    resources=loose("cpuCount", "gpuCount", "memory", "sharedMemory"),
-    result=loose(path=st.sampled_from(["/a", "/b"])),
-    envVars=st.lists(loose("name", "value", "secret"), max_size=2),
-    datasets=st.lists(
-        loose(
-            "mountPath",
-            "subPath",
-            "mode",
-            source=loose("beaker", "hostPath", result=st.sampled_from(["a", "b"])),
+NAMES = st.sampled_from(["a", "b", "ai2/c"])
+PATHS = st.sampled_from(["/a", "/a/b", "/c", "//d/", "/e/../f"])
+SIZES = st.sampled_from(["1GiB", "10 GB", "0", 5, "lots"])
+TIMES = st.sampled_from([0, 10**9, "90s", "1h30m"])
+TASKS = st.fixed_dictionaries(
+    {"image": st.sampled_from([IMAGE, {"beaker": "me/x"}])},
+    optional={
+        "name": st.sampled_from(["a", "b", "c"]),
+        "command": st.lists(st.text(max_size=3), max_size=2),
+        "arguments": st.lists(st.text(max_size=3), max_size=2),
+        "timeout": TIMES,
+        "replicas": st.sampled_from([0, 1, 1, 2]),
+        "hostNetworking": st.booleans(),
+        "propagateFailure": st.booleans(),
+        "context": some(
+            priority=st.sampled_from(["low", "urgent"]), minRuntime=TIMES, autoResume=st.booleans()
         ),
-        max_size=3,
-    ),
+        "constraints": some(cluster=st.lists(NAMES, max_size=2), hostname=st.lists(NAMES, max_size=2)),
+        "resources": some(
+            cpuCount=st.floats(0, 1e7), gpuCount=st.integers(0, 8), memory=SIZES, sharedMemory=SIZES
+        ),
+        "result": st.fixed_dictionaries({"path": PATHS}),
+        "envVars": st.lists(
+            st.fixed_dictionaries({"name": NAMES}, optional={"value": st.text(max_size=3)}), max_size=2
+        ),
+        "datasets": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "mountPath": PATHS,
+                    "source": st.sampled_from(
+                        [
+                            {"beaker": "d"},
+                            {"result": "a"},
+                            {"result": "b"},
+                            {"hostPath": "/x"},
+                            {"secret": "s"},
+                        ]
+                    ),
+                },
+                optional={"subPath": st.sampled_from(["x", "./x//y", "../x"])},
+            ),
+            max_size=3,
+        ),
+    },
 )
-BODIES = loose("version", "groups", "budget", "retry", "description", tasks=st.lists(TASKS, max_size=3))
+BODIES = st.fixed_dictionaries(
+    {"tasks": st.lists(TASKS, min_size=1, max_size=3)},
+    optional={
+        "version": st.just("v2"),
+        "budget": NAMES,
+        "description": st.text(max_size=5),
+        "retry": some(allowedTaskRetries=st.integers(0, 3)),
+    },
+)
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> dict[str, Any]:
+    """A spec with one value in it replaced by any other."""
+    body: dict[str, Any] = draw(BODIES)
+    place: Any = body
+    while True:
+        key = (
+            draw(st.sampled_from(sorted(place)))
+            if isinstance(place, dict)
+            else draw(st.integers(0, len(place) - 1))
+        )
+        if isinstance(place[key], (dict, list)) and place[key] and draw(st.integers(0, 3)):
+            place[key] = copy(place[key])
+            place = place[key]
+            continue
+        place[key] = draw(ANY)
+        return body
 
 
 @settings(max_examples=400, deadline=None)
-@given(BODIES)
-def test_nothing_breaks_the_reader(body: Any) -> None:
+@given(BODIES | spoilt())
+def test_nothing_breaks_the_reader(body: dict[str, Any]) -> None:
     """Whatever is sent is understood or refused, and what is understood can be kept and shown."""
-    if not isinstance(body, dict):
-        return
     try:
         spec = read_spec(body)
     except Problem as problem:
@@ -372,4 +420,6 @@ def test_nothing_breaks_the_reader(body: Any) -> None:
         return
     for task in spec.tasks:
         assert load_task(dump_task(task)) == task
+        container_spec(task).SerializeToString()
+        system_details(task, task.priority).SerializeToString()
     yaml_text(json.dumps(body)).encode()

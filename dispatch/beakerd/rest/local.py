@@ -18,6 +18,7 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.problems import forbidden
 from dispatch.beakerd.process import VERSION, uptime
 from dispatch.beakerd.rest.app import Route, reply
+from dispatch.beakerd.store.clusters import Node, clusters
 from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Code
 from dispatch.errors import EngineError
@@ -45,10 +46,10 @@ def status(backend: Backend, who: Principal, _request: Request) -> Response:
             "jobs": _jobs(tx),
             "datasets": tx.execute("SELECT count(*) FROM datasets").fetchone()[0],
             "images": [
-                {"name": f"{row['author']}/{row['name']}", "source": row["source"]}
+                {"name": f"{row['owner']}/{row['name']}", "source": row["source"]}
                 for row in tx.execute(
-                    "SELECT i.name, i.source, u.name AS author FROM images i JOIN users u"
-                    " ON u.id = i.author_id WHERE i.name != '' ORDER BY i.created"
+                    "SELECT i.name, i.source, coalesce(nullif(i.namespace, ''), u.name) AS owner"
+                    " FROM images i JOIN users u ON u.id = i.author_id WHERE i.name != '' ORDER BY i.created"
                 )
             ],
         }
@@ -108,39 +109,27 @@ def _jobs(tx: Transaction) -> dict[str, int]:
 
 def _clusters(tx: Transaction) -> Iterator[dict[str, Any]]:
     """Clusters with their nodes, and what of them jobs hold."""
-    held: dict[str, int] = dict(
-        tx.execute(
-            "SELECT node_id, count(*) FROM jobs WHERE finalized IS NULL AND node_id IS NOT NULL"
-            " GROUP BY node_id"
-        ).fetchall()
-    )
-    for cluster in tx.execute(
-        "SELECT c.id, o.name || '/' || c.name AS name FROM clusters c JOIN organizations o"
-        " ON o.id = c.organization_id WHERE c.retired = 0 ORDER BY c.created"
-    ).fetchall():
-        nodes = tx.execute(
-            "SELECT * FROM nodes WHERE cluster_id = ? AND retired = 0 ORDER BY created", (cluster["id"],)
-        ).fetchall()
-        yield {
-            "name": cluster["name"],
-            "nodes": [
-                {
-                    "name": node["hostname"],
-                    "cpus": node["cpus"] / 1000,
-                    "memory": node["memory"],
-                    "gpus": node["gpus"],
-                    "gpu_type": pb2.GpuType.Name(node["gpu_type"] or 0).removeprefix("GPU_TYPE_")
-                    if node["gpus"]
-                    else None,
-                    "jobs": held.get(node["id"], 0),
-                    "slots": node["slots"],
-                    "simulated": node["simulated"],
-                    "cordoned": node["cordon_reason"] or "cordoned" if node["cordoned"] else "",
-                    "lost": bool(node["lost"]),
-                }
-                for node in nodes
-            ],
-        }
+    for cluster in sorted(clusters(tx, None), key=lambda each: each.row["created"]):
+        ordered = sorted(cluster.nodes, key=lambda each: each.row["created"])
+        name = f"{cluster.row['organization']}/{cluster.row['name']}"
+        yield {"name": name, "nodes": [_node(node) for node in ordered]}
+
+
+def _node(node: Node) -> dict[str, Any]:
+    row = node.row
+    return {
+        "name": row["hostname"],
+        "cpus": row["cpus"] / 1000,
+        "memory": row["memory"],
+        "gpus": row["gpus"],
+        "gpu_type": pb2.GpuType.Name(row["gpu_type"] or 0).removeprefix("GPU_TYPE_") if row["gpus"] else None,
+        "jobs": node.jobs,
+        "slots": node.slots.total,
+        "free": node.slots.available,
+        "simulated": row["simulated"],
+        "cordoned": (row["cordon_reason"] or "by hand") if row["cordoned"] else "",
+        "lost": bool(row["lost"]),
+    }
 
 
 def _engine(backend: Backend) -> dict[str, Any]:

@@ -71,31 +71,35 @@ class FaultyRpc(grpc.ServerInterceptor):  # type: ignore[misc]
             if strike.kind is None or strike.kind is Kind.WRONG_DIGEST:
                 yield from behaviour(request, context)
                 return
-            yield from self._until_broken(strike, behaviour(request, context), context)
+            yield from self._until_broken(strike, behaviour, request, context)
 
         return call
 
     def _until_broken(
-        self, strike: Strike, messages: Iterator[Any], context: grpc.ServicerContext
+        self,
+        strike: Strike,
+        behaviour: Callable[[Any, Any], Iterator[Any]],
+        request: Any,
+        context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """What comes before the strike; a stream that has ended by then does not count."""
         assert strike.kind is not None
-        ends = time.monotonic() + strike.seconds
+        until = _Until(context, time.monotonic() + strike.seconds)
         timer = threading.Timer(strike.seconds, cut_peer, (context.peer(),))
         timer.daemon = True
         if strike.kind in (Kind.DROP, Kind.LOSE):
             # A stream may be silent: the connection goes at its time, whatever comes.
             timer.start()
         try:
-            while time.monotonic() < ends:
-                message = next(messages, None)
-                if message is None:
-                    self._backend.faults.missed(strike)
-                    return
-                if time.monotonic() < ends:
-                    yield message
+            for message in behaviour(request, until) if strike.seconds else ():
+                if until.is_over():
+                    break
+                yield message
         finally:
             timer.cancel()
+        if not until.is_over():
+            self._backend.faults.missed(strike)
+            return
         _break(strike.kind, context)
 
     def _strike(self, name: str, context: grpc.ServicerContext) -> Strike:
@@ -110,6 +114,25 @@ class FaultyRpc(grpc.ServerInterceptor):  # type: ignore[misc]
         )
         with self._backend.database.read() as tx:
             return user_of(tx, header.partition(" ")[2].strip())
+
+
+class _Until:
+    """A call's context whose caller seems to go at some time, so that whatever sends messages ends."""
+
+    def __init__(self, context: grpc.ServicerContext, ends: float):
+        self._context = context
+        self._ends = ends
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def is_over(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() >= self._ends
+
+    def is_active(self) -> bool:
+        """Whether the caller is there, as far as the stream may know."""
+        return not self.is_over() and bool(self._context.is_active())
 
 
 def spoil_digests(message: Any) -> bool:

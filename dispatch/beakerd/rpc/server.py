@@ -27,6 +27,7 @@ MESSAGE_LIMIT = 64 * 1024 * 1024
 # A followed log holds a thread for as long as it is followed; some are left for everything else.
 THREADS = 256
 OPEN_STREAMS = 224
+_TIMES = ("google.protobuf.Timestamp", "google.protobuf.Duration")
 
 Method = Callable[[Backend, Principal, Any], Any]
 # Yields serialized messages, as many at once as there are. The last argument says whether the caller is still
@@ -155,11 +156,28 @@ def _reader(method: Any) -> Callable[[bytes], Any]:
 
     def decode(data: bytes) -> Any:
         try:
-            return read(data)
+            request = read(data)
         except DecodeError as error:
             raise invalid(f"{method.name}: the request is no {method.input_type.name}") from error
+        _check_times(request)
+        return request
 
     return decode
+
+
+def _check_times(message: Any) -> None:
+    """Refuse times and durations that are none, anywhere in a request: whoever converts one relies on it."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        for each in (value,) if hasattr(value, "DESCRIPTOR") else value:
+            if field.message_type.full_name in _TIMES:
+                try:
+                    each.ToNanoseconds()
+                except ValueError as error:
+                    raise invalid(f"{field.name}: {error}") from error
+            else:
+                _check_times(each)
 
 
 def _write(message: Any) -> bytes:
