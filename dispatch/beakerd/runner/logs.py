@@ -1,8 +1,8 @@
 """The log of one container on its way into the job's file.
 
 Owns when it is complete: what was followed is checked against the end of what the engine kept, and read anew
-from its beginning if anything is missing. A disk that is full loses the log's end, never the job: the log then
-gives back enough for what must be written down of the job.
+from its beginning if anything is missing. A disk that is full loses the log's end, never the job: it gives
+back enough for what must be written down of the job.
 """
 
 from __future__ import annotations
