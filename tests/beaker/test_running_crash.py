@@ -111,10 +111,16 @@ class Lives:
         self.backend: Backend = replace(bare_backend(root, config), door=door)
         self.jobs = Jobs(self.backend)
 
-    def live(self, job: str, moment: int = NO_END) -> int:
-        """Run to the end of the job and of all that it left, or to a moment; return how many passed."""
+    def live(self, job: str, moment: int = NO_END, engine: str | None = None) -> int:
+        """Run to the end of the job and of all that it left, or to a moment; return how many passed.
+
+        ``engine`` is the mark of the engine's start, where it is not to be the real one.
+        """
         fuse = Fuse(moment)
-        door: Any = Fused(self._door, fuse, {"containers": Fused(self._door.containers, fuse)})
+        parts: dict[str, Any] = {"containers": Fused(self._door.containers, fuse)}
+        if engine is not None:
+            parts["bridge_stamp"] = lambda: engine
+        door: Any = Fused(self._door, fuse, parts)
         database: Any = FusedDatabase(self.backend.database, fuse)
         runner = Runner(replace(self.backend, door=door, database=database), HeldImages(self._door))
         runner.adopt()
@@ -191,6 +197,30 @@ def test_every_moment_of_a_stop(lives_of: Callable[[str], Lives], tmp_path: Path
         row = lives.jobs.row(job)
         assert (row["status"], row["canceled_code"]) == (Status.CANCELED, Code.MANUAL), moment
         assert (tmp_path / "shared" / job).read_text() == "ran\n", moment
+
+
+@pytest.mark.parametrize(
+    ("engine", "shell", "code"),
+    [
+        ("another", "kill -9 $$", Code.NODE_UNAVAILABLE),
+        ("another", "exit 1", None),
+        (None, "kill -9 $$", None),
+    ],
+)
+def test_an_engine_that_was_started_anew_unseen(
+    lives_of: Callable[[str], Lives], tmp_path: Path, engine: str | None, shell: str, code: Code | None
+) -> None:
+    """What ended with the machine while no server ran is resumed; what failed by itself has failed."""
+    lives = lives_of("one")
+    job = ready(lives, tmp_path / "shared", f"echo up; sleep 1; {shell}")
+    runner = Runner(lives.backend, HeldImages(lives.backend.door))
+    runner.start(job)
+    until(partial(prints_up, lives, job), "the job is up")
+    runner.close()
+    lives.live(job, engine=engine)
+    row = lives.jobs.row(job)
+    assert row["canceled_code"] == code
+    assert row["status"] == (Status.FAILED if code is None else Status.CANCELED)
 
 
 def test_what_was_half_captured_is_replaced(lives_of: Callable[[str], Lives], tmp_path: Path) -> None:

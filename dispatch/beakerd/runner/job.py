@@ -23,7 +23,7 @@ from dispatch.beakerd.runner.bell import Bell
 from dispatch.beakerd.runner.cleaning import Cleaner
 from dispatch.beakerd.runner.containers import JOB_LABEL, container_of, name_of, open_result, simulates_gpus
 from dispatch.beakerd.runner.crew import Crew
-from dispatch.beakerd.runner.ending import Ending, lost_in_outage
+from dispatch.beakerd.runner.ending import Ending, lost_with_engine
 from dispatch.beakerd.runner.failure import ClosingError, JobFailure
 from dispatch.beakerd.runner.logs import JobLog
 from dispatch.beakerd.runner.stopping import Stopping
@@ -227,7 +227,7 @@ class JobRun:
     def _has_exited(self, job: Job, state: ContainerState) -> None:
         # An engine takes note of a start when it is over: what ended at once has ended before.
         when = max(round((state.finished or 0) * 1e9), job.started or 0)
-        lost = lost_in_outage(state, self._away)
+        lost = lost_with_engine(self._backend.door, state, self._away)
         with self._backend.database.write() as tx:
             if lost:
                 self._backend.lifecycle.stop(tx, self._job, Code.NODE_UNAVAILABLE, lost)
