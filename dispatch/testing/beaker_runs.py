@@ -140,11 +140,18 @@ class Jobs:
 class Rig:
     """A server that runs jobs, and those jobs. :meth:`close` it."""
 
-    def __init__(self, beakers: Beakers, config: Config | None = None, name: str = "one"):
+    def __init__(
+        self,
+        beakers: Beakers,
+        config: Config | None = None,
+        name: str = "one",
+        wall: Callable[[], int] = time.time_ns,
+    ):
         self._beakers = beakers
         self._config = config
         self._name = name
-        self.beaker = beakers.start(config, name)
+        self._wall = wall
+        self.beaker = beakers.start(config, name, wall)
 
     @property
     def backend(self) -> Backend:
@@ -171,7 +178,7 @@ class Rig:
     def restart(self) -> None:
         """End the server, and start it again."""
         self.beaker.stop()
-        self.beaker = self._beakers.start(self._config, self._name)
+        self.beaker = self._beakers.start(self._config, self._name, self._wall)
 
     def until_clean(self, job: str) -> None:
         """Wait until nothing is left of a job but its records."""

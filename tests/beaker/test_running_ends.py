@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from dispatch.beakerd.config import Config
-from dispatch.beakerd.store.lifecycle import Status
+from dispatch.beakerd.store.lifecycle import Code, Status
+from dispatch.testing.beaker import Beakers
 from dispatch.testing.beaker_runs import Rig, task
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("busybox_image")]
@@ -91,3 +93,22 @@ def test_a_retry_is_another_job(rig: Rig) -> None:
     assert row["status"] == Status.FAILED
     assert row["result_dataset_id"] != rig.jobs.row(job)["result_dataset_id"]
     assert rig.jobs.result(successor) == rig.jobs.result(job) == {"x": b"x\n"}
+
+
+def test_a_clock_that_is_set_back(beakers: Beakers) -> None:
+    """A job's times go forward all the same, its time limit is kept, and its log is whole."""
+    hour = 3600 * 1_000_000_000
+    ahead = [hour]
+    rig = Rig(beakers, wall=lambda: time.time_ns() + ahead[0])
+    first = rig.run("echo up; sleep 1; echo down")
+    rig.jobs.until(first, lambda _: rig.jobs.log(first) == [b"up"], 60)
+    ahead[0] = 0
+    second = rig.run("echo up; sleep 100", timeout=2_000_000_000)
+    begun = time.monotonic()
+    rows = [rig.jobs.end(first), rig.jobs.end(second)]
+    assert time.monotonic() - begun >= 2.0
+    for row in rows:
+        assert row["created"] < row["scheduled"] <= row["started"] <= row["exited"] <= row["finalized"], row
+    assert [row["canceled_code"] for row in rows] == [None, Code.TIMEOUT]
+    assert rig.jobs.log(first) == [b"up", b"down"]
+    rig.close()
