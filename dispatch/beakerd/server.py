@@ -16,7 +16,7 @@ from beaker import beaker_pb2 as pb2
 
 from dispatch._docker import Door
 from dispatch._docker.address import Address
-from dispatch.beakerd import repositories
+from dispatch.beakerd import datasets, repositories
 from dispatch.beakerd.access import ADMIN, Access, Principal, Purpose
 from dispatch.beakerd.authority import certificate_for, write_roots
 from dispatch.beakerd.backend import Addresses, Backend
@@ -145,6 +145,7 @@ class Server:
         certificate = certificate_for(self._layout.authority, names, now)
         write_roots(certificate, self._layout.roots)
         repositories.sweep(backend)
+        datasets.sweep(backend, starting=True)
         interceptors = [FaultyRpc(backend)] if config.control else []
         rpc = RpcServer(backend, METHODS, STREAMS, interceptors)
         app = FaultyRest(RestApp(backend, ROUTES), backend) if config.control else RestApp(backend, ROUTES)

@@ -52,28 +52,37 @@ class BoundedBody:
             raise too_large(limit)
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes, once.
+        """The bytes, once. Raises as :meth:`through` does."""
+        size = PIECE if self.length is None else min(PIECE, self.length)
+        for view in self.through(bytearray(size)):
+            yield bytes(view)
+
+    def through(self, room: bytearray) -> Iterator[memoryview]:
+        """The bytes, once, each time as much as there is room for: what was yielded is then overwritten.
 
         :raises Problem: INVALID, when the client went before it had sent all; TOO_LARGE
         """
         count = 0
         while self.length is None or count < self.length:
-            piece = self._read(PIECE if self.length is None else min(PIECE, self.length - count), count)
-            if not piece:
+            view = memoryview(room)
+            if self.length is not None:
+                view = view[: self.length - count]
+            got = self._fill(view, count)
+            if not got:
                 break
-            count += len(piece)
+            count += got
             if count > self._limit:
                 raise too_large(self._limit)
-            yield piece
+            yield view[:got]
         if self.length is not None and count != self.length:
             raise invalid(f"the body ended after {count} of {self.length} bytes")
 
-    def _read(self, size: int, count: int) -> bytes:
+    def _fill(self, view: memoryview, count: int) -> int:
         try:
-            piece: bytes = self._stream.read(size)
+            got: int = self._stream.readinto(view)
         except (OSError, ValueError, HTTPException) as error:
             raise invalid(f"the body broke off after {count} bytes") from error
-        return piece
+        return got
 
 
 def too_large(limit: int) -> Problem:

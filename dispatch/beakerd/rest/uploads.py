@@ -23,7 +23,7 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.objects import checked, no_room
 from dispatch.beakerd.problems import Kind, Problem, forbidden, invalid, not_found
 from dispatch.beakerd.rest.app import Route
-from dispatch.beakerd.rest.bodies import BoundedBody, behind
+from dispatch.beakerd.rest.bodies import PIECE, BoundedBody, behind
 from dispatch.beakerd.store import datasets as store
 from dispatch.beakerd.transfers import sha256
 
@@ -166,18 +166,18 @@ def _take(backend: Backend, who: Principal, upload: str, part: _Piece) -> bytes 
 def receive(body: BoundedBody, file: BinaryIO, digest: Any) -> tuple[int, Any]:
     """Write a body to a file; return the number of bytes and the hash with them."""
     size = 0
-    for data in body.pieces():
+    for data in body.through(bytearray(PIECE)):
         digest.update(data)
-        view = memoryview(data)
+        size += len(data)
+        view = data
         while view:
             view = view[file.write(view) :]
-        size += len(data)
     return size, digest
 
 
 def _hash_again(file: BinaryIO, received: int) -> Any:
     """The hash of what an upload has, from its file: the server was started anew since."""
-    digest, left, room = sha256(), received, bytearray(datasets.PIECE)
+    digest, left, room = sha256(), received, bytearray(PIECE)
     file.seek(0)
     while left:
         count = file.readinto(memoryview(room)[: min(left, len(room))])  # type: ignore[attr-defined]
