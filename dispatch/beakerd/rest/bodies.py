@@ -6,7 +6,7 @@ breaks off is an error, never a shorter body.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -53,18 +53,18 @@ class BoundedBody:
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes, once. Raises as :meth:`through` does."""
-        size = PIECE if self.length is None else min(PIECE, self.length)
-        for view in self.through(bytearray(size)):
+        room = bytearray(PIECE if self.length is None else min(PIECE, self.length))
+        for view in self.through(lambda: room):
             yield bytes(view)
 
-    def through(self, room: bytearray) -> Iterator[memoryview]:
-        """The bytes, once, each time as much as there is room for: what was yielded is then overwritten.
+    def through(self, room: Callable[[], bytearray]) -> Iterator[memoryview]:
+        """The bytes, once, each time as much as there is room for; ``room`` is asked for it each time.
 
         :raises Problem: INVALID, when the client went before it had sent all; TOO_LARGE
         """
         count = 0
         while self.length is None or count < self.length:
-            view = memoryview(room)
+            view = memoryview(room())
             if self.length is not None:
                 view = view[: self.length - count]
             got = self._fill(view, count)

@@ -24,6 +24,7 @@ from dispatch.beakerd.objects import checked, no_room
 from dispatch.beakerd.problems import Kind, Problem, forbidden, invalid, not_found
 from dispatch.beakerd.rest.app import Route
 from dispatch.beakerd.rest.bodies import PIECE, BoundedBody, behind
+from dispatch.beakerd.rest.receiving import receive
 from dispatch.beakerd.store import datasets as store
 from dispatch.beakerd.transfers import sha256
 
@@ -161,18 +162,6 @@ def _take(backend: Backend, who: Principal, upload: str, part: _Piece) -> bytes 
     else:
         backend.transfers.drop_hash(upload)
     return whole
-
-
-def receive(body: BoundedBody, file: BinaryIO, digest: Any) -> tuple[int, Any]:
-    """Write a body to a file; return the number of bytes and the hash with them."""
-    size = 0
-    for data in body.through(bytearray(PIECE)):
-        digest.update(data)
-        size += len(data)
-        view = data
-        while view:
-            view = view[file.write(view) :]
-    return size, digest
 
 
 def _hash_again(file: BinaryIO, received: int) -> Any:
