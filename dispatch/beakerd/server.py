@@ -37,7 +37,7 @@ from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.store.database import Database, Transaction
 from dispatch.beakerd.store.images import seed as seed_images
 from dispatch.beakerd.store.lifecycle import Lifecycle
-from dispatch.beakerd.store.setup import Host, Setup
+from dispatch.beakerd.store.setup import Host, Setup, after_all
 from dispatch.beakerd.supervisor import Supervisor
 from dispatch.beakerd.users import write_users
 from dispatch.errors import DispatchError
@@ -114,8 +114,7 @@ class Server:
         database = Database(self._layout.database)
         database.open()
         with database.read() as tx:
-            floor = tx.execute("SELECT max(created) FROM job_events").fetchone()[0] or 0
-        clock = Clock(self._wall, floor)
+            clock = Clock(self._wall, after_all(tx))
         ids = Ids(clock, self._entropy)
         with database.write() as tx:
             Setup(clock, ids, host(), dict(_gpu_types())).apply(tx, self._config)
