@@ -148,8 +148,8 @@ def test_who_may(beakers: Beakers) -> None:
                     with pytest.raises(BeakerPermissionsError):
                         call(client)
         assert me.secret.read(made, workspace=first) == "hidden"
-    for token in ("wrong", None):
-        web = Rest(beaker.endpoint.rest, token)
+    for wrong in ("wrong", None):
+        web = Rest(beaker.endpoint.rest, wrong)
         assert web.ask("GET", f"/api/v3/workspaces/{first.id}/secrets/S/value").status == 401
 
 

@@ -19,6 +19,7 @@ SUITES = (
     "logs",
     "beaker_logs",
     "beaker_images",
+    "beaker_data",
     "beaker_rpc",
     "beaker_jobs",
     "images",
