@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 import requests
 from beaker import BeakerSortOrder
 from beaker import beaker_pb2 as pb2
+from beaker._service_client import RpcMethod
 from beaker.exceptions import (
     BeakerClientError,
     BeakerDatasetConflict,
@@ -28,7 +30,7 @@ from beaker.exceptions import (
 )
 
 from dispatch.beakerd import datasets
-from dispatch.beakerd.config import Assumptions, Config, Limits, NameScope, UserConfig, WorkspaceConfig
+from dispatch.beakerd.config import Assumptions, Config, NameScope, UserConfig, WorkspaceConfig
 from dispatch.beakerd.spec import DataMount, ImageSource, TaskSpec, dump_task
 from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.beakerjobs import BY_HAND, HandJobs
@@ -319,7 +321,7 @@ def test_files_beyond_a_page(beaker: LocalBeaker) -> None:
 
 def test_links(beakers: Beakers) -> None:
     """A link gives its file to anybody for a while: not another file, not once the dataset is gone."""
-    beaker = beakers.start(Config(limits=Limits(file_link=2.0)))
+    beaker = beakers.start()
     with beaker.client() as client:
         dataset = client.dataset.create("linked", commit=False)
         client.dataset.upload(dataset, b"open", "d/naïve ?.txt")
@@ -345,13 +347,13 @@ def test_links(beakers: Beakers) -> None:
 
 def test_links_end(beakers: Beakers) -> None:
     """A link ends by itself."""
-    now = [1_700_000_000_000_000_000]
-    beaker = beakers.start(wall=lambda: now[0])
+    ahead = [0]
+    beaker = beakers.start(wall=lambda: time.time_ns() + ahead[0])
     with beaker.client() as client:
         dataset = client.dataset.create("linked", commit=False)
         client.dataset.upload(dataset, b"open", "f")
         link = client.dataset.get_file_link(dataset, "f")
-        now[0] += 3_601 * 10**9
+        ahead[0] = 3_601 * 10**9
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(link, timeout=30)
         assert caught.value.code == 401
@@ -372,7 +374,7 @@ def test_renamed_over_rpc(beaker: LocalBeaker) -> None:
         for name in ("taken", "-x", "a/b", ""):
             with pytest.raises(BeakerClientError):
                 client.dataset.rpc_request(
-                    type(client.dataset).rpc_request.__globals__["RpcMethod"](client.service.UpdateDataset),
+                    RpcMethod(client.service.UpdateDataset),
                     pb2.UpdateDatasetRequest(dataset_id=dataset.id, name=name),
                 )
 
@@ -448,7 +450,7 @@ def test_what_a_killed_server_left(beaker: LocalBeaker) -> None:
 
 def test_a_lost_file_is_said(beaker: LocalBeaker) -> None:
     """A dataset whose file is gone from the disk is not committed as if all were well."""
-    with beaker.client(**{}) as client:
+    with beaker.client() as client:
         client.MAX_RETRIES = 0
         dataset = client.dataset.create("lost", commit=False)
         client.dataset.upload(dataset, b"x", "f")

@@ -168,10 +168,9 @@ def receive(body: BoundedBody, file: BinaryIO, digest: Any) -> tuple[int, Any]:
     size = 0
     for data in body.pieces():
         digest.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
         size += len(data)
+        while data:
+            data = data[file.write(data) :]
     return size, digest
 
 
