@@ -16,6 +16,7 @@ from werkzeug.wrappers import Request
 from dispatch.beakerd.problems import Kind, Problem, invalid
 
 PIECE = 256 * 1024
+LARGE_PIECE = 512 * 1024
 
 
 class BrokenBody(Exception):
@@ -52,12 +53,14 @@ class BoundedBody:
             raise too_large(limit)
 
     def pieces(self) -> Iterator[memoryview]:
-        """The bytes, once, each piece in the place of the one before.
+        """The bytes, once; a piece stays as it is until the next but one is asked for.
 
         :raises Problem: INVALID, when the client went before it had sent all; TOO_LARGE
         """
-        count, room = 0, memoryview(bytearray(PIECE if self.length is None else min(PIECE, self.length)))
+        size = LARGE_PIECE if self.length is None else min(LARGE_PIECE, self.length)
+        count, room, other = 0, memoryview(bytearray(size)), memoryview(b"")
         while self.length is None or count < self.length:
+            room, other = other or memoryview(bytearray(size)), room
             got = self._fill(room, count)
             if not got:
                 break
