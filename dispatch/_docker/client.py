@@ -117,6 +117,12 @@ class Door:
 
         return bridge_address(self._engine)
 
+    def bridge_stamp(self) -> str:
+        """Return what is another one after the engine was started anew; see :mod:`.networks`."""
+        from dispatch._docker.networks import bridge_stamp
+
+        return bridge_stamp(self._engine)
+
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """Return the image under a reference or ID, or None if the engine does not hold it."""
         return images.inspect_image(self._engine, reference)

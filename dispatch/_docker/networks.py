@@ -40,6 +40,16 @@ def bridge_address(engine: EngineSocket) -> str | None:
     return interface_address(name)
 
 
+def bridge_stamp(engine: EngineSocket) -> str:
+    """Return when the engine's bridge was made, as it says it; empty where it has none.
+
+    An engine makes it anew whenever it starts, but for one whose containers outlived it: another stamp means
+    that whatever ran before was ended by that.
+    """
+    reply = engine.call("GET", "/networks/bridge")
+    return str(reply.json().get("Created") or "") if reply.status < 400 else ""
+
+
 def interface_address(name: str) -> str | None:
     """Return the IPv4 address of an interface of this machine, None where it has none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:

@@ -197,28 +197,30 @@ def delete(backend: Backend, who: Principal, wanted: list[str]) -> None:
     sweep(backend)
 
 
-def sweep(backend: Backend, always: bool = False) -> None:
+def sweep(backend: Backend, starting: bool = False) -> None:
     """Remove what nobody will ask for again: old uploads, what a killed server was writing, files of
-    datasets that are deleted. Cheap to call: it does so once in a while, but ``always`` when told to.
+    datasets that are deleted, tokens that ended. Cheap to call: it does so once in a while. A server that is
+    ``starting`` does, and knows that nobody writes.
     """
     now = backend.clock.now()
-    if not backend.transfers.time_to_sweep(now) and not always:
+    if not backend.transfers.time_to_sweep(now) and not starting:
         return
-    _sweep_uploads(backend, now)
+    _sweep_uploads(backend, now, 0.0 if starting else STRAY)
     folders = backend.layout.root / "datasets"
     with backend.database.read() as tx:
         known = {row[0] for row in tx.execute("SELECT id FROM datasets")}
         gone = [entry.name for entry in os.scandir(folders) if entry.name not in known]
         # Those that are made meanwhile are no business of this sweep: their rows come first.
-        unused = [name for name in gone if not store.mounted(tx, name)]
+        unused = [name for name in gone if not store.mounted(tx, name, store.made_by(tx, name))]
     for dataset in unused:
         if not _known(backend, dataset):
             _discard(backend, dataset)
 
 
-def _sweep_uploads(backend: Backend, now: int) -> None:
+def _sweep_uploads(backend: Backend, now: int, patience: float) -> None:
     oldest = now - round(backend.config.limits.unfinished_upload * 1e9)
     with backend.database.write() as tx:
+        tx.execute("DELETE FROM tokens WHERE kind = ? AND expires <= ?", (Purpose.STORAGE.value, now))
         for row in tx.execute("SELECT id, created FROM uploads WHERE created < ?", (oldest,)).fetchall():
             path = backend.layout.uploads / row["id"]
             with suppress(FileNotFoundError):
@@ -227,10 +229,11 @@ def _sweep_uploads(backend: Backend, now: int) -> None:
             tx.execute("DELETE FROM uploads WHERE id = ?", (row["id"],))
     with backend.database.read() as tx:
         known = {row[0] for row in tx.execute("SELECT id FROM uploads")}
-    stray = now - round(STRAY * 1e9)
+    stray = now - round(patience * 1e9)
     for entry in os.scandir(backend.layout.uploads):
         with suppress(FileNotFoundError):
-            if entry.name in known or entry.stat(follow_symlinks=False).st_ctime_ns >= stray:
+            fresh = patience and entry.stat(follow_symlinks=False).st_ctime_ns >= stray
+            if entry.name in known or fresh:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -32,8 +32,9 @@ class LogWriter:
     """Writes a job's log. Give it the engine's frames from the very first one, each time it is opened.
 
     Stamps are the times of lines' first bytes, raised where needed so that they strictly increase, also when
-    the clock was set back. None is a whole second: a client that resumes merges the last stamp into its
-    request, and a zero there would leave an older one's nanoseconds standing.
+    the clock was set back. None is a whole second, nor the nanosecond before it: a client that resumes merges
+    the last stamp into its request, where a zero would leave an older one's nanoseconds standing, and then
+    adds one to the nanoseconds, which may not be a second's worth.
     After an OSError (no room) open another one, and replay.
     """
 
@@ -108,8 +109,9 @@ class LogWriter:
 
     def _record(self, when: int, line: bytes) -> None:
         stamp = when if when > self._last else self._last + 1
-        if not stamp % _SECOND:
-            stamp += 1
+        place = stamp % _SECOND
+        if place == 0 or place == _SECOND - 1:
+            stamp += 1 if place == 0 else 2
         self._last = stamp
         head = _HEAD.pack(stamp, len(line))
         self._records += head

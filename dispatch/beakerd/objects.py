@@ -144,8 +144,11 @@ class Tree:
     def _folder(self, path: str, make: bool) -> tuple[int, str]:
         """Open the folder of a path, and return its descriptor with the last name."""
         *folders, name = path.split("/")
-        if make:
+        if make and not self._root.exists():
+            # For whatever user a job has; the directory of the state is closed to others.
             self._root.mkdir(parents=True, exist_ok=True)
+            for place in (self._root.parent, self._root):
+                place.chmod(0o755)
         folder = os.open(self._root, _FOLDER)
         for part in folders:
             try:

@@ -103,9 +103,11 @@ def collect(backend: Backend, digests: Iterable[str]) -> int:
 
 
 def sweep(backend: Backend) -> None:
-    """Remove all garbage: what a killed server left, and uploads that nobody went on with for long."""
+    """Remove all garbage: what a killed server left, and what nobody went on with for long."""
     found, _ = Blobs(backend.layout.blobs).all()
     collect(backend, found)
+    with backend.database.write() as tx:
+        images.forget_ended_tokens(tx, backend.clock.now())
     _drop_uploads(backend, backend.clock.now() - round(backend.config.limits.storage_token * 1e9))
 
 

@@ -16,7 +16,7 @@ from beaker import beaker_pb2 as pb2
 
 from dispatch._docker import Door
 from dispatch._docker.address import Address
-from dispatch.beakerd import repositories
+from dispatch.beakerd import datasets, repositories
 from dispatch.beakerd.access import ADMIN, Access, Principal, Purpose
 from dispatch.beakerd.authority import certificate_for, write_roots
 from dispatch.beakerd.backend import Addresses, Backend
@@ -37,7 +37,7 @@ from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.store.database import Database, Transaction
 from dispatch.beakerd.store.images import seed as seed_images
 from dispatch.beakerd.store.lifecycle import Lifecycle
-from dispatch.beakerd.store.setup import Host, Setup
+from dispatch.beakerd.store.setup import Host, Setup, after_all
 from dispatch.beakerd.supervisor import Supervisor
 from dispatch.beakerd.users import write_users
 from dispatch.errors import DispatchError
@@ -114,8 +114,7 @@ class Server:
         database = Database(self._layout.database)
         database.open()
         with database.read() as tx:
-            floor = tx.execute("SELECT max(created) FROM job_events").fetchone()[0] or 0
-        clock = Clock(self._wall, floor)
+            clock = Clock(self._wall, after_all(tx))
         ids = Ids(clock, self._entropy)
         with database.write() as tx:
             Setup(clock, ids, host(), dict(_gpu_types())).apply(tx, self._config)
@@ -145,6 +144,7 @@ class Server:
         certificate = certificate_for(self._layout.authority, names, now)
         write_roots(certificate, self._layout.roots)
         repositories.sweep(backend)
+        datasets.sweep(backend, starting=True)
         interceptors = [FaultyRpc(backend)] if config.control else []
         rpc = RpcServer(backend, METHODS, STREAMS, interceptors)
         app = FaultyRest(RestApp(backend, ROUTES), backend) if config.control else RestApp(backend, ROUTES)

@@ -8,17 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dispatch._docker import Door
 from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.config import Config
 from dispatch.beakerd.joblog import LogReader
 from dispatch.beakerd.runner.containers import OWNER_LABEL, name_of, owner_of
 from dispatch.beakerd.spec import ImageSource, TaskSpec, dump_task
 from dispatch.beakerd.store.lifecycle import Assignment, Code, NewJob, Status
+from dispatch.errors import ImageError
 from dispatch.testing.beaker import Beakers
 from dispatch.testing.busybox import REFERENCE
 from dispatch.testing.processes import until
 
 LIMIT = 60.0
+
+
+class HeldImages:
+    """Provides what the engine holds already."""
+
+    def __init__(self, door: Door):
+        self._door = door
+
+    def provide(self, image: ImageSource, job_id: str) -> str:  # noqa: ARG002
+        """The image ID of a reference."""
+        record = self._door.inspect_image(image.docker or "")
+        if record is None:
+            raise ImageError(f"image {image.docker!r}: there is no such image")
+        return record.id
 
 
 def task(shell: str | None = None, **more: Any) -> TaskSpec:
@@ -124,11 +140,18 @@ class Jobs:
 class Rig:
     """A server that runs jobs, and those jobs. :meth:`close` it."""
 
-    def __init__(self, beakers: Beakers, config: Config | None = None, name: str = "one"):
+    def __init__(
+        self,
+        beakers: Beakers,
+        config: Config | None = None,
+        name: str = "one",
+        wall: Callable[[], int] = time.time_ns,
+    ):
         self._beakers = beakers
         self._config = config
         self._name = name
-        self.beaker = beakers.start(config, name)
+        self._wall = wall
+        self.beaker = beakers.start(config, name, wall)
 
     @property
     def backend(self) -> Backend:
@@ -155,7 +178,7 @@ class Rig:
     def restart(self) -> None:
         """End the server, and start it again."""
         self.beaker.stop()
-        self.beaker = self._beakers.start(self._config, self._name)
+        self.beaker = self._beakers.start(self._config, self._name, self._wall)
 
     def until_clean(self, job: str) -> None:
         """Wait until nothing is left of a job but its records."""

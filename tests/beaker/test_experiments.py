@@ -374,6 +374,7 @@ def test_workloads_are_canceled(beaker: LocalBeaker) -> None:
         assert got.status == BeakerWorkloadStatus.canceled
         assert (got.experiment.HasField("canceled"), got.experiment.canceled_for) == (True, "canceled by me")
         assert client.workload.get_latest_job(waits).status.HasField("finalized")
+        assert client.workload.get_results(waits).HasField("committed")
         assert client.workload.get(runs.experiment.id).status == BeakerWorkloadStatus.stopping
         before = client.workload.get(waits.experiment.id)
         assert list(client.workload.cancel(waits, runs)) == ids
@@ -400,13 +401,15 @@ def test_workloads_are_deleted(beaker: LocalBeaker) -> None:
             client.workload.delete(waits, runs)
         assert client.workload.get("me/one").status == BeakerWorkloadStatus.queued
         hand.end(job.id)
+        done = client.job.get(job.id)
         client.workload.delete(waits, runs)
         for gone in (waits, runs):
             with pytest.raises(BeakerWorkloadNotFound):
                 client.workload.get(gone.experiment.id)
         assert not log.parent.exists()
         client.experiment.create(name="one", spec=spec_of())
-        assert hand.one("SELECT count(*) FROM datasets WHERE committed IS NOT NULL") == 1
+        result = client.job.get_results(done)
+        assert result.HasField("committed")
 
 
 def test_failed_tasks_are_restarted(beaker: LocalBeaker) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from dispatch._docker import ImageRecord
+from dispatch.app.beakershell import exports
 from dispatch.beakerd.config import Config, Interception
-from dispatch.beakerd.intercept import Interceptor
 from dispatch.lock.uv import find_uv
 from dispatch.testing import gantry as tools
 from dispatch.testing.beaker import Beakers, LocalBeaker
@@ -24,6 +24,8 @@ from dispatch.testing.gantry import Gantry
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
 CLUSTER = "ai2/general-cirrascale"
+
+Made = tuple[Gantry, LocalBeaker]
 SCRIPT = """#!/bin/bash
 echo "the script says $1"
 cat input/greeting.txt 2>/dev/null
@@ -39,44 +41,29 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server(
+def gantry(
     beakers: Beakers,
+    program: Path,
     gantry_image: ImageRecord,  # noqa: ARG001, it is in the engine now
     tmp_path: Path,
-) -> Iterator[tuple[LocalBeaker, Path, Path, int]]:
-    """A server that answers for the host: itself, the project, its mirrors and the proxy's port."""
+) -> Made:
+    """gantry as the README sets it up, and a server that answers for its host."""
     project, mirrors = tools.project(tmp_path, run_sh=SCRIPT)
-    intercept = Interception(tools.HOST, mirrors)
-    config = replace(Config(), images={"beaker-py/gantry": tools.REFERENCE}, intercept=intercept)
-    running = beakers.start(config)
-    proxy = Interceptor(intercept, running.layout.authority, datetime.now(timezone.utc))
-    yield running, project, mirrors, proxy.start()
-    proxy.stop()
+    images = {"beaker-py/gantry": tools.REFERENCE}
+    running = beakers.start(replace(Config(), images=images, intercept=Interception(tools.HOST, mirrors)))
+    return Gantry(program, project, mirrors, environment(running, tmp_path)), running
 
 
-@pytest.fixture
-def gantry(
-    server: tuple[LocalBeaker, Path, Path, int], program: Path, tmp_path: Path
-) -> tuple[Gantry, LocalBeaker]:
-    """gantry as the README sets it up, and its server."""
-    running, project, mirrors, port = server
-    return Gantry(program, project, mirrors, environment(running, port, tmp_path)), running
-
-
-def environment(running: LocalBeaker, port: int, home: Path) -> Mapping[str, str]:
-    """The variables of the README's recipe."""
+def environment(running: LocalBeaker, home: Path) -> Mapping[str, str]:
+    """The variables of `dispatch beaker env --intercept`, in a shell that has none of its own."""
     (home / "home").mkdir()
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home / "home"),
-        "BEAKER_CONFIG": str(running.layout.users / "me" / "config.yml"),
-        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": running.endpoint.ca,
-        "HTTPS_PROXY": f"http://127.0.0.1:{port}",
-        "NO_PROXY": "localhost,127.0.0.1",
-        "REQUESTS_CA_BUNDLE": running.endpoint.ca,
-        "GANTRY_CHECK_FOR_UPGRADES": "0",
-        "COLUMNS": "160",
-    }
+    found = {"PATH": os.environ["PATH"], "HOME": str(home / "home"), "COLUMNS": "160"}
+    for line in exports(running.layout.root, None, found, running.endpoint.proxy):
+        word, *rest = shlex.split(line)
+        if word == "export":
+            variable, _, value = rest[0].partition("=")
+            found[variable] = value
+    return found
 
 
 def name() -> str:
@@ -89,9 +76,6 @@ def run(gantry: Gantry, *words: str, named: str | None = None) -> tuple[int, str
     options = ("--yes", "--show-logs", "--no-python", "--cluster", CLUSTER, "--name", named or name())
     done = gantry("run", *options, *words)
     return done.returncode, done.stdout
-
-
-Made = tuple[Gantry, LocalBeaker]
 
 
 def test_a_run_brings_the_source_and_shows_what_it_prints(gantry: Made) -> None:

@@ -176,7 +176,7 @@ def test_lists_are_sorted_filtered_and_paged(beaker: LocalBeaker) -> None:
     with beaker.client() as client:
         client.image.MAX_PAGE_SIZE = 7
         descending, ascending = BeakerSortOrder.descending, BeakerSortOrder.ascending
-        assert listed(client) == seeded + mine
+        assert listed(client) == [image.full_name for image in client.image.list()] == seeded + mine
         assert listed(client, sort_order=descending) == (seeded + mine)[::-1]
         assert listed(client, sort_field="created", sort_order=descending)[:60] == mine
         assert listed(client, sort_field="created", sort_order=ascending)[3:] == mine[::-1]

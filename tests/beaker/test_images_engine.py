@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import subprocess
-import tarfile
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from beaker import BeakerExperimentSpec, BeakerTaskSpec
 from beaker import beaker_pb2 as pb2
 from beaker.exceptions import BeakerError
 
@@ -26,46 +24,15 @@ from dispatch.beakerd.config import Config
 from dispatch.beakerd.images import ImageProvider, ImageTrouble
 from dispatch.beakerd.spec import ImageSource, TaskSpec, dump_task
 from dispatch.beakerd.store.lifecycle import NewJob, Status
+from dispatch.errors import ImageError
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.busybox import REFERENCE
+from dispatch.testing.busybox import REFERENCE, busybox_archive
+from dispatch.testing.layers import layered_archive
 from dispatch.testing.registry import Repository, rest, workspace_of
 
 pytestmark = pytest.mark.engine
 
 MB = 1 << 20
-
-
-def archive(reference: str, sizes: list[int]) -> bytes:
-    """An image, in the format of ``docker save``, of layers with one file of random bytes each."""
-    layers = []
-    for place, size in enumerate(sizes):
-        layer = io.BytesIO()
-        with tarfile.open(fileobj=layer, mode="w") as tar:
-            add(tar, f"file-{place}", os.urandom(size))
-        layers.append(layer.getvalue())
-    diffs = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diffs},
-    }
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        add(tar, "config.json", json.dumps(config).encode())
-        names = [f"{place}.tar" for place in range(len(layers))]
-        for name, content in zip(names, layers, strict=True):
-            add(tar, name, content)
-        manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": names}]
-        add(tar, "manifest.json", json.dumps(manifest).encode())
-    return buffer.getvalue()
-
-
-def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Add a file to an archive."""
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
 
 
 class Engine:
@@ -78,9 +45,14 @@ class Engine:
     def load(self, *sizes: int) -> str:
         """Load an image of new random layers, and return its reference."""
         reference = f"dispatch-test-images:{os.urandom(6).hex()}"
-        self.door.load([archive(reference, list(sizes))])
-        self._made.append(reference)
+        self.load_archive(reference, layered_archive(reference, [os.urandom(size) for size in sizes]))
         return reference
+
+    def load_archive(self, reference: str, content: bytes) -> str:
+        """Load an image, and return its ID."""
+        self._made.append(reference)
+        self.door.load([content])
+        return self.id(reference)
 
     def id(self, reference: str) -> str:
         """The ID of an image that is there."""
@@ -90,8 +62,13 @@ class Engine:
 
     def forget(self, image: str) -> None:
         """Remove an image by its ID, with all of its names."""
+        deadline = time.monotonic() + 60
         while (record := self.door.inspect_image(image)) is not None:
-            self.door.remove_image((*record.tags, *record.digests, image)[0])
+            try:
+                self.door.remove_image((*record.tags, *record.digests, image)[0])
+            except ImageError:  # a job has ended that used it, and its container is being removed
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
 
     def close(self) -> None:
         """Remove what is left."""
@@ -326,6 +303,34 @@ def test_images_that_cannot_be_had(beaker: LocalBeaker, source: ImageSource, say
     backend = backend_of(beaker)
     with pytest.raises(ImageTrouble, match=says):
         ImageProvider(backend).provide(source, job_of(backend))
+
+
+def test_experiments_run_the_image_that_was_committed(beaker: LocalBeaker, engine: Engine) -> None:
+    """From ``image.create`` to the job, all with the real client, after the engine has lost the image; the
+    job's log shows a file that is in this image only."""
+    busybox = Path("/bin/busybox").read_bytes()
+    secret = os.urandom(8).hex()
+    reference = f"dispatch-test-images:{secret}"
+    made = engine.load_archive(
+        reference,
+        busybox_archive(busybox, ["sh", "cat"], more={"/bin/said": secret.encode()}, reference=reference),
+    )
+    image = create(beaker, "tools", reference)
+    engine.forget(made)
+    task = BeakerTaskSpec.new(
+        "say", beaker_image="me/tools", result_path="/results", command=["/bin/cat", "/bin/said"]
+    )
+    with beaker.client() as client:
+        workload = client.experiment.create(spec=BeakerExperimentSpec(tasks=[task]))
+        deadline = time.monotonic() + 120
+        while not (job := client.workload.get_latest_job(workload)) or not job.status.HasField("finalized"):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert job.status.exit_code == 0, job
+        assert secret.encode() in b"".join(line.message for line in client.job.logs(job))
+        client.workload.delete(workload)
+    assert engine.id(image.docker_tag) == made
+    engine.forget(made)
 
 
 def test_a_pull_ends_with_the_wish_for_it(beaker: LocalBeaker, engine: Engine) -> None:

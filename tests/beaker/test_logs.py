@@ -78,7 +78,7 @@ def test_the_lines_of_a_job(beaker: LocalBeaker, jobs: HandJobs) -> None:
         since = datetime.fromtimestamp((START - 5) / SECOND, timezone.utc).replace(microsecond=2998)
         assert lines(client.job.logs(pb2.Job(id=job), since=since)) == ["line 2998", "line 2999"]
         assert lines(client.job.logs(pb2.Job(id=job), since=since, tail_lines=1)) == ["line 2999"]
-        assert lines(stub_stream(client, job_id=job, since={"seconds": 1 << 40})) == []
+        assert lines(stub_stream(client, job_id=job, since={"seconds": 1 << 37})) == []
 
 
 def test_a_client_resumes_where_it_was(beaker: LocalBeaker, jobs: HandJobs) -> None:

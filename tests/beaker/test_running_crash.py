@@ -19,12 +19,11 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.config import Assumptions, Config
 from dispatch.beakerd.runner import Runner
 from dispatch.beakerd.runner.containers import JOB_LABEL, OWNER_LABEL, name_of, owner_of
-from dispatch.beakerd.spec import DataMount, ImageSource
+from dispatch.beakerd.spec import DataMount
 from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.lifecycle import Code, Status
-from dispatch.errors import ImageError
 from dispatch.testing.beaker_runner import bare_backend
-from dispatch.testing.beaker_runs import Jobs, task
+from dispatch.testing.beaker_runs import HeldImages, Jobs, task
 from dispatch.testing.processes import until
 
 pytestmark = [
@@ -103,20 +102,6 @@ class Fused:
         return call
 
 
-class HeldImages:
-    """Provides what the engine holds already."""
-
-    def __init__(self, door: Door):
-        self._door = door
-
-    def provide(self, image: ImageSource, job_id: str) -> str:  # noqa: ARG002
-        """The image ID of a reference."""
-        record = self._door.inspect_image(image.docker or "")
-        if record is None:
-            raise ImageError(f"image {image.docker!r}: there is no such image")
-        return record.id
-
-
 class Lives:
     """One state on the disk, and servers that live on it one after another."""
 
@@ -126,10 +111,16 @@ class Lives:
         self.backend: Backend = replace(bare_backend(root, config), door=door)
         self.jobs = Jobs(self.backend)
 
-    def live(self, job: str, moment: int = NO_END) -> int:
-        """Run to the end of the job and of all that it left, or to a moment; return how many passed."""
+    def live(self, job: str, moment: int = NO_END, engine: str | None = None) -> int:
+        """Run to the end of the job and of all that it left, or to a moment; return how many passed.
+
+        ``engine`` is the mark of the engine's start, where it is not to be the real one.
+        """
         fuse = Fuse(moment)
-        door: Any = Fused(self._door, fuse, {"containers": Fused(self._door.containers, fuse)})
+        parts: dict[str, Any] = {"containers": Fused(self._door.containers, fuse)}
+        if engine is not None:
+            parts["bridge_stamp"] = lambda: engine
+        door: Any = Fused(self._door, fuse, parts)
         database: Any = FusedDatabase(self.backend.database, fuse)
         runner = Runner(replace(self.backend, door=door, database=database), HeldImages(self._door))
         runner.adopt()
@@ -206,6 +197,30 @@ def test_every_moment_of_a_stop(lives_of: Callable[[str], Lives], tmp_path: Path
         row = lives.jobs.row(job)
         assert (row["status"], row["canceled_code"]) == (Status.CANCELED, Code.MANUAL), moment
         assert (tmp_path / "shared" / job).read_text() == "ran\n", moment
+
+
+@pytest.mark.parametrize(
+    ("engine", "shell", "code"),
+    [
+        ("another", "kill -9 $$", Code.NODE_UNAVAILABLE),
+        ("another", "exit 1", None),
+        (None, "kill -9 $$", None),
+    ],
+)
+def test_an_engine_that_was_started_anew_unseen(
+    lives_of: Callable[[str], Lives], tmp_path: Path, engine: str | None, shell: str, code: Code | None
+) -> None:
+    """What ended with the machine while no server ran is resumed; what failed by itself has failed."""
+    lives = lives_of("one")
+    job = ready(lives, tmp_path / "shared", f"echo up; sleep 1; {shell}")
+    runner = Runner(lives.backend, HeldImages(lives.backend.door))
+    runner.start(job)
+    until(partial(prints_up, lives, job), "the job is up")
+    runner.close()
+    lives.live(job, engine=engine)
+    row = lives.jobs.row(job)
+    assert row["canceled_code"] == code
+    assert row["status"] == (Status.FAILED if code is None else Status.CANCELED)
 
 
 def test_what_was_half_captured_is_replaced(lives_of: Callable[[str], Lives], tmp_path: Path) -> None:

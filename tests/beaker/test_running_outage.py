@@ -79,7 +79,7 @@ def test_a_job_is_lost_with_the_engine(engine: OwnEngine, rig_on: Callable[[Conf
     assert lines == [b"%d" % (number + 1) for number in range(len(lines))]
     assert rig.jobs.result(job) == {"x": b"kept\n"}
     (next_job,) = successors(rig, job)
-    assert rig.jobs.row(next_job)["status"] == Status.QUEUED
+    assert rig.jobs.running(next_job)["node_id"] == row["node_id"]
 
 
 def test_a_job_fails_with_the_engine(engine: OwnEngine, rig_on: Callable[[Config], Rig]) -> None:

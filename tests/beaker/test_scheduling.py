@@ -215,6 +215,21 @@ def test_a_victim_that_takes_its_time_is_stopped_once_and_its_place_is_kept(site
     assert site.row(other)["status"] == Status.QUEUED
 
 
+def test_a_job_that_has_exited_holds_its_place_and_is_nobodys_victim(sites: Sites) -> None:
+    """Until its results are kept and it is finalized; who is ahead waits for that, and preempts no other."""
+    site = sites()
+    exited, other = site.submit(LOW), site.submit(LOW)
+    site.runs(exited, other)
+    with site.backend.database.write() as tx:
+        site.backend.lifecycle.exit(tx, exited, site.backend.clock.now(), 0)
+    urgent = site.submit(HIGH)
+    site.waits(urgent, "waits for a job to stop on local-1")
+    assert site.runner.stopped == []
+    site.runner.end(exited)
+    site.runs(other, urgent)
+    assert site.row(exited)["status"] == Status.SUCCEEDED
+
+
 def test_a_minimum_run_time_is_kept_to_the_moment_though_the_clock_is_set_back(sites: Sites) -> None:
     """Nothing changes meanwhile: the loop wakes by itself, and what the clock loses counts for nothing."""
     offset = [0]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from beaker import BeakerCancelationCode, BeakerExperimentSpec, BeakerTaskSpec, BeakerWorkloadStatus
-from beaker import beaker_pb2 as pb2
 
 from dispatch.testing.beaker import LocalBeaker
 from dispatch.testing.busybox import REFERENCE
@@ -24,24 +23,14 @@ def task(name: str, shell: str, **more: Any) -> BeakerTaskSpec:
     )
 
 
-def create(beaker: LocalBeaker, client: Any, *tasks: BeakerTaskSpec) -> Any:
-    """Make an experiment in the only workspace."""
-    assert beaker.server.backend is not None
-    with beaker.server.backend.database.read() as tx:
-        workspace = tx.execute("SELECT id FROM workspaces").fetchone()["id"]
-    spec = BeakerExperimentSpec(tasks=list(tasks))
-    return client.experiment.create(spec=spec, workspace=pb2.Workspace(id=workspace))
+def create(client: Any, *tasks: BeakerTaskSpec) -> Any:
+    """Make an experiment."""
+    return client.experiment.create(spec=BeakerExperimentSpec(tasks=list(tasks)))
 
 
-def last(beaker: LocalBeaker, client: Any, workload: Any, place: int) -> Any:
+def last(client: Any, workload: Any, place: int) -> Any:
     """The last job of a task."""
-    assert beaker.server.backend is not None
-    with beaker.server.backend.database.read() as tx:
-        row = tx.execute(
-            "SELECT id FROM jobs WHERE task_id = ? ORDER BY created DESC",
-            (workload.experiment.tasks[place].id,),
-        ).fetchone()
-    return client.job.get(row["id"])
+    return client.workload.get_latest_job(workload, task=workload.experiment.tasks[place])
 
 
 def ended(client: Any, workload: Any) -> Any:
@@ -64,9 +53,9 @@ def test_a_result_is_handed_on(beaker: LocalBeaker) -> None:
     with beaker.client() as client:
         use = task("use", "cat /in/deep/a > /results/b && cat /only/a >> /results/b")
         use = use.with_dataset("/in", result="make").with_dataset("/only", result="make", sub_path="deep")
-        made = create(beaker, client, use, task("make", "mkdir /results/deep && echo 42 > /results/deep/a"))
+        made = create(client, use, task("make", "mkdir /results/deep && echo 42 > /results/deep/a"))
         assert ended(client, made).status == BeakerWorkloadStatus.succeeded
-        dataset = last(beaker, client, made, 0).assignment_details.result_dataset_id
+        dataset = last(client, made, 0).assignment_details.result_dataset_id
         path = beaker.layout.files(dataset) / "b"
         assert path.read_bytes() == b"42\n42\n"
 
@@ -76,14 +65,13 @@ def test_a_failure_stops_what_runs_and_what_waits(beaker: LocalBeaker) -> None:
     with beaker.client() as client:
         waits = task("waits", "true").with_dataset("/in", result="fails")
         made = create(
-            beaker,
             client,
             task("fails", "sleep 1; exit 7", propagate_failure=True),
             task("runs", "sleep 3600"),
             waits,
         )
         assert ended(client, made).status == BeakerWorkloadStatus.failed
-        jobs = [last(beaker, client, made, place) for place in range(3)]
+        jobs = [last(client, made, place) for place in range(3)]
         assert jobs[0].status.exit_code == 7
         assert [job.status.canceled_code for job in jobs[1:]] == [
             BeakerCancelationCode.sibling_task_failed,
@@ -95,7 +83,7 @@ def test_a_failure_stops_what_runs_and_what_waits(beaker: LocalBeaker) -> None:
 def test_what_is_canceled_ends_and_can_be_begun_again(beaker: LocalBeaker) -> None:
     """The container is stopped; a restart of the same experiment runs it anew."""
     with beaker.client() as client:
-        made = create(beaker, client, task("main", "echo here > /results/x; sleep 3600"))
+        made = create(client, task("main", "echo here > /results/x; sleep 3600"))
         jobs = []
         for _ in range(2):
             given_up = time.monotonic() + LIMIT
@@ -104,7 +92,7 @@ def test_what_is_canceled_ends_and_can_be_begun_again(beaker: LocalBeaker) -> No
                 time.sleep(0.05)
             client.workload.cancel(made)
             assert ended(client, made).status == BeakerWorkloadStatus.canceled
-            jobs.append(last(beaker, client, made, 0))
+            jobs.append(last(client, made, 0))
             assert client.workload.restart_tasks(made).status == BeakerWorkloadStatus.queued
         client.workload.cancel(made)
         ended(client, made)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from harness import CHECKOUT, ENVIRON, INSIDE
 
 # A channel that reads a stream in the thread that wants it; beaker-py's own does so in another.
 ONE_THREAD = {"GRPC_SINGLE_THREADED_UNARY_STREAM": "1"}
+NOTHING: Mapping[str, str] = {}
 PINNED = ("taskset", "-c", "0") if shutil.which("taskset") else ()
 
 
@@ -41,7 +41,7 @@ def client(
     program: str,
     server: Mapping[str, Any],
     *arguments: object,
-    env: Mapping[str, str] = os.environ,
+    env: Mapping[str, str] = NOTHING,
     before=(),
 ) -> subprocess.Popen[bytes]:
     """Start a program of ``inside/`` that is a client of a server, and prints one object."""
@@ -55,7 +55,8 @@ def client(
 
 def told(process: subprocess.Popen[bytes]) -> Any:
     """What a client printed."""
-    out, _ = process.communicate()
+    # A client waits for ever for a server that it cannot reach or does not trust.
+    out, _ = process.communicate(timeout=300)
     if process.returncode != 0:
         raise SystemExit(f"{process.args}: exit code {process.returncode}")
     return json.loads(out)

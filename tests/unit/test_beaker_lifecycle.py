@@ -180,7 +180,6 @@ def test_what_waits_is_canceled_at_once(world: World) -> None:
     assert world.cancel(experiment) == []
     row = world.last(experiment)
     assert outcome(row) == (Status.CANCELED, Code.MANUAL)
-    assert row["result_dataset_id"] is None
     assert world.cancel(experiment) == []
     assert dict(world.last(experiment)) == dict(row)
     assert not world.assign(row["id"])
@@ -202,6 +201,16 @@ def test_a_preempted_job_is_resumed(world: World, code: Code, resumes: bool, job
         world.begin(second)
         assert world.job(second)["task_id"] == world.job(first)["task_id"]
         assert world.job(second)["result_dataset_id"] != world.job(first)["result_dataset_id"]
+
+
+def test_what_never_ran_has_an_empty_result(world: World) -> None:
+    """Public clients show the result of whatever has ended."""
+    experiment = world.create()
+    assert world.last(experiment)["result_dataset_id"] is None
+    world.cancel(experiment)
+    (result,) = world.rows("SELECT * FROM datasets WHERE id = ?", world.last(experiment)["result_dataset_id"])
+    assert result["committed"] is not None
+    assert result["source_job_id"] == world.last(experiment)["id"]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -624,18 +633,19 @@ class Life(RuleBasedStateMachine):
         """A finalized job never changes; it is whole, its result is committed, its tokens are gone."""
         for job in self.world.rows("SELECT * FROM jobs") if hasattr(self, "world") else ():
             placed, ended = job["node_id"] is not None, job["finalized"] is not None
-            assert placed == (job["result_dataset_id"] is not None) == (job["scheduled"] is not None)
+            assert placed == (job["scheduled"] is not None)
+            assert (placed or ended) == (job["result_dataset_id"] is not None)
             times = [job[name] for name in ("created", "scheduled", "started", "exited", "finalized")]
             there = [each for each in times if each is not None]
             assert there == sorted(there)
             assert job["exited"] is None or job["started"] is not None
-            if placed:
+            if placed or ended:
                 (result,) = self.world.rows(
                     "SELECT committed FROM datasets WHERE id = ?", job["result_dataset_id"]
                 )
                 assert (result["committed"] is not None) == ended
                 tokens = self.world.rows("SELECT count(*) FROM tokens WHERE job_id = ?", job["id"])[0][0]
-                assert tokens == (0 if ended else 1)
+                assert tokens == (1 if placed and not ended else 0)
             if ended:
                 assert job["started"] is None or job["exited"] is not None
                 assert self.ended.setdefault(job["id"], dict(job)) == dict(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import defaultdict
@@ -29,6 +30,7 @@ GIB = 1 << 30
 SECOND = 1_000_000_000
 NOW = 1000 * SECOND
 LOW, NORMAL, HIGH, URGENT = 1, 2, 3, 4
+EXAMPLES = max(50, int(250 * float(os.environ.get("DISPATCH_STRESS", "1.0"))))
 NEVER = Preemptibility(preemptible=False)
 LATER = Preemptibility(min_runtime=60 * SECOND)
 SMALL = Node("n1", "local-1", "c1", "ai2/one", Amount(2, 2000, 4 * GIB, 0))
@@ -423,7 +425,7 @@ def scenes(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], list[Node], R
 Scene = tuple[list[Waiting], list[Running], list[Node], Rules]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(scenes())
 def test_no_node_is_ever_over_its_capacity(scene: Scene) -> None:
     """With what runs and what was just assigned, and no GPU is given twice; closed nodes get nothing."""
@@ -447,7 +449,7 @@ def test_no_node_is_ever_over_its_capacity(scene: Scene) -> None:
         assert set(gpus[node.id]) <= set(node.gpus)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(scenes())
 def test_every_job_is_placed_or_told_why_and_no_slot_idles(scene: Scene) -> None:
     """What does not run is told why; with nothing kept for big jobs or promised, nothing that fits waits."""
@@ -470,7 +472,7 @@ def test_every_job_is_placed_or_told_why_and_no_slot_idles(scene: Scene) -> None
             assert all(node.closed for node in there)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(scenes())
 def test_the_first_in_order_is_never_passed(scene: Scene) -> None:
     """With strict order the first that can run at all either runs, or nothing that is placed delays it."""
@@ -488,7 +490,7 @@ def test_the_first_in_order_is_never_passed(scene: Scene) -> None:
     ]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(scenes())
 def test_victims_are_of_lower_priority_and_each_is_needed(scene: Scene) -> None:
     """They may be preempted, have run for long enough, are on one node, and without any of them it fails."""
@@ -519,7 +521,7 @@ def test_victims_are_of_lower_priority_and_each_is_needed(scene: Scene) -> None:
             assert jobs[by].need.fits(room) is (spared is None)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(scenes(), st.randoms(use_true_random=False))
 def test_the_order_of_the_arguments_makes_no_difference(scene: Scene, chance: random.Random) -> None:
     """The same jobs and nodes give the same decisions."""
@@ -530,7 +532,7 @@ def test_the_order_of_the_arguments_makes_no_difference(scene: Scene, chance: ra
     assert plan(waiting, running, nodes, NOW, rules) == first
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 @given(scenes(), st.randoms(use_true_random=False))
 def test_all_that_can_run_does_in_the_end(scene: Scene, chance: random.Random) -> None:
     """Carried out again and again, with jobs ending in any order, every job is placed that a node takes."""

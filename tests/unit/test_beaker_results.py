@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     assert captured.notes
 
 
-@pytest.mark.parametrize("cut", [100, 512, 1024, 2048, 8000, 13824])
+@pytest.mark.parametrize("cut", [100, 512, 1024, 2048, 8000, 11776])
 def test_half_an_archive(tmp_path: Path, cut: int) -> None:
     """It is never taken for a whole one."""
     whole = archive(file("./a", b"A" * 5000), file("./b", b"B" * 5000)).getvalue()
@@ -172,3 +173,15 @@ def test_metrics(tmp_path: Path, content: bytes, metrics: str | None) -> None:
 def test_metrics_elsewhere(tmp_path: Path) -> None:
     """Only the one at the top counts."""
     assert take(tmp_path, file("./d/metrics.json", b"{}")).metrics is None
+
+
+def test_whoever_may_read_it(tmp_path: Path) -> None:
+    """What is mounted into other jobs is open to any user of theirs, under any umask of the server's."""
+    before = os.umask(0o077)
+    try:
+        take(tmp_path, other("./d", tarfile.DIRTYPE), file("./d/b", b"B"))
+    finally:
+        os.umask(before)
+    root = tmp_path / "files"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (root, root / "d", root / "d" / "b")}
+    assert modes == {"files": 0o755, "d": 0o755, "b": 0o644}

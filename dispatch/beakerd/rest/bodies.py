@@ -6,7 +6,7 @@ breaks off is an error, never a shorter body.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -16,7 +16,6 @@ from werkzeug.wrappers import Request
 from dispatch.beakerd.problems import Kind, Problem, invalid
 
 PIECE = 256 * 1024
-LARGE_PIECE = 512 * 1024
 
 
 class BrokenBody(Exception):
@@ -52,26 +51,35 @@ class BoundedBody:
         if self.length is not None and self.length > limit:
             raise too_large(limit)
 
-    def pieces(self) -> Iterator[memoryview]:
-        """The bytes, once; a piece stays as it is until the next but one is asked for.
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes, once. Raises as :meth:`through` does."""
+        room = bytearray(PIECE if self.length is None else min(PIECE, self.length))
+        for view in self.through(lambda: room):
+            yield bytes(view)
+
+    def through(self, room: Callable[[], bytearray]) -> Iterator[memoryview]:
+        """The bytes, once, each time as much as there is room for; ``room`` is asked for it each time.
 
         :raises Problem: INVALID, when the client went before it had sent all; TOO_LARGE
         """
-        size = LARGE_PIECE if self.length is None else min(LARGE_PIECE, self.length)
-        count, room, other = 0, memoryview(bytearray(size)), memoryview(b"")
+        count = 0
         while self.length is None or count < self.length:
-            room, other = other or memoryview(bytearray(size)), room
-            got = self._fill(room, count)
+            view = memoryview(room())
+            if self.length is not None:
+                view = view[: self.length - count]
+            got = self._fill(view, count)
             if not got:
                 break
             count += got
             if count > self._limit:
                 raise too_large(self._limit)
-            yield room[:got]
+            yield view[:got]
+        if self.length is not None and count != self.length:
+            raise invalid(f"the body ended after {count} of {self.length} bytes")
 
-    def _fill(self, room: memoryview, count: int) -> int:
+    def _fill(self, view: memoryview, count: int) -> int:
         try:
-            got: int = self._stream.readinto(room)
+            got: int = self._stream.readinto(view)
         except (OSError, ValueError, HTTPException) as error:
             raise invalid(f"the body broke off after {count} bytes") from error
         return got

@@ -75,7 +75,7 @@ def linked(backend: Backend, _who: Principal | None, request: Request, token: st
     with backend.database.read() as tx:
         who = backend.access.principal(tx, token, Purpose.STORAGE)
     dataset, _, linked_path = (who.subject or "").partition("/")
-    if not linked_path:
+    if not linked_path or path != linked_path:
         raise not_found("link", path)
     return _file(backend, who, request, dataset, linked_path)
 

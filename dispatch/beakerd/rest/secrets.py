@@ -12,20 +12,13 @@ from dispatch.beakerd.rest.bodies import BoundedBody, segments
 from dispatch.beakerd.store import secrets as store
 
 _NAME_AT = 5
-
-
-def _sent(request: Request, behind: int) -> str:
-    """The name in the path, which has so many parts behind it."""
-    parts = segments(request)
-    if len(parts) != _NAME_AT + 1 + behind:
-        raise not_found("secret", "/".join(parts[_NAME_AT:]))
-    return parts[_NAME_AT]
+_VALUE = "value"
 
 
 def write(backend: Backend, who: Principal, request: Request, workspace: str, _name: str) -> Response:
     """Make a secret, or give it another value."""
-    name = store.checked_name(_sent(request, 1))
-    body = b"".join(map(bytes, BoundedBody(request, backend.config.limits.secret).pieces()))
+    name = store.checked_name(_name_in(request))
+    body = b"".join(BoundedBody(request, backend.config.limits.secret).pieces())
     with backend.database.write() as tx:
         store.enter(tx, who, workspace)
         store.write(tx, workspace, name, body, who.user_id, backend.clock.now())
@@ -36,7 +29,7 @@ def read(backend: Backend, who: Principal, request: Request, workspace: str, _na
     """A secret's value."""
     with backend.database.read() as tx:
         store.enter(tx, who, workspace)
-        value = store.value(tx, workspace, _sent(request, 1))
+        value = store.value(tx, workspace, _name_in(request))
     # No part of it is guessed to be text, and no one on the way keeps it.
     return Response(value, mimetype="application/octet-stream", headers={"Cache-Control": "no-store"})
 
@@ -45,8 +38,18 @@ def delete(backend: Backend, who: Principal, request: Request, workspace: str, _
     """Remove a secret."""
     with backend.database.write() as tx:
         store.enter(tx, who, workspace)
-        store.delete(tx, workspace, _sent(request, 0))
+        store.delete(tx, workspace, _name_in(request))
     return Response(status=204)
+
+
+def _name_in(request: Request) -> str:
+    """The name, which may have slashes itself: all that stands behind ``secrets/``, but for ``/value``."""
+    parts = segments(request)
+    end = None if request.method == "DELETE" else -1
+    if parts[_NAME_AT - 1 : _NAME_AT] != ["secrets"] or (end and parts[-1] != _VALUE):
+        # Slashes of the route itself were quoted: it fits as text, but these are other parts.
+        raise not_found("route", request.path)
+    return "/".join(parts[_NAME_AT:end])
 
 
 _SECRET = "/api/v3/workspaces/<workspace>/secrets/<path:_name>"

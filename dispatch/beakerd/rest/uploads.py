@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,8 @@ from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.objects import checked, no_room
 from dispatch.beakerd.problems import Kind, Problem, forbidden, invalid, not_found
 from dispatch.beakerd.rest.app import Route
-from dispatch.beakerd.rest.bodies import LARGE_PIECE, BoundedBody, behind
+from dispatch.beakerd.rest.bodies import PIECE, BoundedBody, behind
+from dispatch.beakerd.rest.receiving import receive
 from dispatch.beakerd.store import datasets as store
 from dispatch.beakerd.transfers import sha256
 
@@ -164,39 +164,9 @@ def _take(backend: Backend, who: Principal, upload: str, part: _Piece) -> bytes 
     return whole
 
 
-def receive(body: BoundedBody, file: BinaryIO, digest: Any) -> tuple[int, Any]:
-    """Write a body to a file; return the number of bytes and the hash with them.
-
-    Of a large one each piece is written by another thread while this one hashes it and receives the next.
-    """
-    size = 0
-    if body.length is not None and body.length <= LARGE_PIECE:
-        for data in body.pieces():
-            digest.update(data)
-            size += _write(file, data)
-        return size, digest
-    with ThreadPoolExecutor(1, "upload") as other:
-        writing: Future[int] | None = None
-        for data in body.pieces():
-            if writing is not None:
-                size += writing.result()
-            writing = other.submit(_write, file, data)
-            digest.update(data)
-        if writing is not None:
-            size += writing.result()
-    return size, digest
-
-
-def _write(file: BinaryIO, data: memoryview) -> int:
-    done = 0
-    while done < len(data):
-        done += file.write(data[done:])
-    return done
-
-
 def _hash_again(file: BinaryIO, received: int) -> Any:
     """The hash of what an upload has, from its file: the server was started anew since."""
-    digest, left, room = sha256(), received, bytearray(datasets.PIECE)
+    digest, left, room = sha256(), received, bytearray(PIECE)
     file.seek(0)
     while left:
         count = file.readinto(memoryview(room)[: min(left, len(room))])  # type: ignore[attr-defined]

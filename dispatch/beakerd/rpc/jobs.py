@@ -241,7 +241,7 @@ def _status(row: Any) -> Any:
 def _assignment(row: Any, cpus: float, memory: int) -> Any:
     """Where a job runs; what it may use is all of its node, where it asks for nothing less."""
     if row["node_id"] is None:
-        return pb2.AssignmentDetails()
+        return pb2.AssignmentDetails(result_dataset_id=row["result_dataset_id"])
     gpus = json.loads(row["gpus"])
     return pb2.AssignmentDetails(
         node_id=row["node_id"],

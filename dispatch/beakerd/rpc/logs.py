@@ -32,7 +32,6 @@ def stream_job_logs(
     A job that waits has none yet, and is followed like any other.
     """
     finalized = _finalized(backend, request.job_id, who)
-    # Clients resume one nanosecond after the last line, which may carry over the second: nanos is a sum here.
     since = request.since.seconds * _SECOND + request.since.nanos
     reader = LogReader(backend.layout.job_log(request.job_id))
     try:

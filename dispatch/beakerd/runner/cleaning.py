@@ -77,8 +77,10 @@ class Cleaner:
             if job and not self._is_unfinished(job):
                 self._clean(job)
         for place in self._backend.layout.job("x").parent.iterdir():
-            if (place / "secrets").exists() and not self._is_unfinished(place.name):
-                shutil.rmtree(place / "secrets", ignore_errors=True)
+            left = [each for each in (place / "secrets", place / "client") if each.exists()]
+            if left and not self._is_unfinished(place.name):
+                for each in left:
+                    shutil.rmtree(each, ignore_errors=True)
 
     def _is_unfinished(self, job: str) -> bool:
         with self._backend.database.read() as tx:

@@ -21,6 +21,8 @@ from dispatch.beakerd.store.running import Job
 
 OWNER_LABEL = "dispatch.beaker"
 JOB_LABEL = "dispatch.beaker.job"
+# Under which start of the engine the container was made.
+ENGINE_LABEL = "dispatch.beaker.engine"
 SHARED_MEMORY = 5 << 30
 # The engine refuses less.
 LEAST_MEMORY = 6 << 20
@@ -61,7 +63,11 @@ def container_of(backend: Backend, job: Job, image: str, simulated: bool) -> Con
         command=task.command or None,
         arguments=task.arguments,
         name=name_of(job.id),
-        labels={OWNER_LABEL: owner_of(backend.layout.root), JOB_LABEL: job.id},
+        labels={
+            OWNER_LABEL: owner_of(backend.layout.root),
+            JOB_LABEL: job.id,
+            ENGINE_LABEL: backend.door.bridge_stamp(),
+        },
         env={**mirrored, **reached, **named},
         binds=(*mounts, *place, *mirrors),
         volumes=volumes,

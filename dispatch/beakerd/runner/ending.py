@@ -10,11 +10,11 @@ import errno
 import shutil
 from typing import TYPE_CHECKING
 
-from dispatch._docker import ApiError
+from dispatch._docker import ApiError, Door
 from dispatch._docker.archive import CutError
 from dispatch._docker.containers import ContainerState
 from dispatch.beakerd.runner.bell import Bell
-from dispatch.beakerd.runner.containers import name_of
+from dispatch.beakerd.runner.containers import ENGINE_LABEL, name_of
 from dispatch.beakerd.runner.failure import ClosingError
 from dispatch.beakerd.runner.logs import JobLog
 from dispatch.beakerd.runner.results import Captured, capture
@@ -24,13 +24,20 @@ from dispatch.errors import EngineError
 if TYPE_CHECKING:
     from dispatch.beakerd.runner.job import Parts
 
-KILLED = 137
 GONE = 404
+ENGINE_STOPPED = (137, 143, 255)
 
 
-def lost_in_outage(state: ContainerState, away: bool) -> str | None:
-    """Why the exit of a container is not the job's own, None where it is. ``away``: the engine was."""
-    return "the engine went down while it ran" if away and state.exit_code != 0 else None
+def lost_with_engine(door: Door, state: ContainerState, away: bool) -> str | None:
+    """Why a container's exit is not the job's own, None where it is. ``away``: the engine was seen to be.
+
+    An engine that was started anew while nobody looked leaves its mark, and codes that say how it went.
+    """
+    if state.exit_code == 0:
+        return None
+    if not away and state.exit_code in ENGINE_STOPPED and ENGINE_LABEL in state.labels:
+        away = state.labels[ENGINE_LABEL] != door.bridge_stamp()
+    return "the engine went down while it ran" if away else None
 
 
 class Ending:

@@ -89,6 +89,9 @@ def connection(backend: Backend, job: Job) -> tuple[dict[str, str], tuple[Bind, 
     if tls:
         (place / "roots.pem").write_bytes(backend.layout.roots.read_bytes())
         found["REQUESTS_CA_BUNDLE"] = f"{PLACE}/roots.pem"
+    # For whatever user the image has; the state's own directory is closed to all others of this machine.
+    for path in (place, *place.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return found, (Bind(str(place), PLACE),)
 
 

@@ -8,6 +8,7 @@ again, one that was started is not started again, and it is removed only after t
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import traceback
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from dispatch.beakerd.runner.bell import Bell
 from dispatch.beakerd.runner.cleaning import Cleaner
 from dispatch.beakerd.runner.containers import JOB_LABEL, container_of, name_of, open_result, simulates_gpus
 from dispatch.beakerd.runner.crew import Crew
-from dispatch.beakerd.runner.ending import Ending, lost_in_outage
+from dispatch.beakerd.runner.ending import Ending, lost_with_engine
 from dispatch.beakerd.runner.failure import ClosingError, JobFailure
 from dispatch.beakerd.runner.logs import JobLog
 from dispatch.beakerd.runner.stopping import Stopping
@@ -86,8 +87,8 @@ class JobRun:
                     return
                 except EngineError as error:
                     self._engine_is_away(error)
-                except Problem as problem:
-                    self._backend.say(f"job {self._job}: {problem.message}")
+                except (Problem, sqlite3.OperationalError) as trouble:
+                    self._backend.say(f"job {self._job}: {trouble}")
                 self._sleep()
         except ClosingError:
             return
@@ -143,7 +144,10 @@ class JobRun:
         if image is None:
             return None
         simulated = simulates_gpus(job, self._backend.door.info())
-        spec = container_of(self._backend, job, image, simulated)
+        try:
+            spec = container_of(self._backend, job, image, simulated)
+        except OSError as error:
+            raise JobFailure(f"what it needs cannot be laid down: {error.strerror}") from error
         with self._backend.database.write() as tx:
             self._backend.lifecycle.intend(tx, self._job, self._name)
             if simulated:
@@ -175,6 +179,9 @@ class JobRun:
                 raise ClosingError
             if not answers and self._is_to_stop():
                 return None
+        # A provider that gave up because the server goes says nothing of the image.
+        if self._backend.closing.is_set():
+            raise ClosingError
         (answer,) = answers
         if isinstance(answer, DispatchError) and not isinstance(answer, EngineError):
             raise JobFailure(answer.message) from answer
@@ -220,7 +227,7 @@ class JobRun:
     def _has_exited(self, job: Job, state: ContainerState) -> None:
         # An engine takes note of a start when it is over: what ended at once has ended before.
         when = max(round((state.finished or 0) * 1e9), job.started or 0)
-        lost = lost_in_outage(state, self._away)
+        lost = lost_with_engine(self._backend.door, state, self._away)
         with self._backend.database.write() as tx:
             if lost:
                 self._backend.lifecycle.stop(tx, self._job, Code.NODE_UNAVAILABLE, lost)

@@ -1,12 +1,14 @@
 """The log of one container on its way into the job's file.
 
 Owns when it is complete: what was followed is checked against the end of what the engine kept, and read anew
-from its beginning if anything is missing. A disk that is full loses the log, never the job.
+from its beginning if anything is missing. A disk that is full loses the log's end, never the job: it gives
+back enough for what must be written down of the job.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import lru_cache
@@ -17,6 +19,7 @@ from dispatch.beakerd.joblog import LogWriter
 
 _SECONDS = len("2006-01-02T15:04:05")
 _BATCH = 512
+RESERVE = 2 << 20
 
 
 class JobLog:
@@ -44,7 +47,7 @@ class JobLog:
         try:
             self._open().add((nanoseconds(frame.stamp), frame.data) for frame in frames)
         except OSError as error:
-            self.fault = error
+            self._fail(error)
 
     def complete(self, containers: Containers, name: str) -> None:
         """Make the log of an ended container whole, and close it; ``fault`` says if that was not possible."""
@@ -66,7 +69,12 @@ class JobLog:
             if writer is not None:
                 writer.close(final)
         except OSError as error:
-            self.fault = self.fault or error
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.fault = error
+        with contextlib.suppress(OSError):
+            os.truncate(self._path, max(0, self._path.stat().st_size - RESERVE))
 
     def _open(self) -> LogWriter:
         if self._writer is None:

@@ -47,6 +47,9 @@ def capture(source: Source, target: Path, now: Callable[[], int]) -> Captured:
         for info in archive:
             taking.take(archive, info)
     taking.link()
+    # For whatever user another job has, which this may be mounted into; whatever the server's umask is.
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     captured = taking.captured
     captured.metrics = _metrics(target / METRICS, captured.notes)
     return captured

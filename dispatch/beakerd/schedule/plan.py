@@ -89,7 +89,7 @@ class _Pass:
 
     def _promise(self, job: Waiting, rooms: list[Room]) -> str:
         for room in rooms:
-            if room.stopping and room.will_have(job):
+            if room.leaving and room.will_have(job):
                 room.promise(job)
                 return f"waits for a job to stop on {room.node.hostname}"
         return ""

@@ -23,12 +23,12 @@ class Room:
         self._gpus = [gpu for gpu in node.gpus if gpu not in taken]
         for job in running:
             self.free = self.free.minus(job.need)
-        self.stopping = sum(job.stopping for job in running)
+        self.leaving = sum(job.leaving for job in running)
         self.soon = self.free
         for job in running:
-            if job.stopping:
+            if job.leaving:
                 self.soon = self.soon.plus(job.need)
-        self._others = [job for job in running if not job.stopping and rules.preemptible(job.yields)]
+        self._others = [job for job in running if not job.leaving and rules.preemptible(job.yields)]
 
     def has(self, job: Waiting) -> bool:
         """Whether a job may be put here now."""
@@ -55,7 +55,7 @@ class Room:
         for job in victims:
             self.soon = self.soon.plus(job.need)
             self._others.remove(job)
-        self.stopping += len(victims)
+        self.leaving += len(victims)
 
     def missing(self, job: Waiting, now: int) -> float:
         """How far a job is from fitting, if all that it may preempt were gone: 0 where it would.

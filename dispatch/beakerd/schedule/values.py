@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-NOT_CLOSED = ""
-
 
 class Amount(NamedTuple):
     """How much of a node: jobs at once, thousandths of a cpu, bytes of memory, GPUs.
@@ -73,7 +71,7 @@ class Waiting:
 class Running:
     """A job that has a place, until it is finalized. ``since``: when its container began to run, None before.
 
-    ``stopping``: a wish to stop it is written down already.
+    ``stopping``: a wish to stop it is written down already. ``exited``: its results are being kept.
     """
 
     id: str
@@ -84,6 +82,12 @@ class Running:
     since: int | None = None
     yields: Preemptibility = field(default_factory=Preemptibility)
     stopping: bool = False
+    exited: bool = False
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its place is free soon without anybody's doing."""
+        return self.stopping or self.exited
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Node:
     cluster: str
     cluster_name: str
     capacity: Amount
-    closed: str = NOT_CLOSED
+    closed: str = ""
     max_timeout: int | None = None
 
     @property

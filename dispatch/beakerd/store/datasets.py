@@ -177,6 +177,12 @@ def mounted(tx: Transaction, dataset: str, source_job: str | None = None) -> boo
     return False
 
 
+def made_by(tx: Transaction, result: str) -> str | None:
+    """The job whose result a dataset is, or was before it was deleted."""
+    row = tx.execute("SELECT id FROM jobs WHERE result_dataset_id = ?", (result,)).fetchone()
+    return None if row is None else str(row["id"])
+
+
 def _not_a_live_result(tx: Transaction, row: Row) -> None:
     job = row["source_job_id"]
     if job is None:

@@ -210,6 +210,11 @@ def remove(tx: Transaction, image: str) -> None:
     tx.execute("DELETE FROM images WHERE id = ?", (image,))
 
 
+def forget_ended_tokens(tx: Transaction, now: int) -> None:
+    """Remove the registry's tokens whose time is over."""
+    tx.execute("DELETE FROM tokens WHERE kind = 'registry' AND expires < ?", (now,))
+
+
 def forget_token(tx: Transaction, token: str) -> None:
     """End a registry's token."""
     tx.execute("DELETE FROM tokens WHERE kind = 'registry' AND hash = ?", (digest(token),))

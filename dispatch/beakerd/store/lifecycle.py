@@ -107,13 +107,7 @@ class Lifecycle:
         ).rowcount
         if not changed:
             return False
-        result = self._ids.new()
-        tx.execute(
-            "INSERT INTO datasets (id, author_id, workspace_id, created, source_job_id)"
-            " SELECT ?, author_id, workspace_id, ?, id FROM jobs WHERE id = ?",
-            (result, now, job),
-        )
-        tx.execute("UPDATE jobs SET result_dataset_id = ? WHERE id = ?", (result, job))
+        self._result(tx, job, now)
         self._say(tx, job, "scheduled", "assigned to a node")
         self._show(tx, job)
         return True
@@ -263,10 +257,9 @@ class Lifecycle:
             " canceled_code = CASE WHEN ?6 THEN NULL ELSE canceled_code END WHERE id = ?7",
             (status, now, now if status is Status.FAILED else None, failure, metrics, lost, job),
         )
-        tx.execute(
-            "UPDATE datasets SET committed = ? WHERE id = ? AND committed IS NULL",
-            (now, row["result_dataset_id"]),
-        )
+        # Public clients show the result of every job that has ended, of one that never had a place, too.
+        result = row["result_dataset_id"] or self._result(tx, job, now)
+        tx.execute("UPDATE datasets SET committed = ? WHERE id = ? AND committed IS NULL", (now, result))
         tx.execute("DELETE FROM tokens WHERE job_id = ?", (job,))
         self._say(tx, job, status.name.lower(), failure or row["canceled_for"] or "")
         self._show(tx, job)
@@ -332,6 +325,17 @@ class Lifecycle:
             (experiment, task),
         )
         return rows.fetchall()
+
+    def _result(self, tx: Transaction, job: str, now: int) -> str:
+        """Make a job's result dataset, and return its id."""
+        result = self._ids.new()
+        tx.execute(
+            "INSERT INTO datasets (id, author_id, workspace_id, created, source_job_id)"
+            " SELECT ?, author_id, workspace_id, ?, id FROM jobs WHERE id = ?",
+            (result, now, job),
+        )
+        tx.execute("UPDATE jobs SET result_dataset_id = ? WHERE id = ?", (result, job))
+        return result
 
     def _say(self, tx: Transaction, job: str, status: str, message: str) -> None:
         tx.execute(

@@ -58,8 +58,8 @@ class Queue:
     def look(self, tx: Transaction) -> Look:
         """See everything that matters to a plan, in an open transaction."""
         rows = tx.execute(
-            "SELECT id, task_id, experiment_id, status, priority, queued, started, canceled_code,"
-            " waiting_for, node_id, gpus FROM jobs WHERE finalized IS NULL"
+            "SELECT id, task_id, experiment_id, status, priority, queued, started, exited,"
+            " canceled_code, waiting_for, node_id, gpus FROM jobs WHERE finalized IS NULL"
         ).fetchall()
         self._learn(tx, {row["task_id"] for row in rows})
         queued = [row for row in rows if row["status"] == Status.QUEUED]
@@ -102,6 +102,7 @@ class Queue:
             since=row["started"],
             yields=asked.yields,
             stopping=row["canceled_code"] is not None,
+            exited=row["exited"] is not None,
         )
 
 

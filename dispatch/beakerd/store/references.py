@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dispatch.beakerd.access import Principal, may_use
+from dispatch.beakerd.access import Principal
 from dispatch.beakerd.config import Assumptions
 from dispatch.beakerd.problems import Problem, invalid
 from dispatch.beakerd.spec import DataMount, ExperimentSpec, TaskSpec
-from dispatch.beakerd.store import images
+from dispatch.beakerd.store import datasets, images
 from dispatch.beakerd.store.database import Transaction
 from dispatch.beakerd.store.setup import PRIORITIES
 
@@ -83,9 +83,7 @@ class References:
             self._secret(mount.secret, f"{path}.source.secret")
         if mount.beaker is None:
             return mount
-        row = self._dataset(mount.beaker)
-        if row is None:
-            raise _missing(f"{path}.source.beaker", "dataset", mount.beaker)
+        row = self._dataset(mount.beaker, f"{path}.source.beaker")
         if row["committed"] is None and not self.assume.mount_uncommitted:
             raise invalid(f"{path}.source.beaker: dataset {mount.beaker!r} is not committed yet")
         return replace(mount, beaker=str(row["id"]))
@@ -94,21 +92,22 @@ class References:
         if not any(PurePosixPath(path).is_relative_to(allowed) for allowed in self.host_paths):
             raise invalid(f"{where}: {path} is in none of the directories that jobs may mount (host_paths)")
 
-    def _dataset(self, name: str) -> Any:
+    def _dataset(self, name: str, path: str) -> Any:
         """A dataset by id, ``author/name``, or the name of one of the caller's own."""
-        row = self.tx.execute("SELECT * FROM datasets WHERE id = ?", (name,)).fetchone()
-        if row is not None:
-            return row if may_use(self.tx, self.who, row["workspace_id"]) else None
         author, slash, rest = name.partition("/")
-        condition, values = (
-            ("u.name = ?", (rest, author)) if slash else ("u.id = ?", (name, self.who.user_id))
-        )
-        rows = self.tx.execute(
-            "SELECT d.* FROM datasets d JOIN users u ON u.id = d.author_id"
-            f" WHERE d.name = ? AND d.name != '' AND {condition} ORDER BY d.created DESC",
-            values,
-        )
-        return next((row for row in rows.fetchall() if may_use(self.tx, self.who, row["workspace_id"])), None)
+        known = self.tx.execute("SELECT 1 FROM datasets WHERE id = ?", (name,)).fetchone()
+        try:
+            if slash:
+                name = datasets.resolve(self.tx, self.who, author, rest)
+            elif known is None:
+                name = datasets.resolve(self.tx, self.who, self._caller(), name)
+            return datasets.find(self.tx, self.who, name)
+        except Problem as problem:
+            raise invalid(f"{path}: {problem.message}") from problem
+
+    def _caller(self) -> str:
+        row = self.tx.execute("SELECT name FROM users WHERE id = ?", (self.who.user_id,)).fetchone()
+        return str(row["name"])
 
     def _secret(self, name: str, path: str) -> None:
         known = self.tx.execute(

@@ -139,7 +139,6 @@ CREATE TABLE experiments (
 ) WITHOUT ROWID;
 CREATE INDEX experiments_by_created ON experiments (created);
 CREATE INDEX experiments_of_workspace ON experiments (workspace_id, created);
-CREATE INDEX experiments_by_name ON experiments (name, id);
 
 -- spec: JSON of the task alone, ids in place of names (see dispatch.beakerd.spec). status: of its last job.
 CREATE TABLE tasks (
@@ -147,6 +146,7 @@ CREATE TABLE tasks (
     position INTEGER NOT NULL, name TEXT NOT NULL DEFAULT '', spec TEXT NOT NULL, status INTEGER NOT NULL,
     created INTEGER NOT NULL, retries INTEGER NOT NULL DEFAULT 0, UNIQUE (experiment_id, position)
 ) WITHOUT ROWID;
+CREATE INDEX experiments_by_name ON experiments (name, id);
 
 -- canceled_code is the wish to stop as well as its outcome; see dispatch.beakerd.store.lifecycle.
 -- gpus: JSON list of assigned ids. failure: why it failed without an exit of its own. queued: its place among

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dispatch.beakerd.access import Purpose, digest
+from dispatch.beakerd.access import ADMIN, Purpose, digest
 from dispatch.beakerd.store.database import Transaction
 
 # An end that no token has otherwise, by which those that were taken away are known again.
@@ -18,10 +18,11 @@ def user_of(tx: Transaction, token: str) -> str | None:
 
 
 def revoke(tx: Transaction, user_id: str, but: str) -> int:
-    """Let a user's own tokens open nothing more, but for one; return how many."""
+    """Let a user's own tokens open nothing more, but for one and the one of this machine; return how many."""
     return tx.execute(
-        "UPDATE tokens SET expires = ? WHERE user_id = ? AND kind = ? AND expires IS NULL AND hash != ?",
-        (_REVOKED, user_id, Purpose.USER.value, digest(but)),
+        "UPDATE tokens SET expires = ? WHERE user_id = ? AND kind = ? AND expires IS NULL AND hash != ?"
+        " AND subject IS NOT ?",
+        (_REVOKED, user_id, Purpose.USER.value, digest(but), ADMIN),
     ).rowcount
 
 

@@ -127,13 +127,19 @@ class Workloads:
             tx.execute("UPDATE experiments SET name = ?, name_key = ? WHERE id = ?", (name, key, row["id"]))
 
     def delete(self, tx: Transaction, experiment: str) -> list[str]:
-        """Remove an experiment, and return the ids of the jobs it had. What waits is canceled; results stay.
+        """Remove an experiment, and return the ids of the jobs it had. What waits is canceled; results stay,
+        but for the empty ones of jobs that never had a place.
 
         :raises Problem: INVALID, as long as one of its jobs runs
         """
         if self.cancel(tx, experiment, "the experiment is deleted") or live_jobs(tx, experiment):
             raise invalid(f"experiment {experiment!r} runs; cancel it first")
         jobs = tx.execute("SELECT id FROM jobs WHERE experiment_id = ?", (experiment,)).fetchall()
+        tx.execute(
+            "DELETE FROM datasets WHERE id IN"
+            " (SELECT result_dataset_id FROM jobs WHERE experiment_id = ? AND node_id IS NULL)",
+            (experiment,),
+        )
         tx.execute("DELETE FROM experiments WHERE id = ?", (experiment,))
         return [str(row["id"]) for row in jobs]
 
