@@ -125,13 +125,14 @@ def keep(backend: Backend, who: Principal, dataset: str, path: str, staged: Stag
         backend.database.write() as tx,
     ):
         store.writable(tx, who, dataset)
+        if staged.upload is not None:
+            # First: where another request has taken it, its file is gone, too.
+            store.end_upload(tx, staged.upload)
         now = backend.clock.now()
         # The file's own time says later that it is the one in the row.
         os.utime(staged.path, ns=(now, now))
         staged.path.chmod(0o644)
         store.add_files(tx, dataset, [(path, staged.size, staged.sha256, now)])
-        if staged.upload is not None:
-            store.end_upload(tx, staged.upload)
         placing.place(staged.path, path)
     backend.transfers.kept(dataset, path)
 

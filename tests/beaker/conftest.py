@@ -10,6 +10,7 @@ import pytest
 
 from dispatch.beakerd.config import Assumptions, Config
 from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch.testing.beaker_rest import Store, new_dataset, rest_of
 from dispatch.testing.beaker_runs import Rig
 
 
@@ -62,3 +63,16 @@ def rig_of(beakers: Beakers) -> Iterator[Callable[..., Rig]]:
 def rig(rig_of: Callable[..., Rig]) -> Rig:
     """A rig whose jobs get little time to end."""
     return rig_of(Config(assume=Assumptions(grace=1.0)))
+
+
+@pytest.fixture
+def workspace(beaker: LocalBeaker) -> str:
+    """The id of the default workspace."""
+    with beaker.client() as client:
+        return str(client.workspace.get("ai2/my-workspace").id)
+
+
+@pytest.fixture
+def store(beaker: LocalBeaker, workspace: str) -> Store:
+    """An empty dataset."""
+    return new_dataset(rest_of(beaker), workspace)

@@ -1,6 +1,6 @@
 """A program that runs a local Beaker on a small disk of its own, which gets full, in a mount namespace.
 
-Usage: fill_disk.py DIRECTORY. Mounts sixteen megabytes there, and exits with 0 if all was as it should be.
+Usage: fill_disk.py DIRECTORY. Mounts 24 megabytes there, and exits with 0 if all was as it should be.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import requests
-from beaker.exceptions import BeakerError
 
 from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch.testing.beaker_rest import Store, new_dataset, rest_of, tree_of, uploads_of
 
 MIB = 1 << 20
+FULL = "disk is full"
 
 
 def fill_up(directory: Path) -> Path:
@@ -34,78 +31,71 @@ def fill_up(directory: Path) -> Path:
     return ballast
 
 
-def refused(call: Callable[..., object], *arguments: object, **options: object) -> None:
-    """Hold that a call fails with the reason."""
-    try:
-        call(*arguments, **options)
-    except (requests.HTTPError, BeakerError) as error:
-        assert "disk is full" in str(error), error
-        return
-    raise AssertionError(f"{call} did not fail on a full disk")
+def too_large_for_it(beaker: LocalBeaker, store: Store) -> None:
+    """Files and pieces for which there is no room: refused, and nothing of them is kept."""
+    for size in (20 * MIB, 60 * MIB):
+        answer = store.put("large", os.urandom(size))
+        assert (answer.status, FULL in answer.message) == (507, True), answer
+        assert uploads_of(beaker) == []
+    upload, data = store.begin(), os.urandom(20 * MIB)
+    answer = store.piece(upload, data, 0, len(data))
+    assert (answer.status, FULL in answer.message) == (507, True), answer
+    assert (beaker.layout.uploads / upload).stat().st_size == 0
+    assert store.piece(upload, data[:MIB], 0, MIB).status == 400, "the length is what it was"
+    assert tree_of(beaker, store.dataset) == {"kept": b"kept"}
 
 
-def seen(client: Any, beaker: LocalBeaker, dataset: Any) -> dict[str, int]:
-    """The dataset's files, which are the same in its tree."""
-    listed = {file.path: file.size for file in client.dataset.list_files(dataset)}
-    tree = beaker.layout.files(dataset.id)
-    on_disk = {str(path.relative_to(tree)): path.stat().st_size for path in tree.rglob("*") if path.is_file()}
-    assert listed == on_disk
-    return listed
-
-
-def raw(client: Any, dataset: Any, data: bytes) -> int:
-    """Put a file, and return the status."""
-    storage = client.dataset._get_storage(dataset)
-    url = f"{storage.address}/datasets/{dataset.id}/files/raw"
-    return requests.put(
-        url, data, headers={"Authorization": f"Bearer {storage.token}"}, timeout=60
-    ).status_code
+def full_to_the_last_byte(beaker: LocalBeaker, workspace: str, store: Store, ballast: Path) -> None:
+    """No room for the database: whatever writes is refused, whatever reads goes on."""
+    rest, wrote = rest_of(beaker), 0
+    for number in range(400):
+        # What was written once has room in the journal, until that is used up.
+        answer = rest.ask(
+            "PUT", f"/api/v3/workspaces/{workspace}/secrets/s{number}/value", os.urandom(100_000)
+        )
+        wrote += answer.status == 200
+        if answer.status != 200:
+            break
+    assert (answer.status, FULL in answer.message) == (507, True), answer
+    asked = [
+        store.put("new", b"x" * 100_000),
+        rest.ask("POST", "/api/v3/datasets", b'{"workspace": "%s"}' % workspace.encode()),
+    ]
+    assert {answer.status for answer in asked} <= {200, 507}
+    assert asked[0].status == 507
+    assert store.get("kept").body == b"kept"
+    with beaker.client() as client:
+        assert len(list(client.secret.list())) == wrote
+        assert [file.path for file in client.dataset.list_files(client.dataset.get(store.dataset))] == [
+            "kept"
+        ]
+    ballast.unlink()
 
 
 def main(directory: Path) -> None:
     """Fill the disk in each way, and go on as if nothing had been."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(directory)], check=True)
-    beakers = Beakers(directory / "beaker")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(directory)], check=True)
+    beakers = Beakers(directory / "state")
     beakers.prepare()
     os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(beakers.authority)
     beaker = beakers.start()
     with beaker.client() as client:
-        client.MAX_RETRIES = 0
-        dataset = client.dataset.create("small", commit=False)
-        client.dataset.upload(dataset, b"before", "f")
-        before = seen(client, beaker, dataset)
-        # In the middle of a body, in one request and in pieces.
-        assert raw(client, dataset, bytes(20 * MIB)) == 507
-        refused(client.dataset.upload, dataset, bytes(20 * MIB), "g")
-        refused(client.dataset.upload, dataset, bytes(40 * MIB), "g")
-        assert seen(client, beaker, dataset) == before
-        # The client repeats a failed upload with a file that is at its end: no empty file comes of it.
-        client.MAX_RETRIES = 2
-        refused(client.dataset.upload, dataset, bytes(20 * MIB), "g")
-        client.MAX_RETRIES = 0
-        assert seen(client, beaker, dataset) == before
-        # Before anything is written: the server reads on, and refuses what needs room.
-        ballast = fill_up(directory)
-        refused(client.dataset.upload, dataset, os.urandom(MIB), "f")
-        for number in range(40):
-            try:
-                client.dataset.create(f"more-{number}", description="x" * 10_000, commit=False)
-            except requests.HTTPError as error:
-                assert "disk is full" in str(error), error
-                break
-        else:
-            raise AssertionError("datasets were made on a full disk")
-        assert b"".join(client.dataset.stream_file(dataset, "f")) == b"before"
-        assert client.dataset.get("me/small").id == dataset.id
-        # With room again all goes on.
-        ballast.unlink()
-        client.dataset.upload(dataset, os.urandom(MIB), "f")
-        client.dataset.upload(dataset, os.urandom(MIB), "g")
-        assert seen(client, beaker, dataset) == {"f": MIB, "g": MIB}
-        client.dataset.commit(dataset)
-        left = [path for path in beaker.layout.uploads.iterdir() if path.suffix]
-        assert left == []
-    beakers.close()
+        workspace = client.workspace.get("ai2/my-workspace").id
+    store = new_dataset(rest_of(beaker), workspace)
+    assert store.put("kept", b"kept").status == 200
+    too_large_for_it(beaker, store)
+    full_to_the_last_byte(beaker, workspace, store, fill_up(directory))
+    assert store.put("new", b"x" * MIB).status == 200
+    with beaker.client() as client:
+        made = client.dataset.commit(client.dataset.get(store.dataset))
+        assert {file.path: file.size for file in client.dataset.list_files(made)} == {"kept": 4, "new": MIB}
+        for secret in list(client.secret.list()):
+            client.secret.delete(secret)
+        client.dataset.delete(made)
+    assert uploads_of(beaker) == []
+    assert [line for line in beaker.lines if "Traceback" in line] == [], beaker.lines
+    beaker.stop()
+    beakers.start().stop()
 
 
 if __name__ == "__main__":

@@ -1,370 +1,332 @@
-"""Uploads: in one body and in pieces, repeated, broken off, across a restart; and paths that lead nowhere."""
+"""Uploads in pieces: repeated, out of order, broken off, gone on with by another server, the same at once."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import http.client
 import os
 import socket
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from base64 import b64encode
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
-import requests
-from beaker.exceptions import BeakerError
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from dispatch.beakerd import datasets
+from dispatch.beakerd.backend import Backend
 from dispatch.beakerd.config import Config, Limits
-from dispatch.beakerd.objects import Tree, checked
-from dispatch.beakerd.problems import Problem
 from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch.testing.beaker_rest import (
+    Answer,
+    Rest,
+    Store,
+    new_dataset,
+    rest_of,
+    storage_of,
+    tree_of,
+    uploads_of,
+)
+from dispatch.testing.processes import until
 
-MIB = 1 << 20
-HOUR = 3600 * 10**9
-
-
-class Raw:
-    """Storage of one dataset, by requests of one's own."""
-
-    def __init__(self, beaker: Any, client: Any, name: str = "raw"):
-        self.beaker = beaker
-        self.dataset = client.dataset.create(name, commit=False)
-        storage = client.dataset._get_storage(self.dataset)
-        self.base = storage.address
-        self.token = {"Authorization": f"Bearer {storage.token}"}
-
-    def begin(self) -> str:
-        """Begin an upload."""
-        answer = requests.post(f"{self.base}/uploads", headers=self.token, timeout=30)
-        assert answer.status_code == 200
-        return str(answer.headers["Upload-ID"])
-
-    def piece(self, upload: str, data: bytes, offset: int, total: int) -> requests.Response:
-        """Send a piece."""
-        headers = {**self.token, "Upload-Offset": str(offset), "Upload-Length": str(total)}
-        return requests.patch(f"{self.base}/uploads/{upload}", data, headers=headers, timeout=60)
-
-    def put(self, path: str, data: Any = b"", **headers: str) -> requests.Response:
-        """Put a file; the path is quoted."""
-        url = f"{self.base}/datasets/{self.dataset.id}/files/{quote(path)}"
-        return requests.put(url, data, headers={**self.token, **headers}, timeout=60)
-
-    def torn(self, method: str, path: str, sent: bytes, length: int, **headers: str) -> None:
-        """Send the beginning of a body, and go."""
-        host, _, port = self.beaker.endpoint.rest.partition(":")
-        lines = {**self.token, **headers, "Host": f"{host}:{port}", "Content-Length": str(length)}
-        head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
-        with socket.create_connection((host, int(port)), 30) as line:
-            line.sendall(head.encode() + sent)
-            line.shutdown(socket.SHUT_WR)
-            while line.recv(65536):
-                pass
+DATA = bytes(range(256)) * 40
 
 
-@pytest.fixture
-def raw(beaker: LocalBeaker) -> Iterator[Raw]:
-    """Storage of a new dataset."""
-    with beaker.client() as client:
-        yield Raw(beaker, client)
+def digest_of(data: bytes) -> str:
+    """A digest as the server tells it."""
+    return f"SHA-256={b64encode(hashlib.sha256(data).digest()).decode()}"
 
 
-def leftovers(raw: Raw) -> list[Path]:
-    """What lies in the directory of uploads."""
-    return list(raw.beaker.layout.uploads.iterdir())
+def backend_of(beaker: LocalBeaker) -> Backend:
+    """The parts of a server."""
+    assert beaker.server.backend is not None
+    return beaker.server.backend
 
 
-def test_in_pieces(beaker: LocalBeaker, tmp_path: Path) -> None:
-    """What is larger than one request comes in pieces, two files of the same bytes at once, too."""
-    data = os.urandom(MIB) * 70
-    for name in ("a", "b"):
-        (tmp_path / "source" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "source" / name).write_bytes(data)
-    with beaker.client() as client:
-        dataset = client.dataset.create("large", str(tmp_path / "source"))
-        files = list(client.dataset.list_files(dataset))
-        assert [(file.path, file.size) for file in files] == [("a", len(data)), ("b", len(data))]
-        for file in files:
-            assert b"".join(client.dataset.stream_file(dataset, file.path)) == data
-    assert list(beaker.layout.uploads.iterdir()) == []
+def send(store: Store, data: bytes, size: int, upload: str | None = None) -> Answer:
+    """Send all pieces, and return the answer to the last."""
+    upload = upload or store.begin()
+    for offset in range(0, len(data), size):
+        answer = store.piece(upload, data[offset : offset + size], offset, len(data))
+        assert answer.status == 200, answer
+        last = offset + size >= len(data)
+        assert answer.headers.get("Digest") == (digest_of(data) if last else None)
+    return answer
 
 
-def test_pieces_repeated_and_missed(raw: Raw) -> None:
-    """A piece may come again, none may be missing; the digest comes with the last one alone."""
-    data = os.urandom(3000)
-    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    upload = raw.begin()
-    assert "Digest" not in raw.piece(upload, data[:1000], 0, 3000).headers
-    assert raw.piece(upload, data[2000:], 2000, 3000).status_code == 400
-    assert raw.piece(upload, data[500:1500], 500, 3000).status_code == 400
-    assert raw.piece(upload, data[1000:], 1000, 3001).status_code == 400
-    assert raw.piece(upload, data, 1000, 3000).status_code == 400
-    again = raw.piece(upload, data[:1000], 0, 3000)
-    assert (again.status_code, "Digest" in again.headers) == (200, False)
-    assert raw.put("f", Digest=f"SHA-256={digest}").status_code == 400
-    assert "Digest" not in raw.piece(upload, data[1000:2000], 1000, 3000).headers
-    for _ in range(2):
-        assert raw.piece(upload, data[2000:], 2000, 3000).headers["Digest"] == f"SHA-256={digest}"
-    for _ in range(2):
-        assert raw.put("d/f", Digest=f"SHA-256={digest}").status_code == 200
-    assert raw.put("g", Digest=f"SHA-256={digest}").status_code == 400
-    assert (raw.beaker.layout.files(raw.dataset.id) / "d" / "f").read_bytes() == data
-    assert leftovers(raw) == []
+@pytest.mark.parametrize("size", [1, 1000, 10_239, 10_240])
+def test_pieces_become_a_file(beaker: LocalBeaker, store: Store, size: int) -> None:
+    """Of whatever size: the digest comes with the last alone, and the file is there once it is asked for."""
+    data = DATA if size > 1 else DATA[:300]
+    digest = send(store, data, size).headers["Digest"]
+    assert tree_of(beaker, store.dataset) == {}
+    assert store.put("a/file", b"", Digest=digest).status == 200
+    assert store.get("a/file").body == data
+    assert store.put("a/file", b"", Digest=digest).status == 200, "a repeated request is fine"
+    assert store.put("other", b"", Digest=digest).status == 400, "the upload was used up"
+    assert uploads_of(beaker) == []
 
 
-def test_across_a_restart(beaker_of: Callable[..., LocalBeaker]) -> None:
-    """An upload goes on after a restart; what a killed server wrote behind its last record is dropped."""
-    data = os.urandom(3 * MIB)
-    first = beaker_of(Config())
-    with first.client() as client:
-        raw = Raw(first, client)
-    upload = raw.begin()
-    raw.piece(upload, data[:MIB], 0, len(data))
-    first.stop()
-    with (first.layout.uploads / upload).open("ab") as file:
-        file.write(b"torn")
-    second = beaker_of(Config())
-    raw.base = f"http://{second.endpoint.rest}"
-    assert raw.piece(upload, data[MIB : 2 * MIB], MIB, len(data)).status_code == 200
-    digest = raw.piece(upload, data[2 * MIB :], 2 * MIB, len(data)).headers["Digest"]
-    assert raw.put("f", Digest=digest).status_code == 200
-    assert (second.layout.files(raw.dataset.id) / "f").read_bytes() == data
+def test_pieces_that_come_again(store: Store) -> None:
+    """A piece whose answer was lost is sent again, the last one too, and its digest is told again."""
+    upload = store.begin()
+    for _ in range(3):
+        answer = store.piece(upload, DATA[:4000], 0, len(DATA))
+        assert (answer.status, answer.headers.get("Digest")) == (200, None)
+    for _ in range(3):
+        answer = store.piece(upload, DATA[4000:], 4000, len(DATA))
+        assert (answer.status, answer.headers.get("Digest")) == (200, digest_of(DATA))
+    assert store.piece(upload, DATA[:4000], 0, len(DATA)).headers.get("Digest") is None
+    assert store.put("file", b"", Digest=digest_of(DATA)).status == 200
+    assert store.get("file").body == DATA
 
 
-def test_a_client_that_goes(raw: Raw) -> None:
-    """A body that breaks off leaves nothing to see and nothing on the disk; a piece leaves what was there."""
-    path = f"/datasets/{raw.dataset.id}/files/f"
-    raw.put("f", b"before")
-    for _ in range(5):
-        raw.torn("PUT", path, b"x" * 300_000, MIB)
-    assert leftovers(raw) == []
-    assert (raw.beaker.layout.files(raw.dataset.id) / "f").read_bytes() == b"before"
-    upload = raw.begin()
-    raw.piece(upload, b"a" * 100, 0, 300)
-    headers = {"Upload-Offset": "100", "Upload-Length": "300"}
-    raw.torn("PATCH", f"/uploads/{upload}", b"x" * 50, 200, **headers)
-    assert (raw.beaker.layout.uploads / upload).stat().st_size == 100
-    digest = raw.piece(upload, b"b" * 200, 100, 300).headers["Digest"]
-    assert raw.put("g", Digest=digest).status_code == 200
-    assert (raw.beaker.layout.files(raw.dataset.id) / "g").read_bytes() == b"a" * 100 + b"b" * 200
-
-
-def test_old_uploads_are_swept(beakers: Beakers) -> None:
-    """What nobody goes on with is removed after a day; what somebody does is not."""
-    ahead = [0]
-    beaker = beakers.start(wall=lambda: time.time_ns() + ahead[0])
-    with beaker.client() as client:
-        raw = Raw(beaker, client)
-        old, used = raw.begin(), raw.begin()
-        raw.piece(old, b"x", 0, 2)
-        (beaker.layout.uploads / "stray.part").write_bytes(b"of a killed server")
-        (beaker.layout.uploads / "stray.gone").mkdir()
-        ahead[0] = 25 * HOUR
-        os.utime(beaker.layout.uploads / used, ns=(time.time_ns() + ahead[0],) * 2)
-        raw = Raw(beaker, client, "another")
-        fresh = raw.begin()
-        assert {path.name for path in beaker.layout.uploads.iterdir()} == {used, fresh}
-        assert raw.piece(old, b"y", 1, 2).status_code == 404
-
-
-def test_uploads_go_with_their_dataset(raw: Raw) -> None:
-    """Deleting a dataset removes its unfinished uploads, and ends its token."""
-    upload = raw.begin()
-    raw.piece(upload, b"x", 0, 2)
-    with raw.beaker.client() as client:
-        client.dataset.delete(raw.dataset)
-    assert leftovers(raw) == []
-    assert raw.piece(upload, b"y", 1, 2).status_code == 401
-
-
-def test_a_token_is_for_one_dataset(raw: Raw) -> None:
-    """A storage token opens neither another dataset, nor another's upload, nor the API; users' no storage."""
-    with raw.beaker.client() as client:
-        other = Raw(raw.beaker, client, "other")
-    upload = other.begin()
-    files = f"{raw.base}/datasets/{other.dataset.id}/files/f"
-    api = f"{raw.base}/api/v3/datasets/{other.dataset.id}"
-    user = {"Authorization": f"Bearer {raw.beaker.token()}"}
-    assert requests.put(files, b"x", headers=raw.token, timeout=30).status_code == 403
-    assert requests.get(files, headers=raw.token, timeout=30).status_code == 403
-    assert raw.piece(upload, b"x", 0, 1).status_code == 403
-    assert requests.get(api, headers=raw.token, timeout=30).status_code == 401
-    assert requests.put(files, b"x", headers=user, timeout=30).status_code == 401
-    assert requests.put(files, b"x", timeout=30).status_code == 401
-
-
-def test_tokens_end(beakers: Beakers) -> None:
-    """A storage token ends by itself, and who asks again is given a new one in time."""
-    ahead = [0]
-    beaker = beakers.start(wall=lambda: time.time_ns() + ahead[0])
-    with beaker.client() as client:
-        raw = Raw(beaker, client)
-        assert client.dataset._get_storage(raw.dataset).token in raw.token["Authorization"]
-        ahead[0] = 13 * HOUR
-        assert client.dataset._get_storage(raw.dataset).token not in raw.token["Authorization"]
-        assert raw.put("f", b"x").status_code == 200
-        ahead[0] = 25 * HOUR
-        assert raw.put("f", b"x").status_code == 401
-        client.dataset.upload(raw.dataset, b"y", "f")
-
-
-def test_the_address_is_the_callers(raw: Raw) -> None:
-    """Storage is where the caller reached the server, by whatever name; nonsense is not repeated."""
-    url = f"http://{raw.beaker.endpoint.rest}/api/v3/datasets/{raw.dataset.id}"
-    port = raw.beaker.endpoint.rest.partition(":")[2]
-    for host, told in (
-        (f"host.docker.internal:{port}", f"http://host.docker.internal:{port}"),
-        (f"172.17.0.1:{port}", f"http://172.17.0.1:{port}"),
-        ("evil/path?", f"http://{raw.beaker.endpoint.rest}"),
-    ):
-        headers = {"Authorization": f"Bearer {raw.beaker.token()}", "Host": host}
-        answer = requests.get(url, headers=headers, timeout=30)
-        assert answer.json()["storage"]["address"] == told
-
-
-def test_an_upload_repeated_without_its_bytes(raw: Raw) -> None:
-    """The public client repeats a failed upload with a file at its end: that is no empty file."""
-    assert raw.put("f", iter([b""])).status_code == 400
-    assert raw.put("f", iter([b"in ", b"chunks"])).status_code == 200
-    assert raw.put("empty", b"").status_code == 200
-    tree = raw.beaker.layout.files(raw.dataset.id)
-    assert {path.name: path.read_bytes() for path in tree.iterdir()} == {"f": b"in chunks", "empty": b""}
-
-
-def test_digests_are_held(raw: Raw) -> None:
-    """A body that is not what its digest says is refused, and so is what is no digest."""
-    good = base64.b64encode(hashlib.sha256(b"body").digest()).decode()
-    assert raw.put("f", b"body", Digest=f"SHA-256={good}").status_code == 200
-    for digest in (f"sha-256={base64.b64encode(bytes(32)).decode()}", "SHA-256=x", "MD5=AAAA", "", good):
-        assert raw.put("g", b"body", Digest=digest).status_code == 400
-    assert raw.put("g", Digest=f"SHA-256={good}").status_code == 400
-    assert [path.name for path in raw.beaker.layout.files(raw.dataset.id).iterdir()] == ["f"]
-    assert leftovers(raw) == []
-
-
-def test_sizes_are_bounded(beakers: Beakers) -> None:
-    """A body, in one or in chunks, and an upload are no larger than the limits."""
-    beaker = beakers.start(Config(limits=Limits(file_body=1000, upload=5000)))
-    with beaker.client() as client:
-        raw = Raw(beaker, client)
-        assert raw.put("f", b"x" * 1001).status_code == 413
-        assert raw.put("f", iter([b"x" * 999, b"xx"])).status_code == 413
-        assert raw.put("f", b"x" * 1000).status_code == 200
-        assert raw.piece(raw.begin(), b"x", 0, 5001).status_code == 413
-        assert [file.size for file in client.dataset.list_files(raw.dataset)] == [1000]
-
-
-def test_files_and_folders_in_each_others_way(raw: Raw) -> None:
-    """A file stands in the way of a folder, and the other way round, until it is removed."""
-    assert raw.put("a", b"1").status_code == 200
-    assert raw.put("a/b", b"2").status_code == 400
-    assert raw.put("c/d/e", b"3").status_code == 200
-    assert raw.put("c/d", b"4").status_code == 400
-    for path in ("a", "c/d/e"):
-        url = f"{raw.base}/datasets/{raw.dataset.id}/files/{path}"
-        assert requests.delete(url, headers=raw.token, timeout=30).status_code == 204
-        assert requests.delete(url, headers=raw.token, timeout=30).status_code == 404
-    assert list(raw.beaker.layout.files(raw.dataset.id).iterdir()) == []
-    assert raw.put("a/b", b"2").status_code == 200
-    assert raw.put("c", b"4").status_code == 200
-    assert leftovers(raw) == []
-
-
-def test_links_in_the_tree_lead_nowhere(raw: Raw, tmp_path: Path) -> None:
-    """No file is written or read through a link, should one be in the tree."""
-    (tmp_path / "secret").write_bytes(b"secret")
-    raw.put("x", b"x")
-    tree = raw.beaker.layout.files(raw.dataset.id)
-    (tree / "out").symlink_to(tmp_path)
-    (tree / "x").unlink()
-    (tree / "x").symlink_to(tmp_path / "secret")
-    assert raw.put("out/written", b"x").status_code == 400
-    url = f"{raw.base}/datasets/{raw.dataset.id}/files/x"
-    assert requests.get(url, headers=raw.token, timeout=30).status_code == 404
-    assert raw.put("x", b"replaced").status_code == 200
-    assert (tmp_path / "secret").read_bytes() == b"secret"
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["secret"]
-
-
-ESCAPES = [
-    "../x",
-    "a/../../x",
-    "..",
-    ".",
-    "a/./b",
-    "/etc/passwd",
-    "a//b",
-    "a/",
-    "%2e%2e/x",
-    "%2e%2e%2fx",
-    "a%00b",
-    "%2fetc%2fpasswd",
-    "%ff",
-    "x" * 256,
-    "/".join(["y" * 200] * 12),
+BAD = [
+    ({"Upload-Offset": "10", "Upload-Length": "1000"}, "begins there"),
+    ({"Upload-Offset": "0", "Upload-Length": "50"}, "ends behind"),
+    ({"Upload-Offset": "-1", "Upload-Length": "1000"}, "Upload-Offset"),
+    ({"Upload-Offset": "0", "Upload-Length": "x"}, "Upload-Length"),
+    ({"Upload-Offset": "0"}, "Upload-Length"),
+    ({"Upload-Length": "1000"}, "Upload-Offset"),
+    ({}, "Upload-Offset"),
+    ({"Upload-Offset": "0", "Upload-Length": "9" * 30}, "Upload-Length"),
+    ({"Upload-Offset": "0", "Upload-Length": "999999999999999999"}, "more than"),
+    ({"Upload-Offset": "\xb2", "Upload-Length": "1000"}, "Upload-Offset"),
 ]
 
 
-@pytest.mark.parametrize("path", ESCAPES, ids=range(len(ESCAPES)))
-def test_paths_do_not_escape(raw: Raw, path: str) -> None:
-    """A path as an attacker sends it, raw, is refused, and nothing is written anywhere."""
-    before = {each for each in raw.beaker.layout.root.rglob("*") if each.name != "server.log"}
-    line = http.client.HTTPConnection(*raw.beaker.endpoint.rest.split(":"), timeout=30)
-    line.request("PUT", f"/datasets/{raw.dataset.id}/files/{path}", b"x", raw.token)
-    answer = line.getresponse()
-    assert 400 <= answer.status < 500
-    assert b"message" in answer.read()
-    line.close()
-    assert {each for each in raw.beaker.layout.root.rglob("*") if each.name != "server.log"} == before
+@pytest.mark.parametrize(("headers", "why"), BAD)
+def test_pieces_that_are_none(beaker: LocalBeaker, store: Store, headers: dict[str, str], why: str) -> None:
+    """A gap, a wrong length, no numbers: refused with what is the matter, and the upload goes on."""
+    upload = store.begin()
+    answer = store.rest.ask_as("PATCH", f"/uploads/{upload}", DATA[:100], headers)
+    assert answer.status in (400, 413)
+    assert why in answer.message
+    assert (beaker.layout.uploads / upload).stat().st_size == 0
+    assert send(store, DATA, 4000, upload).status == 200
 
 
-NAMES = st.text(st.sampled_from("ab./\\ \x00é\ud800\U0010ffff~-%?#"), max_size=12) | st.text(max_size=20)
+def test_a_length_stays_what_it_was(store: Store) -> None:
+    """What an upload is long is said once."""
+    upload = store.begin()
+    store.piece(upload, DATA[:100], 0, 1000)
+    answer = store.piece(upload, DATA[100:200], 100, 1001)
+    assert (answer.status, answer.message) == (400, "Upload-Length: was 1000 before")
 
 
-@given(path=NAMES, other=NAMES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_path_is_inside_or_refused(tmp_path: Path, path: str, other: str) -> None:
-    """Whatever the paths, files are inside the tree, at just these paths, or refused."""
-    root = tmp_path / os.urandom(8).hex()
-    tree, written = Tree(root / "tree" / "files"), {}
-    for number, name in enumerate((path, other)):
-        staged = root / f"staged-{number}"
-        root.mkdir(exist_ok=True)
-        staged.write_bytes(b"%d" % number)
-        try:
-            tree.move_in(staged, checked(name))
-        except Problem:
-            continue
-        written[name] = b"%d" % number
-        assert not staged.exists()
-    found = {name: tree.open(name).read() for name, _ in tree.files()}
-    assert found == written
-    staged_left = {each.name for each in root.iterdir()} if root.exists() else set()
-    assert staged_left <= {"tree", "staged-0", "staged-1"}
+def test_uploads_that_are_not_there(store: Store) -> None:
+    """Of an upload that nobody began there are no pieces; of one that is not finished there is no file."""
+    assert store.piece("01" + "0" * 24, b"x", 0, 1).status == 404
+    assert store.piece("..%2Fbeaker.db", b"x", 0, 1).status == 404
+    upload = store.begin()
+    store.piece(upload, DATA[:100], 0, 200)
+    answer = store.put("file", b"", Digest=digest_of(DATA[:100]))
+    assert answer.status == 400
+    assert store.get("file").status == 404
 
 
-def test_the_clients_own_errors_name_the_cause(raw: Raw) -> None:
-    """A path that the server refuses is named to the client's user."""
-    with raw.beaker.client() as client, pytest.raises(BeakerError, match="too long"):
-        client.dataset.upload(raw.dataset, b"x", "x" * 300)
+def cut(beaker: LocalBeaker, store: Store, upload: str, got: Callable[[], bool]) -> None:
+    """Send half of a piece, and go, once the server has ``got`` some of it."""
+    host, _, port = beaker.endpoint.rest.partition(":")
+    with socket.create_connection((host, int(port)), 30) as line:
+        line.sendall(
+            f"PATCH /uploads/{upload} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {store.rest.token}\r\n"
+            "Upload-Offset: 4000\r\nUpload-Length: 9004000\r\nContent-Length: 9000000\r\n\r\n".encode()
+            + b"y" * 4_000_000
+        )
+        until(got, "a part of the piece")
 
 
-def test_many_uploads_of_one_path(raw: Raw) -> None:
-    """Of many at once one is kept, whole."""
-    bodies = [bytes([number]) * 100_000 for number in range(16)]
-    with ThreadPoolExecutor(16) as pool:
-        assert {answer.status_code for answer in pool.map(lambda data: raw.put("f", data), bodies)} == {200}
-    data = (raw.beaker.layout.files(raw.dataset.id) / "f").read_bytes()
-    assert data in bodies
-    with raw.beaker.client() as client:
-        (file,) = client.dataset.list_files(raw.dataset)
-    assert file.digest.value == hashlib.sha256(data).digest()
-    assert raw.beaker.server.backend is not None
-    tree = Tree(raw.beaker.layout.files(raw.dataset.id))
-    assert datasets.measured(tree, "f") == (100_000, file.digest.value)
+def test_a_client_that_goes_in_the_middle(beaker: LocalBeaker, store: Store) -> None:
+    """What came of a piece is forgotten, and the upload goes on from where it was; or is swept away."""
+    upload, data = store.begin(), DATA[:4000] + os.urandom(9_000_000)
+    file = beaker.layout.uploads / upload
+    assert store.piece(upload, data[:4000], 0, len(data)).status == 200
+    cut(beaker, store, upload, lambda: file.stat().st_size > 4000)
+    until(lambda: file.stat().st_size == 4000, "the piece is forgotten")
+    assert tree_of(beaker, store.dataset) == {}
+    assert store.piece(upload, data[4000:], 4000, len(data)).headers["Digest"] == digest_of(data)
+    assert store.put("file", b"", Digest=digest_of(data)).status == 200
+    assert store.get("file").body == data
+
+
+def test_what_nobody_goes_on_with_is_swept(beakers: Beakers) -> None:
+    """An upload that was left, and what a killed server was writing, are gone after a sweep; others stay."""
+    beaker = beakers.start(Config(limits=Limits(unfinished_upload=60.0)))
+    backend = backend_of(beaker)
+    with beaker.client() as client:
+        store = storage_of(rest_of(beaker), client.dataset.create("one", commit=False).id)
+    left, alive = store.begin(), store.begin()
+    for upload in (left, alive):
+        store.piece(upload, DATA[:100], 0, 200)
+    with backend.database.write() as tx:
+        tx.execute("UPDATE uploads SET created = 1")
+    os.utime(backend.layout.uploads / left, (1, 1))
+    (backend.layout.uploads / "killed.part").write_bytes(b"x")
+    datasets.sweep(backend, starting=True)
+    assert uploads_of(beaker) == [alive]
+    assert store.piece(left, DATA[100:200], 100, 200).status == 404
+    assert store.piece(alive, DATA[100:200], 100, 200).status == 200
+
+
+def test_another_server_goes_on(beakers: Beakers) -> None:
+    """A server that was ended or killed in the middle is gone on with by the next, from what is there."""
+    first = beakers.start()
+    with first.client() as client:
+        rest, workspace = rest_of(first), client.workspace.get("ai2/my-workspace").id
+    store = new_dataset(rest, workspace)
+    upload = store.begin()
+    assert store.piece(upload, DATA[:4000], 0, len(DATA)).status == 200
+    first.stop()
+    with (first.layout.uploads / upload).open("ab") as file:
+        file.write(b"what was being written")
+    (first.layout.uploads / "x.part").write_bytes(b"x")
+    second = beakers.start()
+    assert uploads_of(second) == [upload]
+    again = Store(Rest(second.endpoint.rest, store.rest.token), store.dataset)
+    assert again.piece(upload, DATA[5000:], 5000, len(DATA)).status == 400
+    answer = again.piece(upload, DATA[4000:], 4000, len(DATA))
+    assert answer.headers["Digest"] == digest_of(DATA)
+    assert again.put("file", b"", Digest=digest_of(DATA)).status == 200
+    assert again.get("file").body == DATA
+
+
+def test_killed_between_disk_and_database(beakers: Beakers) -> None:
+    """A file in its place that was not recorded is none after the commit; one that replaced another is it."""
+    beaker = beakers.start()
+    with beaker.client() as client:
+        store = storage_of(rest_of(beaker), client.dataset.create("one", commit=False).id)
+        for name in ("kept", "other"):
+            assert store.put(name, b"before").status == 200
+        root = beaker.layout.files(store.dataset)
+        (root / "deep").mkdir()
+        (root / "deep" / "stray").write_bytes(b"x")
+        (root / "other").write_bytes(b"after!")
+        made = client.dataset.commit(client.dataset.get(store.dataset))
+        listed = {file.path: file.digest.value for file in client.dataset.list_files(made)}
+        assert listed == {
+            "kept": hashlib.sha256(b"before").digest(),
+            "other": hashlib.sha256(b"after!").digest(),
+        }
+        assert b"".join(client.dataset.stream_file(made, "other")) == b"after!"
+    assert tree_of(beaker, store.dataset) == {"kept": b"before", "other": b"after!"}
+    assert not (root / "deep").exists()
+
+
+def test_a_lost_file_is_no_commit(beaker: LocalBeaker, store: Store) -> None:
+    """Where the disk no longer has a file, the dataset is not committed without it."""
+    assert store.put("file", b"x").status == 200
+    (beaker.layout.files(store.dataset) / "file").unlink()
+    rest, path = rest_of(beaker), f"/api/v3/datasets/{store.dataset}"
+    answer = rest.ask("PATCH", path, b'{"commit": true}')
+    assert (answer.status, "'file' is no longer" in answer.message) == (507, True)
+    assert store.put("file", b"y").status == 200
+    assert (
+        rest_of(beaker).ask("PATCH", f"/api/v3/datasets/{store.dataset}", b'{"commit": true}').status == 200
+    )
+
+
+def test_killed_for_real(beakers: Beakers) -> None:
+    """After SIGKILL in the middle of a body nothing of it is anywhere, and what was accepted is there."""
+    process = beakers.spawn()
+    with process.client() as client:
+        store = storage_of(rest_of(process), client.dataset.create("one", commit=False).id)
+    assert store.put("kept", DATA).status == 200
+    host, _, port = process.endpoint.rest.partition(":")
+    with socket.create_connection((host, int(port)), 30) as line:
+        line.sendall(
+            f"PUT /datasets/{store.dataset}/files/half HTTP/1.1\r\nHost: x\r\n"
+            f"Authorization: Bearer {store.rest.token}\r\nContent-Length: 9000000\r\n\r\n".encode()
+            + b"y" * 4_000_000
+        )
+        until(lambda: uploads_of(process) != [], "the body's file")
+        process.kill()
+    again = beakers.start()
+    assert uploads_of(again) == []
+    assert tree_of(again, store.dataset) == {"kept": DATA}
+    with again.client() as client:
+        made = client.dataset.commit(client.dataset.get(store.dataset))
+        assert [file.path for file in client.dataset.list_files(made)] == ["kept"]
+
+
+def test_equal_bytes_at_once(beaker: LocalBeaker, tmp_path: Path) -> None:
+    """Many large files of the same bytes, sent at the same time, are all there."""
+    data = os.urandom(1 << 20) * 33
+    for number in range(6):
+        (tmp_path / "src").mkdir(exist_ok=True)
+        (tmp_path / "src" / f"f{number}").write_bytes(data)
+    with beaker.client() as client:
+        made = client.dataset.create("one", tmp_path / "src", max_workers=6)
+        listed = list(client.dataset.list_files(made))
+    assert [file.path for file in listed] == [f"f{number}" for number in range(6)]
+    assert {file.digest.value for file in listed} == {hashlib.sha256(data).digest()}
+    assert set(tree_of(beaker, made.id).values()) == {data}
+    assert uploads_of(beaker) == []
+
+
+def test_equal_bytes_ended_at_once(beaker: LocalBeaker, store: Store) -> None:
+    """Each of several requests for the same digest takes an upload of its own."""
+    for _ in range(16):
+        send(store, DATA, 10_240)
+    start, answers = threading.Barrier(16), []
+
+    def end(number: int) -> None:
+        start.wait(60)
+        answers.append(store.put(f"f{number}", b"", Digest=digest_of(DATA)).status)
+
+    threads = [threading.Thread(target=end, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 16
+    assert tree_of(beaker, store.dataset) == {f"f{number}": DATA for number in range(16)}
+    assert uploads_of(beaker) == []
+
+
+def test_a_repeat_without_its_bytes_is_no_empty_file(beaker: LocalBeaker, store: Store) -> None:
+    """What the public client sends after a refusal, from a file that is at its end, is told why it was."""
+    assert store.put("dir/file", b"x").status == 200
+    assert store.put("dir", b"y").status == 400
+    host, _, port = beaker.endpoint.rest.partition(":")
+    with socket.create_connection((host, int(port)), 30) as line:
+        line.sendall(
+            f"PUT /datasets/{store.dataset}/files/dir HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            f"Authorization: Bearer {store.rest.token}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+            + b"0\r\n\r\n"
+        )
+        with line.makefile("rb") as file:
+            answer = file.read()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"a folder of this name is there" in answer
+    assert tree_of(beaker, store.dataset) == {"dir/file": b"x"}
+
+
+def test_a_deleted_dataset_takes_its_uploads(beaker: LocalBeaker, store: Store) -> None:
+    """With a dataset its uploads go, its files and its tokens; a file that arrives late makes nothing."""
+    upload = store.begin()
+    store.piece(upload, DATA[:100], 0, 200)
+    store.put("file", b"x")
+    with beaker.client() as client:
+        client.dataset.delete(client.dataset.get(store.dataset))
+    assert uploads_of(beaker) == []
+    assert not beaker.layout.dataset(store.dataset).exists()
+    assert store.put("file", b"y").status in (401, 404)
+    assert store.piece(upload, DATA[100:200], 100, 200).status in (401, 404)
+    assert not beaker.layout.dataset(store.dataset).exists()
+
+
+def test_deleted_and_filled_at_once(beaker: LocalBeaker, workspace: str) -> None:
+    """Whatever the order, a deleted dataset leaves nothing on the disk."""
+    rest = rest_of(beaker)
+    for _ in range(10):
+        store = new_dataset(rest, workspace)
+        threads = [threading.Thread(target=store.put, args=(f"f{n}", DATA)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        with beaker.client() as client:
+            client.dataset.delete(client.dataset.get(store.dataset))
+        for thread in threads:
+            thread.join()
+        assert not beaker.layout.dataset(store.dataset).exists()
+    assert uploads_of(beaker) == []
+    assert [line for line in beaker.lines if "Traceback" in line] == []

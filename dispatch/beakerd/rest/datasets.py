@@ -98,6 +98,7 @@ def _file(backend: Backend, who: Principal, request: Request, dataset: str, path
     if file:
         response.call_on_close(file.close)
     response.set_etag(row["sha256"].hex())
+    _mend_range(request, row["size"])
     try:
         return response.make_conditional(request, accept_ranges=True, complete_length=row["size"])
     except RequestedRangeNotSatisfiable:
@@ -105,6 +106,16 @@ def _file(backend: Backend, who: Principal, request: Request, dataset: str, path
         refused = message(416, f"file {path!r}: has {row['size']} bytes, and the range is not in it")
         refused.headers["Content-Range"] = f"bytes */{row['size']}"
         return refused
+
+
+def _mend_range(request: Request, size: int) -> None:
+    """Have a range read as RFC 9110 does where the library refuses: one of no meaning here, or several, are
+    none; the last bytes of which there are fewer are all."""
+    asked = request.range
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+        request.environ.pop("HTTP_RANGE", None)
+    elif 0 < size < -asked.ranges[0][0]:
+        request.environ["HTTP_RANGE"] = "bytes=0-"
 
 
 def _open(backend: Backend, row: Any) -> BinaryIO:
