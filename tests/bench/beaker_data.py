@@ -86,6 +86,7 @@ def rows() -> list[Row]:
         found.append(Row(f"1 GiB, {what}, verified", rate, "≥ 0.5"))
     for what, name in (
         ("client", "download by the client from a server that only sends"),
+        ("sink", "upload by the client to a server that only hashes"),
         ("copy", "file to file on this disk, with SHA-256"),
     ):
         found.append(

@@ -10,11 +10,13 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from beaker import Beaker, BeakerSortOrder
 from beaker import beaker_pb2 as pb2
+from beaker._dataset import _DatasetStorage
 
 PIECE = 1 << 20
 PAGE = 50
@@ -74,7 +76,14 @@ def large(beaker: Beaker, place: Path, size: int) -> dict[str, float]:
     known = pb2.DatasetFile(path="f", size=size)
     known.digest.algorithm = pb2.DatasetFile.AlgorithmType.ALGORITHM_TYPE_SHA256
     known.digest.value = hashlib.sha256(source.read_bytes()).digest()
-    taken: dict[str, list[float]] = {"upload": [], "download": [], "limit": [], "client": [], "copy": []}
+    taken: dict[str, list[float]] = {
+        "upload": [],
+        "download": [],
+        "limit": [],
+        "client": [],
+        "sink": [],
+        "copy": [],
+    }
     for run in range(4):
         dataset = beaker.dataset.create(f"large-{run}", commit=False)
         taken["limit"].append(timed(lambda: transfer(size)))
@@ -82,6 +91,7 @@ def large(beaker: Beaker, place: Path, size: int) -> dict[str, float]:
         taken["download"].append(timed(lambda at=dataset: drain(beaker.dataset.stream_file(at, "f"))))
         taken["client"].append(timed(lambda: from_sender(beaker, known, block)))
         beaker.dataset.delete(dataset)
+        taken["sink"].append(timed(lambda: to_receiver(beaker, source)))
         taken["copy"].append(timed(lambda: copy(source, place / "copy")))
     source.unlink()
     return {what: min(times[1:]) for what, times in taken.items()}
@@ -145,6 +155,39 @@ def from_sender(beaker: Beaker, file: pb2.DatasetFile, block: bytes) -> None:
         drain(client._stream_file(pb2.Dataset(id="x"), file))
     finally:
         client._base_url = base
+    os.wait()
+
+
+def receiving() -> int:
+    """A process that takes the requests of one upload, hashes their bodies and says yes; return its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    if os.fork() == 0:
+        line, _ = listener.accept()
+        digest, room, more = hashlib.sha256(), memoryview(bytearray(PIECE)), True
+        while more:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += line.recv(1 << 16)
+            head, _, begun = head.partition(b"\r\n\r\n")
+            left = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) - len(begun)
+            digest.update(begun)
+            while left:
+                got = line.recv_into(room[: min(left, PIECE)])
+                digest.update(room[:got])
+                left -= got
+            more = not head.startswith(b"PUT")
+            line.sendall(b"HTTP/1.1 200 OK\r\nUpload-ID: x\r\nContent-Length: 0\r\n\r\n")
+        os._exit(0)
+    port: int = listener.getsockname()[1]
+    listener.close()
+    return port
+
+
+def to_receiver(beaker: Beaker, source: Path) -> None:
+    """The client's own upload, to a receiver that does nothing but hash."""
+    storage = _DatasetStorage("x", "t", datetime.now(timezone.utc), address=f"http://127.0.0.1:{receiving()}")
+    size = source.stat().st_size
+    beaker.dataset._upload_file(pb2.Dataset(id="x"), storage=storage, size=size, source=source, target="f")
     os.wait()
 
 
