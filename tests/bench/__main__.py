@@ -17,6 +17,7 @@ SUITES = (
     "quickstart",
     "steps",
     "logs",
+    "beaker_data",
     "beaker_logs",
     "beaker_images",
     "beaker_data",

@@ -48,7 +48,7 @@ def client(
     places = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": server["ca"], "BEAKER_CONFIG": server["config"]}
     return subprocess.Popen(
         [*before, sys.executable, str(INSIDE / f"{program}.py"), *map(str, arguments)],
-        env={**ENVIRON, **places, **env},
+        env={**ENVIRON, **env, **places},
         stdout=subprocess.PIPE,
     )
 

@@ -159,9 +159,10 @@ def _nanoseconds(name: str, stamp: Any) -> int:
 
 
 def _base(backend: Backend, who: Principal) -> str:
-    inside = who.job_id is not None and backend.addresses.bridge is not None
+    """Where the caller reaches storage; a job does so by the bridge."""
     scheme = "https" if backend.config.rest_tls else "http"
-    return f"{scheme}://{backend.addresses.bridge if inside else backend.addresses.rest}"
+    bridge, (host, _, port) = backend.addresses.bridge, backend.addresses.rest.rpartition(":")
+    return f"{scheme}://{host if who.job_id is None or bridge is None else bridge}:{port}"
 
 
 def _dataset(row: Any) -> Any:
