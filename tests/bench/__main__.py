@@ -17,7 +17,6 @@ SUITES = (
     "quickstart",
     "steps",
     "logs",
-    "beaker_data",
     "beaker_logs",
     "beaker_images",
     "beaker_data",
