@@ -98,9 +98,7 @@ def test_names_that_are_none(beaker: LocalBeaker, path: str, name: str) -> None:
         assert list(client.secret.list()) == []
 
 
-@pytest.mark.parametrize(
-    "shape", ["{api}%2Fsecrets/x/value", "{api}/secrets%2Fx/value", "{api}/secrets/x%2Fvalue"]
-)
+@pytest.mark.parametrize("shape", ["{}%2Fsecrets/x/value", "{}/secrets%2Fx/value", "{}/secrets/x%2Fvalue"])
 def test_slashes_of_the_route_are_not_quoted(beaker: LocalBeaker, path: str, shape: str) -> None:
     """An address that is one of secrets only once it is unquoted is none."""
     address = shape.format(path.removesuffix("/secrets"))
