@@ -177,3 +177,14 @@ def test_values_are_said_nowhere(beakers: Beakers) -> None:
     assert value not in "".join(said)
     for file in (*beaker.layout.root.rglob("*.log"), *beaker.layout.root.rglob("*.json")):
         assert value not in file.read_text(errors="replace"), file
+
+
+def test_what_is_deleted_is_in_no_file(beaker: LocalBeaker) -> None:
+    """After a secret was deleted its value is nowhere in the server's state."""
+    value = "a-value-that-is-found-nowhere-else"
+    with beaker.client() as client:
+        secret = client.secret.write("PASSWORD", value)
+        assert any(value.encode() in path.read_bytes() for path in beaker.layout.root.glob("beaker.db*"))
+        client.secret.delete(secret)
+    kept = [path for path in beaker.layout.root.rglob("*") if path.is_file()]
+    assert not [path for path in kept if value.encode() in path.read_bytes()]

@@ -39,6 +39,7 @@ def delete(backend: Backend, who: Principal, request: Request, workspace: str, _
     with backend.database.write() as tx:
         store.enter(tx, who, workspace)
         store.delete(tx, workspace, _name_in(request))
+    backend.database.settle()
     return Response(status=204)
 
 

@@ -82,6 +82,16 @@ class Database:
             finally:
                 self._give_back(connection)
 
+    def settle(self) -> None:
+        """Bring all that was committed into the one file, as far as no reader is in the way, and empty the
+        journal: what was overwritten stands in it otherwise."""
+        with self._writing:
+            connection = self._take()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                self._give_back(connection)
+
     def close(self) -> None:
         """Close every connection; of transactions that are open still, when they end."""
         with self._lock:
@@ -118,4 +128,6 @@ class Database:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
+        # What is deleted, a secret perhaps, is overwritten.
+        connection.execute("PRAGMA secure_delete = ON")
         return connection
