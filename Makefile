@@ -30,8 +30,8 @@ engine-stop: install  ## stop the engine that `make engine` started, and only th
 demo: install system engine  ## build the images of a real pipeline and run it
 	@$(BIN)/python tests/pipelines/demo.py
 
-test: install system engine  ## run the whole suite
-	@$(BIN)/python -m pytest
+test: install system engine  ## run the whole suite, three files at a time
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 check: install system lint type  ## everything that needs no engine: linters, types, rendered scripts
 
