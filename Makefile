@@ -30,8 +30,11 @@ engine-stop: install  ## stop the engine that `make engine` started, and only th
 demo: install system engine  ## build the images of a real pipeline and run it
 	@$(BIN)/python tests/pipelines/demo.py
 
-test: install system engine  ## run the whole suite, three files at a time
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup
+# Tests of servers wait more than they compute: several files at a time. The rest needs the machine for itself.
+PARALLEL := tests/beaker tests/engine/test_stand_ins.py
+test: install system engine  ## run the whole suite
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PARALLEL)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PARALLEL))
 
 check: install system lint type  ## everything that needs no engine: linters, types, rendered scripts
 

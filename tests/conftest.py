@@ -32,20 +32,6 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may run beside what: most tests of engines and servers wait more than they compute.
-
-    Tests of one group run in one process, in order; the group that takes longest begins first.
-    """
-    order = {"engine": 0, "faults": 0, "pipelines": 0, "beaker": 1}
-    root = Path(__file__).parent
-    for item in items:
-        folder, *rest = item.path.relative_to(root).parts
-        group = "/".join((folder, *rest)) if folder == "beaker" else str(order.get(folder, 2))
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: order.get(item.path.relative_to(root).parts[0], 2))
-
-
 @pytest.fixture(scope="session")
 def address() -> Address:
     """The address of the engine that tests use: the user's own."""
