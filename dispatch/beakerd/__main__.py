@@ -62,9 +62,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    ending = threading.Event()
+    # Not an Event: a signal that comes while this thread enters its wait would find its lock taken, for ever.
+    told, teller = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ending.set())
+        signal.signal(number, lambda *_: os.write(teller, b"."))
     layout = Layout(options.state.absolute())
     layout.make()
     config = with_images(_configuration(layout, options.config), layout.images)
@@ -86,7 +87,7 @@ def _serve(options: argparse.Namespace) -> int:
     where = f"gRPC {endpoint.rpc}, REST {endpoint.rest}, for jobs {endpoint.bridge or 'nowhere'}"
     say(f"started: dispatch {VERSION}, process {os.getpid()}, {where}")
     _tell({"ready": True})
-    ending.wait()
+    os.read(told, 1)
     threading.Thread(target=_end_anyhow, args=(say,), daemon=True).start()
     server.stop()
     say("ended")
