@@ -36,7 +36,6 @@ from typing import Any, NoReturn
 VERSION = "24.11.0"
 NOTE = "this is dispatch's stand-in for conda, not conda"
 MINOR = "{}.{}".format(*sys.version_info)
-ALIAS = "https://conda.anaconda.org"
 DEFAULT_CHANNEL = "conda-forge"
 SHELLS = ("shell.bash", "shell.posix", "shell.zsh", "shell.dash")
 NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.+-]*")
@@ -283,13 +282,15 @@ def texts(items: Any, what: str) -> list[str]:
 
 
 def channel_url(channel: str, environ: Mapping[str, str]) -> str:
-    """The address of a channel: its own, or its name after CONDA_CHANNEL_ALIAS."""
+    """The address of a channel: its own, or its name after CONDA_CHANNEL_ALIAS; without that the name alone,
+    which py-rattler knows where to find."""
     if "://" in channel:
         return channel.rstrip("/")
     if channel.startswith(("/", "./", "../")):
         return Path(channel).resolve().as_uri()
     name = "main" if channel == "defaults" else channel.strip("/")
-    return f"{(environ.get('CONDA_CHANNEL_ALIAS') or ALIAS).rstrip('/')}/{name}"
+    alias = environ.get("CONDA_CHANNEL_ALIAS", "").rstrip("/")
+    return f"{alias}/{name}" if alias else name
 
 
 def channels_of(wish: Wish, environ: Mapping[str, str]) -> list[str]:
@@ -324,8 +325,8 @@ def solve(prefix: Path | None, wish: Wish, environ: Mapping[str, str]) -> list[A
         wanted = [rattler.MatchSpec(spec) for spec in specs]
     except Exception as error:
         raise CondaError(f"{' '.join(specs)}: {plain(str(error))}", "correct the specification") from error
-    alias = (environ.get("CONDA_CHANNEL_ALIAS") or ALIAS).rstrip("/") + "/"
-    config = rattler.ChannelConfig(channel_alias=alias)
+    alias = environ.get("CONDA_CHANNEL_ALIAS", "").rstrip("/")
+    config = rattler.ChannelConfig(channel_alias=f"{alias}/") if alias else rattler.ChannelConfig()
     try:
         return list(
             in_rattler(

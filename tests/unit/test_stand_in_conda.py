@@ -166,8 +166,8 @@ def test_a_bad_file_is_one_error(text: str, expected: str, tmp_path: Path) -> No
 
 
 CHANNELS = [
-    ("conda-forge", {}, "https://conda.anaconda.org/conda-forge"),
-    ("defaults", {}, "https://conda.anaconda.org/main"),
+    ("conda-forge", {}, "conda-forge"),
+    ("defaults", {}, "main"),
     ("a/label/b", {"CONDA_CHANNEL_ALIAS": "http://here:1/c/"}, "http://here:1/c/a/label/b"),
     ("https://there/c/", {"CONDA_CHANNEL_ALIAS": "http://here:1"}, "https://there/c"),
     ("/srv/channel", {}, "file:///srv/channel"),
@@ -188,7 +188,7 @@ def test_named_channels_replace_the_default() -> None:
         "file:///c",
         "file:///d",
     ]
-    assert conda.channels_of(conda.Wish(), {}) == ["https://conda.anaconda.org/conda-forge"]
+    assert conda.channels_of(conda.Wish(), {}) == ["conda-forge"]
 
 
 def test_no_message_has_credentials() -> None:
