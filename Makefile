@@ -30,11 +30,14 @@ engine-stop: install  ## stop the engine that `make engine` started, and only th
 demo: install system engine  ## build the images of a real pipeline and run it
 	@$(BIN)/python tests/pipelines/demo.py
 
-# Tests of servers wait more than they compute: several files at a time. The rest needs the machine for itself.
-PARALLEL := tests/beaker tests/engine/test_stand_ins.py
+# Tests of servers wait more than they compute, and units share nothing: several files at a time. The rest
+# needs the engine for itself.
+SERVERS := tests/beaker tests/engine/test_stand_ins.py
+UNITS := tests/unit tests/contract
 test: install system engine  ## run the whole suite
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PARALLEL)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PARALLEL))
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(SERVERS)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SERVERS) $(UNITS))
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(UNITS)
 
 check: install system lint type  ## everything that needs no engine: linters, types, rendered scripts
 
