@@ -22,7 +22,7 @@ from beaker.types import BeakerAuthRole, BeakerJobPriority, BeakerSortOrder
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.config import UserConfig, WorkspaceConfig
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.beakerjobs import BY_HAND, HandJobs
+from dispatch.testing.beaker_rows import BY_HAND, HandJobs
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 SEVERAL = replace(

@@ -21,7 +21,7 @@ from beaker.types import BeakerGpuType, BeakerSortOrder
 from dispatch.beakerd.access import Principal, Purpose
 from dispatch.beakerd.config import ClusterConfig, Config, NodeConfig, UserConfig, WorkspaceConfig
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.beakerjobs import HandJobs
+from dispatch.testing.beaker_rows import HandJobs
 
 GIB = 1 << 30
 OPEN = pb2.CordonNodeRequest.DesiredState.DESIRED_STATE_NOT_CORDONED

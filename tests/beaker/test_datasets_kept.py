@@ -25,7 +25,7 @@ from dispatch.beakerd.objects import Tree, checked
 from dispatch.beakerd.problems import Problem
 from dispatch.beakerd.spec import DataMount, ImageSource, TaskSpec, dump_task
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.beakerjobs import BY_HAND, HandJobs
+from dispatch.testing.beaker_rows import BY_HAND, HandJobs
 
 HOUR = 3600 * 10**9
 

@@ -20,7 +20,7 @@ from dispatch.beakerd.config import UserConfig, WorkspaceConfig
 from dispatch.beakerd.joblog import LogWriter
 from dispatch.beakerd.rpc import sending, server
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.beakerjobs import BY_HAND, HandJobs
+from dispatch.testing.beaker_rows import BY_HAND, HandJobs
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND + 5

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from dispatch.beakerd.config import Assumptions, ClusterConfig, NameScope, NodeConfig, WorkspaceConfig
 from dispatch.testing.beaker import Beakers, LocalBeaker
-from dispatch.testing.beakerjobs import BY_HAND, HandJobs
+from dispatch.testing.beaker_rows import BY_HAND, HandJobs
 
 COUNT = 120
 

@@ -29,11 +29,6 @@ class Stopping:
         self._killed = False
         self._limit_at = self._limit()
 
-    @property
-    def wished(self) -> bool:
-        """Whether a wish has been seen."""
-        return self._kill_at is not None
-
     def look(self) -> None:
         """See whether there is a wish now, and begin with it."""
         with self._backend.database.read() as tx:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dispatch.beakerd.joblog import LogWriter
 from dispatch.testing.beaker import Beakers
-from dispatch.testing.beakerjobs import BY_HAND, HandJobs
+from dispatch.testing.beaker_rows import BY_HAND, HandJobs
 
 
 def main(root: Path, lines: int) -> None:
