@@ -136,7 +136,7 @@ class Config:
 
     ``host_paths`` are the directories of this machine that jobs may mount. Ports: 0 is any free one, kept
     from then on. ``control`` opens the endpoint for faults. ``rest_tls`` serves REST, storage and registry
-    with TLS, as the real Beaker does; public clients repeat failed requests only then.
+    with TLS, as the real Beaker does; public clients repeat some failed requests only then.
     """
 
     organizations: tuple[str, ...] = ("ai2",)
