@@ -142,6 +142,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
 
 def test_files_are_closed(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     """At the end, on request, and when nobody holds the iterator any more; packed ones, too."""
+    gc.collect()  # what earlier tests left open is theirs, and may be closed in the middle of this one
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     for format in ("jsonl", {"type": "jsonl", "compress": "gz"}):
         file = resolve_format(format).write(generator([1, 2]), tmp_path)
@@ -154,7 +155,7 @@ def test_files_are_closed(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> N
         read_result(tmp_path)
         (tmp_path / file).unlink()
     gc.collect()
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
     assert [str(each.message) for each in recwarn] == []
 
 
