@@ -1,0 +1,47 @@
+"""The door to Beaker: the one place where beaker-py is imported.
+
+What comes through it are our own values and errors. Every call has a deadline: beaker-py by itself waits for
+ever for a server that does not answer. Refuses to know steps, workspaces and engines.
+"""
+
+from dispatch._beaker.door import BeakerDoor
+from dispatch._beaker.model import (
+    Cluster,
+    CreatedDataset,
+    Dataset,
+    DatasetFile,
+    Experiment,
+    Image,
+    Job,
+    JobState,
+    LogLine,
+    Node,
+)
+from dispatch._beaker.problems import (
+    BeakerConflictError,
+    BeakerDamagedError,
+    BeakerDeniedError,
+    BeakerError,
+    BeakerNotFoundError,
+    BeakerUnreachableError,
+)
+
+__all__ = [
+    "BeakerConflictError",
+    "BeakerDamagedError",
+    "BeakerDeniedError",
+    "BeakerDoor",
+    "BeakerError",
+    "BeakerNotFoundError",
+    "BeakerUnreachableError",
+    "Cluster",
+    "CreatedDataset",
+    "Dataset",
+    "DatasetFile",
+    "Experiment",
+    "Image",
+    "Job",
+    "JobState",
+    "LogLine",
+    "Node",
+]

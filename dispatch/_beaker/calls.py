@@ -1,0 +1,130 @@
+"""One call to Beaker: repeated while that can help and we have patience, and its errors as ours.
+
+All that we send may be sent twice: names make creation idempotent, the rest sets what it sets.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+import requests
+from beaker import exceptions as theirs
+
+from dispatch._beaker.client import Unavailable
+from dispatch._beaker.problems import (
+    BeakerConflictError,
+    BeakerDamagedError,
+    BeakerDeniedError,
+    BeakerError,
+    BeakerNotFoundError,
+    BeakerUnreachableError,
+)
+
+T = TypeVar("T")
+
+PATIENCE = 120.0
+_PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_CODE = re.compile(r"\[code=(\d+)\]")
+TOKEN = 'get a new token, and set BEAKER_TOKEN; for the local Beaker `eval "$(dispatch beaker env)"`'
+
+
+class Calls:
+    """Calls a server at ``address`` for up to ``patience`` seconds. ``closed`` ends the waiting."""
+
+    def __init__(
+        self,
+        address: str,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._address = address
+        self.patience = patience
+        self._clock = clock
+        self._sleep = sleep
+
+    def __call__(self, what: str, call: Callable[[], T], patience: float | None = None) -> T:
+        """Return what ``call`` returns. ``what`` names the thing for messages.
+
+        :raises BeakerError: one of its kinds
+        """
+        limit = self._clock() + (self.patience if patience is None else patience)
+        tries = 0
+        while True:
+            try:
+                return call()
+            except BeakerError:
+                raise
+            except Exception as error:
+                if not is_transient(error):
+                    raise translated(what, error) from error
+                pause = _PAUSES[min(tries, len(_PAUSES) - 1)] * (0.75 + random.random() / 2)
+                tries += 1
+                if self._clock() + pause > limit:
+                    raise self._unreachable(what, error) from error
+                self._sleep(pause)
+
+    def _unreachable(self, what: str, error: Exception) -> BeakerUnreachableError:
+        return BeakerUnreachableError(
+            f"Beaker at {self._address} does not answer: {what}: {words(error)}",
+            "see that it is up and can be reached, then repeat the command; finished steps are kept",
+        )
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same call may well succeed in a moment."""
+    if isinstance(error, (Unavailable, theirs.BeakerServerError)):
+        return True
+    if isinstance(error, requests.RequestException):
+        response = error.response
+        return response is None or response.status_code in _AGAIN
+    found = _CODE.match(str(error)) if isinstance(error, theirs.BeakerError) else None
+    return found is not None and int(found[1]) in _AGAIN
+
+
+def translated(what: str, error: Exception) -> Exception:
+    """An error of the vendor's as ours; whatever else it is, as it is."""
+    if isinstance(error, (theirs.BeakerNotFoundError, FileNotFoundError)):
+        return BeakerNotFoundError(f"{what}: is not on Beaker")
+    if isinstance(error, (theirs.BeakerNameConflictError, theirs.BeakerDatasetWriteError)):
+        return BeakerConflictError(f"{what}: {words(error)}")
+    if isinstance(error, theirs.BeakerChecksumFailedError):
+        return BeakerDamagedError(f"{what}: {words(error)}", "repeat the command")
+    if isinstance(error, theirs.BeakerPermissionsError):
+        return BeakerDeniedError(f"{what}: Beaker refuses: {words(error)}", TOKEN)
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return _of_status(what, error)
+    if isinstance(error, theirs.BeakerError):
+        found = _CODE.match(str(error))
+        return _of_code(what, int(found[1]) if found else 0, words(error))
+    if isinstance(error, requests.RequestException) and error.response is not None:
+        return _of_code(what, error.response.status_code, words(error))
+    if isinstance(error, (ValueError, NotImplementedError)):
+        return BeakerError(f"{what}: {words(error)}")
+    return error
+
+
+def _of_status(what: str, error: grpc.Call) -> BeakerError:
+    if error.code() is grpc.StatusCode.ALREADY_EXISTS:
+        return BeakerConflictError(f"{what}: {error.details()}")
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return BeakerDeniedError(f"{what}: Beaker refuses: {error.details()}", TOKEN)
+    return BeakerError(f"{what}: {error.details()}")
+
+
+def _of_code(what: str, code: int, text: str) -> BeakerError:
+    if code in (401, 403):
+        return BeakerDeniedError(f"{what}: Beaker refuses: {text}", TOKEN)
+    kind = {404: BeakerNotFoundError, 409: BeakerConflictError}.get(code, BeakerError)
+    return kind(f"{what}: {text}")
+
+
+def words(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

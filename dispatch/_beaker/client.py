@@ -1,0 +1,117 @@
+"""beaker-py's client with deadlines, without its endless retries, and one connection a thread.
+
+beaker-py repeats a call for ever where the server does not answer, and opens a connection for each request.
+Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls` decides what is repeated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import grpc
+import requests
+from beaker import Beaker
+from beaker.config import Config
+from beaker.exceptions import BeakerConfigurationError
+
+from dispatch.errors import ConfigurationError
+
+RPC_DEADLINE = 20.0
+HTTP_DEADLINE = 60.0
+REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `dispatch beaker env`"
+_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+class Unavailable(Exception):
+    """An attempt at a call came to nothing: the server did not answer it. May be repeated."""
+
+
+class _Method:
+    """One method of the service, whose calls end."""
+
+    def __init__(self, method: Any, deadline: float | None) -> None:
+        self._inner = method
+        self._method = method._method
+        self._deadline = deadline
+
+    def __call__(self, request: Any, metadata: Any = None) -> Any:
+        try:
+            return self._inner(request, metadata=metadata, timeout=self._deadline)
+        except grpc.RpcError as error:
+            if isinstance(error, grpc.Call) and error.code() in _DOWN:
+                raise Unavailable(error.details() or str(error.code())) from error
+            raise
+
+
+class _Service:
+    """The service's methods by name; streams have no deadline, for they may wait for a job."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+
+    def __getattr__(self, name: str) -> Any:
+        method = _Method(getattr(self._stub, name), None if name.startswith("Stream") else RPC_DEADLINE)
+        setattr(self, name, method)
+        return method
+
+
+class Client(Beaker):
+    """The vendor's client, tamed. May be used from several threads."""
+
+    MAX_RETRIES = 0
+    TIMEOUT = HTTP_DEADLINE
+
+    def __init__(self, config: Config, user_agent: str) -> None:
+        super().__init__(config, check_for_upgrades=False, user_agent=user_agent)
+        self._made: list[requests.Session] = []
+        self._making = threading.Lock()
+        self._tamed: Any = None
+
+    @property
+    def service(self) -> Any:
+        """The service, with deadlines."""
+        with self._making:
+            if self._tamed is None:
+                self._tamed = _Service(super().service)
+            return self._tamed
+
+    @contextmanager
+    def http_session(self) -> Iterator[requests.Session]:
+        """The calling thread's own session, kept."""
+        session = getattr(self._thread_local, "http_session", None)
+        if session is None:
+            session = self._thread_local.http_session = requests.Session()
+            with self._making:
+                self._made.append(session)
+        yield session
+
+    def close(self) -> None:
+        """Close all connections."""
+        super().close()  # type: ignore[no-untyped-call]
+        self._tamed = None
+        for session in getattr(self, "_made", ()):
+            session.close()
+
+
+def connect(options: Mapping[str, Any], user_agent: str) -> Client:
+    """Configure a client as ``Beaker.from_env(**options)`` does; nothing is sent.
+
+    :raises ConfigurationError: without a token, or for options that beaker-py does not know
+    """
+    known = {
+        name: value for name, value in options.items() if name not in ("check_for_upgrades", "user_agent")
+    }
+    try:
+        return Client(Config.from_env(**known), str(options.get("user_agent", user_agent)))
+    except BeakerConfigurationError as error:
+        raise ConfigurationError(f"Beaker: {error}", REMEDY) from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigurationError(f"Beaker: its configuration cannot be read: {error}", REMEDY) from error
+
+
+def vendor(client: Client) -> Beaker:
+    """The client as beaker-py's own users know it."""
+    return cast("Beaker", client)
