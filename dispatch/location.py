@@ -23,10 +23,14 @@ class SharedPath:
 
 @dataclass(frozen=True)
 class BeakerDataset:
-    """A path inside a Beaker dataset; an empty ``subpath`` is the whole of it."""
+    """A path inside a Beaker dataset; an empty ``subpath`` is the whole of it.
+
+    One that is ``packed`` is an archive (tar), whose content is meant.
+    """
 
     id: str
     subpath: str = ""
+    packed: bool = False
 
 
 @dataclass(frozen=True)

@@ -84,9 +84,9 @@ class Concluder:
             event = replace(event, reason=Reason.TIMEOUT, message=words)
         facts = self._jobs.facts(work.record, attempt, event)
         if facts.state is StepState.COMPLETED:
-            info = self._workspace.commit(attempt, work.record, facts)
+            info = self._workspace.commit(attempt, work.record, facts, output=event.output)
             return Concluded(work.name, StepOutcome(work.name, Verdict.COMPLETED, "", info), facts)
-        info = self._workspace.fail(attempt, work.record, facts)
+        info = self._workspace.fail(attempt, work.record, facts, output=event.output)
         cancelled = running.stop is Stop.CANCELLED and facts.reason == Reason.CANCELLED.value
         verdict = Verdict.CANCELLED if cancelled else Verdict.FAILED
         outcome = StepOutcome(work.name, verdict, facts.error or facts.reason, info)

@@ -14,6 +14,7 @@ from dispatch.retry import NO_RETRIES, RetryPolicy
 if TYPE_CHECKING:
     from dispatch.engine.base import Event, JobSpec
     from dispatch.info import AttemptFacts, StepInfo, StepRecord
+    from dispatch.location import Location
     from dispatch.schedule import ResourceAssignment
     from dispatch.step import StepResources
     from dispatch.workspace.base import Adopts, Attempt, Orphan, Superseded
@@ -104,11 +105,25 @@ class Claims(Protocol):
     def orphan(self, unique_id: str, /) -> Orphan | None:
         """Return the job of a step's latest attempt if nobody looks after it and its end is not known."""
 
-    def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
-        """Make what the attempt left the step's result."""
+    def commit(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,
+    ) -> StepInfo:
+        """Make what the attempt left the step's result; with ``output``, what is there."""
 
-    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
-        """Record the end of an attempt that has no result."""
+    def fail(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,
+    ) -> StepInfo:
+        """Record the end of an attempt that has no result; what there is of its output is at ``output``."""
 
     def renew(self) -> tuple[Superseded, ...]:
         """Keep our attempts ours, and return those that others took for lost."""

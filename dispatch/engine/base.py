@@ -30,13 +30,31 @@ class Network(enum.Enum):
 class Resources:
     """What a job is given: CPUs (fractions allowed), bytes of memory and of shared memory, GPU device ids.
 
-    None means no limit of ours (shared memory: the engine's default).
+    None means no limit of ours (shared memory: the engine's default). ``gpu_count`` is how many GPUs it gets
+    of an engine that chooses them itself.
     """
 
     cpus: float | None = None
     memory: int | None = None
     shared_memory: int | None = None
     gpus: tuple[str, ...] = ()
+    gpu_count: int = 0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an engine of many machines may run a job, and how the job stands in its queue.
+
+    ``clusters`` are names of the engine's own, of which one is enough. ``priority`` is ``low``, ``normal``,
+    ``high``, ``urgent`` or ``immediate``. A job that is ``preemptible`` may be ended for another one, though
+    not in its first ``min_runtime`` seconds. ``budget`` is who pays. None and empty leave it to the engine.
+    """
+
+    clusters: tuple[str, ...] = ()
+    priority: str = ""
+    preemptible: bool | None = None
+    min_runtime: float | None = None
+    budget: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,11 @@ class JobSpec:
     the job as files that never touch a disk, and keeps out of everything it says or stores; those of
     ``secret_variables`` are in the job's environment, too. With ``attach`` the job is one that an earlier
     client started: where the engine has it no more, it is not started but told to be lost.
+
+    ``placement`` is for engines of many machines, as is ``time_limit`` (seconds), after which the engine ends
+    the job though no client is there. With ``collects`` false the result stays where the engine keeps it, as
+    ``output`` tells: only what else is in the output comes to ``attempt_dir``. ``brings`` are steps whose
+    results have to be on this machine's disk before the job starts.
     """
 
     key: str
@@ -83,6 +106,10 @@ class JobSpec:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     secret_variables: tuple[str, ...] = ()
     attach: bool = False
+    placement: Placement | None = None
+    time_limit: float | None = None
+    collects: bool = True
+    brings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,6 +175,7 @@ class Event:
     """A change of one job. ``time`` is the engine's clock, in seconds since the epoch.
 
     ``peak_memory`` is the most memory (bytes) that an ended job was seen to use, None where nobody looked.
+    ``output`` is where the result stays of an ended job that does not collect it.
     """
 
     key: str
@@ -160,6 +188,7 @@ class Event:
     message: str = ""
     cursor: str = ""
     peak_memory: int | None = None
+    output: Location | None = None
 
 
 @dataclass(frozen=True)

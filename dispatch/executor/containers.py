@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from dispatch import job as jobs
-from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network, Resources
+from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network
 from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
@@ -71,7 +71,7 @@ class ContainerJobs:
             working_dir="/",
             env=jobs.environment(label, inputs, user, planned.resources.cpu_count)
             | jobs.secrets_variable(place),
-            resources=Resources(**vars(assignment)),
+            resources=assignment.resources,
             network=Network(planned.node.options.network or Network.BRIDGE.value),
             secrets=secrets.values,
             secret_variables=secrets.variables,
@@ -92,7 +92,7 @@ class ContainerJobs:
             image=self._image(planned),
             command=jobs.CONTAINER.command(),
             attempt_dir=attempt.place,
-            resources=Resources(**vars(assignment)),
+            resources=assignment.resources,
             secrets=secrets_of(planned, self._materials).values,
             attach=True,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dispatch import job as jobs
-from dispatch.engine.base import Capabilities, Event, JobSpec, Network, Resources
+from dispatch.engine.base import Capabilities, Event, JobSpec, Network
 from dispatch.engine.gpus import VISIBLE_DEVICES
 from dispatch.engine.process import runner
 from dispatch.executor.facts import Origin, judge
@@ -73,7 +73,7 @@ class ProcessJobs:
             attempt_dir=here,
             working_dir="/" if shell else materials.workdir,
             env=jobs.process_environment(label, inputs, user, planned.resources.cpu_count, places),
-            resources=Resources(**vars(assignment)),
+            resources=assignment.resources,
             network=Network(planned.node.options.network or Network.BRIDGE.value),
             secrets=secrets.values,
             secret_variables=secrets.variables,

@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from dispatch.engine.base import Placement, Resources
 from dispatch.errors import ResourceAssignmentError
 from dispatch.step import StepResources
 
 
 @dataclass(frozen=True)
 class ResourceAssignment:
-    """What a step is given: CPUs, bytes of memory and of shared memory (None: no limit), GPU device ids."""
+    """What a step is given: CPUs, bytes of memory and of shared memory (None: no limit), GPU device ids.
+
+    Of an engine of many machines: how many GPUs, and where, in ``placement``.
+    """
 
     cpus: float | None = None
     memory: int | None = None
     shared_memory: int | None = None
     gpus: tuple[str, ...] = ()
+    gpu_count: int = 0
+    placement: Placement | None = None
+
+    @property
+    def resources(self) -> Resources:
+        """What the engine is told to give."""
+        return Resources(self.cpus, self.memory, self.shared_memory, self.gpus, self.gpu_count)
 
 
 class GroupFullError(ResourceAssignmentError):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dispatch.info import AttemptFacts, StepInfo, StepRecord, StepState
+from dispatch.location import Location
 from dispatch.workspace.base import (
     Adopts,
     Attempt,
@@ -79,7 +80,14 @@ class FakeClaims:
             self.holders.discard(unique_id)
             self.results.add(unique_id)
 
-    def commit(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
+    def commit(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,  # noqa: ARG002
+    ) -> StepInfo:
         """Take a result in."""
         self.hook("commit", attempt.unique_id)
         with self._lock:
@@ -87,7 +95,14 @@ class FakeClaims:
             self.committed.append(attempt.unique_id)
         return self._end(attempt, record, facts)
 
-    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
+    def fail(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,  # noqa: ARG002
+    ) -> StepInfo:
         """Record an end without a result."""
         self.hook("fail", attempt.unique_id)
         return self._end(attempt, record, facts)

@@ -379,9 +379,17 @@ class Workspace(Registrable, ABC):
 
     @abstractmethod
     def commit(
-        self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        format: Format[Any] | None = None,
+        *,
+        output: Location | None = None,
     ) -> StepInfo:
         """Make what the attempt left in ``output/result/`` the step's result, durably and at once.
+
+        With ``output`` the result is there, where the engine keeps it, and nothing moves.
 
         A result that is there already is kept, and this one dropped, unless the attempt replaces it. Calling
         it again after a crash in the middle is right. StepSupersededError if a later attempt was claimed;
@@ -389,8 +397,15 @@ class Workspace(Registrable, ABC):
         """
 
     @abstractmethod
-    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
-        """Record the end of an attempt that has no result."""
+    def fail(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,
+    ) -> StepInfo:
+        """Record the end of an attempt that has no result; what there is of its output is at ``output``."""
 
     @abstractmethod
     def renew(self) -> tuple[Superseded, ...]:
@@ -422,6 +437,19 @@ class Workspace(Registrable, ABC):
         """Return where a step's result is, or None where it has none.
 
         That of a step that is not to be cached is found while its run is registered.
+        """
+
+    def copy_of(self, unique_id: str) -> Path | None:  # noqa: ARG002
+        """Return where :meth:`bring` puts a step's result on this machine; None where it is here already.
+
+        Asks nobody, for steps of which :meth:`locate` was asked before.
+        """
+        return None
+
+    def bring(self, unique_id: str) -> None:
+        """Bring a step's result to where :meth:`copy_of` says, and hold it there while this process lives.
+
+        Every byte is checked. Waits for the network, and may be called from several threads.
         """
 
     @abstractmethod

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from dispatch.formats import Format
     from dispatch.info import AttemptFacts, StepInfo
+    from dispatch.location import Location
     from dispatch.step import Step
     from dispatch.workspace.base import StepLike
 
@@ -384,14 +385,27 @@ class LocalWorkspace(WorkspaceHere):
         return self._attempts.claim(record, run, replace, adopts)
 
     def commit(
-        self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        format: Format[Any] | None = None,
+        *,
+        output: Location | None = None,  # noqa: ARG002
     ) -> StepInfo:
         """Make the attempt's result the step's, durably and at once; see :meth:`Workspace.commit`."""
         self._attempts.commit(attempt, record, facts.to_json(), records.format_facts(format))
         return self.step_info(record)
 
-    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
-        """Record the end of an attempt that has no result."""
+    def fail(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,  # noqa: ARG002
+    ) -> StepInfo:
+        """Record the end of an attempt that has no result; what there is of its output is at ``output``."""
         self._attempts.end(attempt, facts.to_json())
         return self.step_info(record)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from dispatch.formats import Format
     from dispatch.info import AttemptFacts, StepInfo, StepState
+    from dispatch.location import Location
     from dispatch.step import Step
     from dispatch.workspace.base import StepLike
     from dispatch.workspace.runs import RunRecord
@@ -321,14 +322,27 @@ class MemoryWorkspace(WorkspaceHere):
         return self._ledger.attempt(record.unique_id, number, replace and record.cacheable)
 
     def commit(
-        self, attempt: Attempt, record: StepRecord, facts: AttemptFacts, format: Format[Any] | None = None
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        format: Format[Any] | None = None,
+        *,
+        output: Location | None = None,  # noqa: ARG002
     ) -> StepInfo:
         """Make the attempt's result the step's, at once; see :meth:`Workspace.commit`."""
         self._ledger.commit(attempt, record, facts, records.format_facts(format))
         return self.step_info(record)
 
-    def fail(self, attempt: Attempt, record: StepRecord, facts: AttemptFacts) -> StepInfo:
-        """Record the end of an attempt that has no result."""
+    def fail(
+        self,
+        attempt: Attempt,
+        record: StepRecord,
+        facts: AttemptFacts,
+        *,
+        output: Location | None = None,  # noqa: ARG002
+    ) -> StepInfo:
+        """Record the end of an attempt that has no result; what there is of its output is at ``output``."""
         self._ledger.end(attempt.unique_id, attempt.number, facts)
         return self.step_info(record)
 
