@@ -6,6 +6,8 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -6,6 +6,8 @@ links, modes) is the business of whoever packs.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

@@ -6,6 +6,8 @@ that is on its way.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import base64
 import binascii
 import hashlib
