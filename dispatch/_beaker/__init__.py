@@ -4,6 +4,7 @@ What comes through it are our own values and errors. Every call has a deadline: 
 ever for a server that does not answer. Refuses to know steps, workspaces and engines.
 """
 
+from dispatch._beaker.client import options_of
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import (
     Cluster,
@@ -44,4 +45,5 @@ __all__ = [
     "JobState",
     "LogLine",
     "Node",
+    "options_of",
 ]
