@@ -25,6 +25,7 @@ from dispatch._beaker.problems import (
     BeakerNotFoundError,
     BeakerUnreachableError,
 )
+from dispatch._beaker.spec import DatasetMount, HostMount, SecretMount, TaskMount, TaskSpec, WekaMount
 
 __all__ = [
     "BeakerConflictError",
@@ -38,10 +39,16 @@ __all__ = [
     "CreatedDataset",
     "Dataset",
     "DatasetFile",
+    "DatasetMount",
     "Experiment",
+    "HostMount",
     "Image",
     "Job",
     "JobState",
     "LogLine",
     "Node",
+    "SecretMount",
+    "TaskMount",
+    "TaskSpec",
+    "WekaMount",
 ]
