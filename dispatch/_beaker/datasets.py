@@ -183,8 +183,13 @@ class Datasets:
         response = self._call(
             f"dataset {dataset_id}: {path}", lambda: self._response(dataset_id, path, offset, stream=True)
         )
+        # Whoever does not know ranges sends the file from its beginning.
+        skip = offset if response.status_code == 200 else 0
         with response:
-            yield from response.iter_content(READ_SIZE)
+            for block in response.iter_content(READ_SIZE):
+                if skip < len(block):
+                    yield block[skip:]
+                skip = max(0, skip - len(block))
 
     def _response(self, dataset_id: str, path: str, offset: int, *, stream: bool = False) -> Any:
         service = self._client.dataset
