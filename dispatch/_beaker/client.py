@@ -6,6 +6,7 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ class _Service:
 
 class Client(Beaker):
     """The vendor's client, tamed. May be used from several threads."""
+
+    # Not the program's "beaker": at DEBUG, beaker-py writes down bodies, in which are tokens and secrets.
+    logger = logging.Logger("dispatch.beaker", logging.INFO)
 
     MAX_RETRIES = 0
     TIMEOUT = HTTP_DEADLINE
