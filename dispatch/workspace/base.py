@@ -492,4 +492,6 @@ def _class_of(name: str) -> type[Workspace]:
 Workspace.register("from_url", constructor="from_url")(Workspace)
 Workspace.register_lazy("local", "dispatch.workspace.local:LocalWorkspace")
 Workspace.register_lazy("memory", "dispatch.workspace.memory:MemoryWorkspace")
+Workspace.register_lazy("beaker", "dispatch.workspace.beaker.workspace:BeakerWorkspace")
 StepCache.register_lazy("memory", "dispatch.workspace.memory_cache:MemoryStepCache")
+StepCache.register_lazy("beaker", "dispatch.workspace.beaker.step_cache:BeakerStepCache")
