@@ -52,9 +52,7 @@ class TransferringStore(Protocol):
     def push(self, reference: str, report: Reporter, credentials: Credentials) -> None:
         """Send an image to the registry that its name is of; raise ImageError where that fails."""
 
-    def pull(
-        self, reference: str, report: Reporter, credentials: Credentials | None = None
-    ) -> ImageRecord:
+    def pull(self, reference: str, report: Reporter, credentials: Credentials | None = None) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError where that fails."""
 
 

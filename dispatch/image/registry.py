@@ -20,9 +20,7 @@ T = TypeVar("T")
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
-def persistently(
-    transfer: Callable[[], T], name: str, report: Reporter, sleep: Callable[[float], None]
-) -> T:
+def persistently(transfer: Callable[[], T], name: str, report: Reporter, sleep: Callable[[float], None]) -> T:
     """Return what ``transfer`` returns, beginning anew where it breaks off; what it finds done it leaves.
 
     Not where that is of no use: where we may not, or where Beaker or the engine are not there at all.
