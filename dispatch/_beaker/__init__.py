@@ -24,6 +24,7 @@ from dispatch._beaker.problems import (
     BeakerError,
     BeakerNotFoundError,
     BeakerUnreachableError,
+    BeakerUntrustedError,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "BeakerError",
     "BeakerNotFoundError",
     "BeakerUnreachableError",
+    "BeakerUntrustedError",
     "Cluster",
     "CreatedDataset",
     "Dataset",
