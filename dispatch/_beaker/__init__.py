@@ -26,6 +26,7 @@ from dispatch._beaker.problems import (
     BeakerUnreachableError,
     BeakerUntrustedError,
 )
+from dispatch._beaker.spec import DatasetMount, HostMount, SecretMount, TaskMount, TaskSpec, WekaMount
 
 __all__ = [
     "BeakerConflictError",
@@ -40,10 +41,16 @@ __all__ = [
     "CreatedDataset",
     "Dataset",
     "DatasetFile",
+    "DatasetMount",
     "Experiment",
+    "HostMount",
     "Image",
     "Job",
     "JobState",
     "LogLine",
     "Node",
+    "SecretMount",
+    "TaskMount",
+    "TaskSpec",
+    "WekaMount",
 ]
