@@ -1,7 +1,7 @@
 """The door itself: one object that stands for one engine, wherever it is.
 
-Owns which calls go by hand and which by docker-py (load, pull, push: chunked bodies, registry credentials), and
-the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
+Owns which calls go by hand and which by docker-py (load, pull, push: chunked bodies, registry credentials),
+and the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
 """
 
 from __future__ import annotations
@@ -202,10 +202,16 @@ class Door:
             )
         return record
 
-    def push(self, reference: str, report: Reporter, credentials: Credentials) -> None:
+    def push(
+        self,
+        reference: str,
+        report: Reporter,
+        credentials: Credentials,
+        wanted: Callable[[], bool] = _always,
+    ) -> None:
         """Send an image to the registry that its name (with a tag) is of; what that holds is not sent.
 
-        The credentials go to the engine in a header of this one call.
+        The credentials go to the engine in a header of this one call. ``wanted``: see :meth:`pull`.
 
         :raises ImageError: when the engine has no such image, or the registry does not take it
         """
@@ -215,6 +221,8 @@ class Door:
         with _vendor_errors(f"image {reference}"), working(report, f"{reference}: pushing") as task:
             layers = PushedLayers(task)
             for message in client.push(reference, stream=True, decode=True, auth_config=login):
+                if not wanted():
+                    raise ImageError(f"image {reference}: the push was given up")
                 if "error" in message:
                     raise ImageError(f"image {reference}: it cannot be pushed: {message['error']}")
                 if "progressDetail" in message:

@@ -16,7 +16,7 @@ class PulledLayers:
     """Adds up the layers of one pull for a task. What the engine holds already is not counted."""
 
     moving = "Downloading"
-    moved = ("Verifying Checksum", "Download complete", "Extracting", "Pull complete")
+    moved: tuple[str, ...] = ("Verifying Checksum", "Download complete", "Extracting", "Pull complete")
 
     def __init__(self, task: Task) -> None:
         self._task = task

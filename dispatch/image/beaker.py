@@ -20,8 +20,8 @@ from dispatch.environment import BeakerId, LocalId
 from dispatch.errors import ImageError
 from dispatch.image.filelock import file_lock
 from dispatch.image.ports import TransferringStore
+from dispatch.image.registry import always, persistently, split_reference, without_name
 from dispatch.image.spec import tag_of
-from dispatch.image.registry import persistently, split_reference, without_name
 from dispatch.reporting import Reporter
 
 # How many names one digest may need: each but the last is somebody else's.
@@ -32,7 +32,8 @@ class Publisher:
     """Publishes what ``engine`` holds to the workspace of ``door``. Making one sends nothing.
 
     ``locks`` is a directory in which processes of this machine wait for one another, so that only one of them
-    sends an image; others are told apart by Beaker's own names. All methods raise BeakerError.
+    sends an image; others are told apart by Beaker's own names. A transfer goes on for as long as ``wanted``
+    says. All methods raise BeakerError.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Publisher:
         door: BeakerDoor,
         engine: TransferringStore,
         locks: Path,
+        wanted: Callable[[], bool] = always,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._door = door
         self._engine = engine
         self._locks = locks
+        self._wanted = wanted
         self._sleep = sleep
 
     def find(self, digest: str) -> Image | None:
@@ -62,7 +65,11 @@ class Publisher:
         self._locks.mkdir(parents=True, exist_ok=True)
         with file_lock(self._locks / f"beaker-{digest}.lock"):
             return persistently(
-                lambda: self._publish(name, digest, lock, image, report), name, report, self._sleep
+                lambda: self._publish(name, digest, lock, image, report),
+                name,
+                report,
+                self._sleep,
+                self._wanted,
             )
 
     def _publish(self, name: str, digest: str, lock: str, image: LocalId, report: Reporter) -> BeakerId:
@@ -73,7 +80,7 @@ class Publisher:
                 self._push(found.id, image, report)
                 self._door.images.commit(found.id)
             except (BeakerError, ImageError):
-                # Another client of ours may have ended it meanwhile: it is whole then, and nobody may change it.
+                # Another client of ours may have ended it meanwhile: it is whole, and nobody may change it.
                 if self.find(digest) is None:
                     raise
             report(f"{name}: published")
@@ -113,7 +120,7 @@ class Publisher:
         place = self._door.images.repository(beaker_id, upload=True)
         self._engine.tag(image.id, *split_reference(place.tag))
         try:
-            self._engine.push(place.tag, report, Credentials(place.user, place.password))
+            self._engine.push(place.tag, report, Credentials(place.user, place.password), self._wanted)
         finally:
             without_name(self._engine, place.tag)
 

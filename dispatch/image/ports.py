@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dispatch.environment import Environment
+from dispatch.environment import BeakerId, Environment
 from dispatch.lock.model import DebianLock, PipLock
 from dispatch.reporting import Reporter
 
@@ -49,11 +49,24 @@ class TransferringStore(Protocol):
     def remove_image(self, reference: str) -> None:
         """Take a name from its image, and remove the image with its last name."""
 
-    def push(self, reference: str, report: Reporter, credentials: Credentials) -> None:
-        """Send an image to the registry that its name is of; raise ImageError where that fails."""
+    def push(
+        self, reference: str, report: Reporter, credentials: Credentials, wanted: Callable[[], bool]
+    ) -> None:
+        """Send an image to the registry that its name is of, for as long as ``wanted`` says; raise ImageError
+        where that fails."""
 
     def pull(self, reference: str, report: Reporter, credentials: Credentials | None = None) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError where that fails."""
+
+
+class BeakerImages(Protocol):
+    """Images of Beaker for an engine (``importing.Importer``). All methods may raise EngineError."""
+
+    def identify(self, name: str) -> BeakerId:
+        """Return the id that a name has now; raise ImageError where it has none."""
+
+    def provide(self, image: BeakerId, report: Reporter) -> ImageRecord:
+        """Return the engine's image of an id, fetched where need be; raise ImageError where that fails."""
 
 
 class HelperRunner(Protocol):

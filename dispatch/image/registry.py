@@ -20,10 +20,22 @@ T = TypeVar("T")
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
-def persistently(transfer: Callable[[], T], name: str, report: Reporter, sleep: Callable[[float], None]) -> T:
+def always() -> bool:
+    """For transfers that nobody gives up."""
+    return True
+
+
+def persistently(
+    transfer: Callable[[], T],
+    name: str,
+    report: Reporter,
+    sleep: Callable[[float], None],
+    wanted: Callable[[], bool] = always,
+) -> T:
     """Return what ``transfer`` returns, beginning anew where it breaks off; what it finds done it leaves.
 
-    Not where that is of no use: where we may not, or where Beaker or the engine are not there at all.
+    Not where that is of no use: where we may not, where Beaker or the engine are not there at all, or where
+    it is not ``wanted`` any more.
     """
     for pause in PAUSES:
         try:
@@ -31,6 +43,8 @@ def persistently(transfer: Callable[[], T], name: str, report: Reporter, sleep: 
         except (EngineAbsentError, BeakerUnreachableError, BeakerDeniedError):
             raise
         except (EngineError, ImageError) as error:
+            if not wanted():
+                raise
             report(f"{name}: {error.message}: trying again")
             sleep(pause)
     return transfer()
