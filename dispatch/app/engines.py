@@ -74,7 +74,7 @@ class Engines:
         return self.docker()
 
     def scheduler(self, place: Place, runtime: Path, plan: RunPlan | None = None) -> Scheduler:  # noqa: ARG002
-        """Who places the steps of a run that has steps at ``place``; ``plan`` is the run's, where it is known."""
+        """Who places the steps of a run that has steps at ``place``, of its ``plan`` where one is known."""
         return self.here(place, runtime)
 
     def here(self, place: Place, runtime: Path) -> LocalScheduler:

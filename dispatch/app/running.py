@@ -95,6 +95,11 @@ class Running:
         self._side = side_of(app, request.parallelism)
 
     @property
+    def app(self) -> App:
+        """Whose run it is."""
+        return self._app
+
+    @property
     def engines(self) -> Engines:
         """The engines of the run."""
         return self._side.engines
@@ -134,7 +139,6 @@ class Running:
         placing = Placing(self._app, self.engines, self._config.directory, self.runtimes.own.directory)
         self._mounts = placing.check(plan)
         self.moves(plan)
-        self._side.ready(plan, self._config)
         return plan
 
     def _plan(self) -> RunPlan:

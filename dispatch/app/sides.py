@@ -40,9 +40,6 @@ class Side:
     def check(self) -> None:
         """Refuse settings that cannot be, before anything is asked."""
 
-    def ready(self, plan: RunPlan, config: Config) -> None:
-        """Refuse what a plan that was made cannot have where it would run."""
-
     def complete(self, config: Config) -> Config:
         """Return the configuration with what only this side adds to it."""
         return config

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dispatch.app import App
     from dispatch.dispatcher import Observer
     from dispatch.engine.base import Engine
-    from dispatch.engine.beaker import BeakerEngine, Bundles
+    from dispatch.engine.beaker import BeakerEngine
     from dispatch.executor import Executor, ProcessMaterials
     from dispatch.executor.materials import Common
     from dispatch.schedule import Scheduler
@@ -46,25 +46,24 @@ class BeakerEngines(Engines):
         """Beaker, at the executor's workspace."""
         return self._app.beaker
 
-    @cached_property
-    def bundles(self) -> Bundles:
-        """What many jobs read, on Beaker."""
-        from dispatch.engine.beaker import Bundles
-
-        return Bundles(self.door)
-
-    def containers(self) -> Engine:
-        """Beaker."""
+    def beaker(self) -> BeakerEngine:
+        """The engine for containers: Beaker."""
         if self._beaker is None:
             from dispatch.engine.beaker import BeakerEngine
 
-            self._beaker = BeakerEngine(self.door, self._origin, bundles=self.bundles)
+            workspace = self._app.workspace
+            self._beaker = BeakerEngine(
+                self.door,
+                # The same step of another workspace, or of another account, is another job.
+                origin=f"{workspace.url} {self.door.account.user_id}",
+                attempts=workspace.attempts,
+                cache=self._app.surroundings.cache / "beaker",
+            )
         return self._beaker
 
-    @property
-    def _origin(self) -> str:
-        """What tells the jobs of this workspace and account from all others'."""
-        return f"{self._app.workspace.url} {self.door.account.user_id}"
+    def containers(self) -> Engine:
+        """Beaker."""
+        return self.beaker()
 
     def limit(self, place: Place) -> int:
         """How many steps run at once at most: without a number of the user's, as many as there are."""
@@ -85,25 +84,15 @@ class BeakerEngines(Engines):
         """Who places the steps of a plan: on Beaker, and those that are for this machine here."""
         if place is Place.PROCESS or plan is None:
             return self.here(place, runtime)
-        from dispatch.schedule.beaker import BeakerPlacing
+        from dispatch.schedule.beaker.placing import BeakerPlacing, Rules
 
-        far = BeakerPlacing(
+        local = any(step.place is Place.PROCESS for step in plan.standing(Standing.RUN))
+        return BeakerPlacing(
             self._scheduler,
             steps_of(plan),
-            terms_of(self._setup),
-            parallelism=self.limit(Place.CONTAINER),
-            groups=self._app.settings.groups,
+            Rules(terms_of(self._setup), self.limit(Place.CONTAINER), self._app.settings.groups),
+            here=self.here(Place.PROCESS, runtime) if local else None,
         )
-        near = {
-            step.record.unique_id
-            for step in plan.standing(Standing.RUN)
-            if step.place is Place.PROCESS and step.record is not None
-        }
-        if not near:
-            return far
-        from dispatch.schedule.routed import RoutedScheduler
-
-        return RoutedScheduler(far, self.here(Place.PROCESS, runtime), near.__contains__)
 
     def executor(
         self, plan: RunPlan, here: ProcessMaterials, inside: Common | None, observer: Observer
@@ -117,12 +106,6 @@ class BeakerEngines(Engines):
         scheduler = self.scheduler(Place.CONTAINER, here.runtime, plan)
         engine = self._both(plan, here.runtime)
         return BeakerJobsExecutor(engine, scheduler, self._app.workspace, inside, observer, time.monotonic)
-
-    def check_account(self) -> None:
-        """Find out whether Beaker answers, and knows us and the workspace."""
-
-    def check_needs(self, plan: RunPlan) -> None:
-        """Find out whether what a plan's steps need is there: clusters, images, room."""
 
     def close(self) -> None:
         """Stop our threads and connections; no job is touched."""

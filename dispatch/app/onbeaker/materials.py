@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dispatch.app.onbeaker.rules import setups_of
 from dispatch.engine.base import Mount
 from dispatch.executor import BeakerMaterials, ProcessMaterials
+from dispatch.job.boot import provide_boot
 from dispatch.location import BeakerDataset, EngineData, SharedPath, Source
 from dispatch.reporting import working
 from dispatch.settings.beakerdata import DataMount
@@ -29,7 +30,8 @@ def for_beaker(
 ) -> BeakerMaterials:
     """Put together what jobs share, having brought to Beaker what they read."""
     source, settings, clone = running.source, running.app.settings, running.cloned
-    boot = bundles.provide(running.runtimes.boot, "boot", packed=False, content=running.runtimes.own.digest)
+    begin = provide_boot(running.app.surroundings.cache, running.runtimes.own.directory)
+    boot = bundles.provide(begin.directory, "boot", packed=False, content=f"boot {begin.digest}")
     exported: BeakerDataset | None = None
     if clone is None:
         with working(running.app.say, "source: bringing it to Beaker"):

@@ -1,4 +1,4 @@
-"""What the settings of a run on Beaker mean before anything is asked: refusals, warnings, the default image."""
+"""What the settings of a run on Beaker mean before anything is asked: refusals, warnings, the usual image."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def check_workspace(workspace: Workspace, say: Reporter) -> None:
         )
     if workspace.keeps is HostPath:
         say(
-            f"the workspace {workspace.url} is on this machine: the inputs and results of all steps on Beaker "
-            "pass through it. `workspace: beaker://ORG/NAME` leaves them there"
+            f"the workspace {workspace.url} is on this machine: inputs and results of all steps on Beaker "
+            "pass through it; `workspace: beaker://ORG/NAME` leaves them there"
         )
 
 

@@ -36,13 +36,22 @@ class BeakerSide(Side):
         self.engines = BeakerEngines(app, parallelism, self.setup)
 
     def check(self) -> None:
-        """Refuse a workspace that cannot be, and find out whether Beaker is there at all."""
-        rules.check_workspace(self.app.workspace, self.app.say)
-        self.engines.check_account()
+        """Refuse a workspace that cannot be, and find out whether Beaker is there and has what is named."""
+        from dispatch._beaker.preflight import Needs, preflight
 
-    def ready(self, plan: RunPlan, config: Config) -> None:
-        """Find out whether what the plan needs is on Beaker."""
-        self.engines.check_needs(plan)
+        rules.check_workspace(self.app.workspace, self.app.say)
+        setup = self.setup
+        given = setup.scheduler is None
+        preflight(
+            self.engines.door,
+            Needs(
+                clusters=setup.clusters if given else (),
+                image=setup.beaker_image,
+                budget=setup.budget,
+                priority=setup.priority if given else None,
+                jobs=True,
+            ),
+        )
 
     def complete(self, config: Config) -> Config:
         """Give steps without an image the executor's."""
@@ -80,11 +89,11 @@ class BeakerSide(Side):
     def materials(
         self,
         running: Running,
-        steps: Iterable[PlannedStep],
+        steps: Iterable[PlannedStep],  # noqa: ARG002
         images: Mapping[str, ImageRef],
         here: ProcessMaterials,
     ) -> Common:
         """What jobs on Beaker share."""
         from dispatch.app.onbeaker.materials import for_beaker
 
-        return for_beaker(running, self.setup, images, self.engines.bundles, here)
+        return for_beaker(running, self.setup, images, self.engines.beaker().bundles, here)
