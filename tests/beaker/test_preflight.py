@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -191,9 +194,12 @@ def test_what_a_run_names_is_there(
 
 def test_a_workspace_is_there_and_open(beaker: LocalBeaker) -> None:
     """A name that nobody has, and one that was archived."""
-    with _closing(door_of(beaker, workspace="ai2/other")) as door:
-        with pytest.raises(ConfigurationError, match="workspace ai2/other: is not on Beaker, or me may not"):
-            preflight(door, seconds=SECONDS)
+    missing = "workspace ai2/other: is not on Beaker, or me may not"
+    with (
+        _closing(door_of(beaker, workspace="ai2/other")) as door,
+        pytest.raises(ConfigurationError, match=missing),
+    ):
+        preflight(door, seconds=SECONDS)
     with beaker.client() as client:
         client.workspace.update(client.workspace.get("ai2/my-workspace"), archived=True)
     with _closing(door_of(beaker)) as door, pytest.raises(ConfigurationError, match="is archived"):
@@ -206,3 +212,27 @@ def test_a_server_that_answers_after_a_moment_is_there(beaker_of: Callable[[Conf
     Faults(running).add("rpc:GetUser", "unavailable", times=3)
     with _closing(door_of(running)) as door:
         preflight(door, seconds=SECONDS)
+
+
+STRANGER = """
+import sys
+from dispatch._beaker import BeakerDoor, BeakerUntrustedError
+from dispatch._beaker.preflight import preflight
+try:
+    preflight(BeakerDoor("ai2/my-workspace", {"user_token": "x", "rpc_address": sys.argv[1]}), seconds=6.0)
+except BeakerUntrustedError:
+    print("untrusted")
+"""
+
+
+def test_the_library_says_nothing_by_itself(beaker: LocalBeaker) -> None:
+    """A handshake that failed is told by our error alone, and children find no variable of ours."""
+    environ = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, beaker.endpoint.rpc], env=environ, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("untrusted\n", "")
+    code = "import subprocess, dispatch._beaker; subprocess.run(['env'])"
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
+    assert "PATH=" in done.stdout
+    assert "GRPC" not in done.stdout
