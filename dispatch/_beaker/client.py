@@ -156,6 +156,11 @@ def connect(options: Mapping[str, Any], user_agent: str) -> Client:
         raise ConfigurationError(f"Beaker: its configuration cannot be read: {error}", REMEDY) from error
 
 
+def options_of(client: Beaker) -> dict[str, Any]:
+    """The options with which :func:`connect` makes a client of the same address and account."""
+    return dict(vars(client.config))
+
+
 def vendor(client: Client) -> Beaker:
     """The client as beaker-py's own users know it."""
     return cast("Beaker", client)

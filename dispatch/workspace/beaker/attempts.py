@@ -40,7 +40,7 @@ from dispatch._beaker import (
 from dispatch.errors import StepStateError
 from dispatch.location import BeakerDataset, Location
 from dispatch.workspace.beaker import names
-from dispatch.workspace.beaker.lookup import END, MANIFEST, RECORD, Lookup, Tried, to_json
+from dispatch.workspace.beaker.lookup import END, RECORD, Lookup, Tried, to_json
 from dispatch.workspace.beaker.sealed import seal
 from dispatch.workspace.beaker.session import RENEW_EVERY
 from dispatch.workspace.beaker.site import Site
@@ -55,6 +55,7 @@ from dispatch.workspace.claims import (
 )
 from dispatch.workspace.host import Holder
 from dispatch.workspace.layout import ATTEMPT_FOLDERS
+from dispatch.workspace.manifest import NAME as MANIFEST
 from dispatch.workspace.manifest import Content, Manifest
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Attempts:
             try:
                 self._site.door.datasets.commit(each.dataset.id)
             except (BeakerNotFoundError, BeakerDeniedError):
-                # Removed meanwhile; or somebody else's, and not for us to end: its number is passed all the same.
+                # Removed meanwhile; or somebody else's, and not for us to end: it is passed all the same.
                 continue
         return self._lookup.of(unique_id) if gone else tried
 
@@ -284,7 +285,7 @@ class Attempts:
     def _deliver(
         self, attempt: Attempt, created: CreatedDataset, output: Location | None
     ) -> tuple[Content, BeakerDataset]:
-        """Return what the attempt's result consists of, and where it is; uploaded, if it is on this machine."""
+        """Return what the attempt's result consists of, and where it is; what is here is uploaded."""
         if isinstance(output, BeakerDataset):
             content = self._pointed(output)
             if content is None:
@@ -418,7 +419,7 @@ def latest_of(tried: list[Tried]) -> Tried | None:
 
 def tells_end(end: Mapping[str, Any] | None) -> bool:
     """Say whether somebody saw the end of an attempt's job."""
-    facts = None if end is None else end.get("facts")
+    facts = (end or {}).get("facts") or {}
     return bool(facts) and facts.get("reason") != LOST
 
 
