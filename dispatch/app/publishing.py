@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from dispatch.errors import DispatchError
 from dispatch.image.beaker import Publisher
 from dispatch.image.plan import BuildPlan, Generated, Pinned
 from dispatch.image.report import BuildReport
+from dispatch.image.spec import tag_of
 from dispatch.reporting import Reporter
 
 if TYPE_CHECKING:
@@ -52,6 +54,29 @@ class NoStore:
         raise AssertionError("a plan changes nothing")
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What publishing would do for a name. ``reference`` is what jobs can have now, None where that is
+    nothing yet; ``tag`` is the name that it would get, empty while the base is not there that decides it."""
+
+    name: str
+    reference: str | None
+    tag: str = ""
+
+    @property
+    def line(self) -> str:
+        """The same for people."""
+        if self.reference is not None:
+            return f"{self.name}: on Beaker: {self.reference}"
+        named = f" as {self.tag}" if self.tag else "; its digest is known when its base was pulled"
+        return f"{self.name}: publish{named}"
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines."""
+        action = "publish" if self.reference is None else "present"
+        return {"name": self.name, "action": action, "reference": self.reference, "tag": self.tag or None}
+
+
 class Publishing:
     """Looks for images on Beaker, and publishes. Making one sends nothing."""
 
@@ -67,14 +92,21 @@ class Publishing:
         Raises what planning raises; ImageError for an image of Beaker that is not there.
         """
         plan = self._images.recipes(names)
-        found: dict[str, ImageRef] = {}
+        images = {name: self._on_beaker(plan, name) for name in plan.names}
+        return {name: image for name, image in images.items() if image is not None}
+
+    def outlook(self, names: Iterable[str]) -> list[Outlook]:
+        """Say of each of the named images what :meth:`provide` would do, and do nothing."""
+        plan = self._images.recipes(names)
+        looked = []
         for name in plan.names:
             image = self._on_beaker(plan, name)
-            if image is not None:
-                found[name] = image
-        return found
+            digest = plan.of(name).digest
+            tag = tag_of(name, digest) if digest is not None and image is None else ""
+            looked.append(Outlook(name, None if image is None else reference(image), tag))
+        return looked
 
-    def provide(self, names: Iterable[str], workers: int) -> BuildReport:
+    def provide(self, names: Iterable[str], workers: int, *, renew_base: bool = False) -> BuildReport:
         """Return all of the named images as jobs on Beaker can have them; what failed is in the report.
 
         What is not there is built here and published, ``workers`` at a time.
@@ -84,7 +116,7 @@ class Publishing:
         missing = [name for name in wanted if name not in found]
         failures: dict[str, DispatchError] = {}
         if missing:
-            built = self._images.build(self._images.plan(missing), workers)
+            built = self._images.build(self._images.plan(missing), workers, renew_base=renew_base)
             failures.update(built.failures)
             made = self._publish(built.images, workers)
             found.update((name, each) for name, each in made.items() if isinstance(each, BeakerId))
