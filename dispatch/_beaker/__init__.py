@@ -51,9 +51,9 @@ __all__ = [
     "JobState",
     "LogLine",
     "Node",
-    "options_of",
     "SecretMount",
     "TaskMount",
     "TaskSpec",
     "WekaMount",
+    "options_of",
 ]

@@ -19,8 +19,10 @@ from dispatch.settings.document import Document
 from dispatch.settings.section import Section
 from dispatch.units import parse_duration
 
+# Used where the settings name neither a Beaker image nor a Docker one.
+DEFAULT_BEAKER_IMAGE = "ai2/conda"
 PRIORITIES = ("low", "normal", "high", "urgent", "immediate")
-# What goes on to ``Beaker.from_env``; `session` and `timeout` are beaker-py 1's, and need nothing here.
+# What goes on to ``Beaker.from_env``.
 CLIENT = (
     "user_token",
     "agent_address",
@@ -87,9 +89,10 @@ class BeakerSetup:
     notices: tuple[str, ...] = ()
 
     @property
-    def image(self) -> str | None:
-        """The image that the settings name, whichever way."""
-        return self.beaker_image or self.docker_image
+    def host_paths(self) -> tuple[Path, ...]:
+        """The paths of Beaker's hosts that jobs see under their own names."""
+        hosts = [each for each in self.datasets if each.source == "host_path" and not each.sub_path]
+        return tuple(Path(each.name) for each in hosts if each.name == each.mount_path)
 
 
 def read_setup(section: Section) -> BeakerSetup:

@@ -67,6 +67,14 @@ class ExecutorSetting:
     gpus: tuple[str, ...] | None = None
     beaker: BeakerSetup | None = None
 
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the client of Beaker is told, and the workspace there where the settings name one."""
+        if self.beaker is None:
+            return {}
+        name = self.beaker.beaker_workspace
+        return {**self.beaker.options, **({"beaker_workspace": name} if name else {})}
+
 
 @dataclass(frozen=True)
 class MountSetting:
