@@ -4,6 +4,7 @@ What comes through it are our own values and errors. Every call has a deadline: 
 ever for a server that does not answer. Refuses to know steps, workspaces and engines.
 """
 
+from dispatch._beaker import _quiet  # noqa: F401
 from dispatch._beaker.client import options_of
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import (
@@ -25,6 +26,7 @@ from dispatch._beaker.problems import (
     BeakerError,
     BeakerNotFoundError,
     BeakerUnreachableError,
+    BeakerUntrustedError,
 )
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "BeakerError",
     "BeakerNotFoundError",
     "BeakerUnreachableError",
+    "BeakerUntrustedError",
     "Cluster",
     "CreatedDataset",
     "Dataset",
