@@ -88,9 +88,7 @@ class Manifest:
         """Read :meth:`to_json`'s; KeyError, TypeError, ValueError or AttributeError for anything else."""
         files = {name: (facts["size"], facts["sha256"]) for name, facts in data["files"].items()}
         content = Content(files, data["links"], tuple(data["directories"]))
-        return cls(
-            data["unique_id"], data["attempt"], data["record"], data["facts"], content, data["format"]
-        )
+        return cls(data["unique_id"], data["attempt"], data["record"], data["facts"], content, data["format"])
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
