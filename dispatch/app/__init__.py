@@ -17,9 +17,10 @@ from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings import Base, Settings, Surroundings, find_settings, parse_workspace, read_environment
 
 if TYPE_CHECKING:
+    from dispatch._beaker import BeakerDoor
     from dispatch._docker import Door
     from dispatch._docker.daemon import EngineSetup
-    from dispatch.app.images import Images
+    from dispatch.app.images import Doors, Images
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
     from dispatch.lock.model import Renewal
@@ -66,6 +67,20 @@ class App:
         from dispatch._docker import Door, engine_address
 
         return Door(engine_address(self.surroundings.environ), self.surroundings.cache)
+
+    @cached_property
+    def beaker(self) -> BeakerDoor:
+        """Beaker at the workspace that the settings name; nothing is asked of it yet."""
+        from dispatch._beaker import BeakerDoor
+        from dispatch.app.beakerdoor import options_of, workspace_of
+
+        return BeakerDoor(workspace_of(self.settings), options_of(self.settings))
+
+    @property
+    def _doors(self) -> Doors:
+        from dispatch.app.images import Doors
+
+        return Doors(lambda: self.door, lambda: self.beaker)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""
@@ -114,7 +129,7 @@ class App:
         from dispatch.app.images import Images
 
         renewal = config.renewal or config.path.name
-        return Images(config.environments, self.surroundings, lambda: self.door, renewal, self.say)
+        return Images(config.environments, self.surroundings, self._doors, renewal, self.say)
 
     def lock(
         self,
@@ -142,7 +157,7 @@ class App:
             renewals += self.images(config).renew(chosen, upgrade=upgrade)
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
-            images = Images(environments, self.surroundings, lambda: self.door, "", self.say)
+            images = Images(environments, self.surroundings, self._doors, "", self.say)
             renewals += images.renew(wanted, upgrade=upgrade)
         return renewals
 

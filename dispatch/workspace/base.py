@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 
 from dispatch.errors import ConfigurationError
-from dispatch.location import Location
+from dispatch.location import HostPath, Location
 from dispatch.registrable import Registrable
 from dispatch.workspace.claims import (
     Adopts,
@@ -120,6 +120,11 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def url(self) -> str:
         """A URL from which :meth:`from_url` makes the same workspace again."""
+
+    @property
+    def keeps(self) -> type[Location]:
+        """The kind of place where results are."""
+        return HostPath
 
     @property
     @abstractmethod
@@ -463,6 +468,14 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def work_location(self, record: StepRecord) -> Location:
         """Return the place that a step keeps between attempts, made where missing."""
+
+    def work_before(self, unique_id: str) -> Location | None:  # noqa: ARG002
+        """Return the output of the latest ended attempt at a step that left work where its engine keeps it.
+
+        The work is ``work/`` in there, or the archive ``work.tar``. None where there is none; here, there
+        never is, and what :meth:`work_location` names holds it.
+        """
+        return None
 
     @abstractmethod
     def log_path(self, unique_id: str) -> Path | None:
