@@ -11,8 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from dispatch.errors import (
     ConfigurationError,
@@ -27,7 +26,6 @@ from dispatch.schedule.beaker.base import BeakerScheduler, ScheduledStep
 from dispatch.schedule.beaker.terms import NO_TERMS, Terms, terms_of
 
 _log = logging.getLogger(__name__)
-NO_GROUPS: Mapping[str, int] = MappingProxyType({})
 # For how long a refusal stands, if nothing of ours ends meanwhile.
 PAUSE = 2.0
 # For how long Beaker may not answer before a step that waits for it is given up.
@@ -45,7 +43,7 @@ class Rules:
 
     terms: Terms = NO_TERMS
     parallelism: int = sys.maxsize
-    groups: Mapping[str, int] = NO_GROUPS
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 EVERYTHING_GOES = Rules()
