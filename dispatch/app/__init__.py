@@ -111,12 +111,11 @@ class App:
             trusted = setting in self.settings.trusted_workspaces
             shared = any(setting.dir.is_relative_to(drive) for drive in self.settings.shared_dirs)
             return LocalWorkspace(setting.dir, trusted=trusted, shared=shared)
-        if setting.type == "memory":
-            return Workspace.from_url(setting.url)
-        raise ConfigurationError(
-            f"workspaces of type {setting.type!r} are not supported yet",
-            "use a directory: `workspace: ./workspace`",
-        )
+        if setting.type == "beaker":
+            from dispatch.app.beakerdoor import workspace_on_beaker
+
+            return workspace_on_beaker(setting, self.settings, self.surroundings)
+        return Workspace.from_url(setting.url)
 
     def config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
         """Read a configuration, with what is laid over it; with ``unused``, images that no step uses, too."""
