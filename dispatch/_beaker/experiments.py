@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from beaker import BeakerExperimentSpec
 from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
 from beaker._service_client import RpcStreamingMethod
@@ -14,6 +13,7 @@ from dispatch._beaker.account import Account
 from dispatch._beaker.calls import is_transient, translated
 from dispatch._beaker.model import Experiment, Job, LogLine
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError, BeakerUnreachableError
+from dispatch._beaker.spec import TaskSpec
 from dispatch._beaker.values import experiment_of, job_of
 
 _PAGE = 50
@@ -27,16 +27,16 @@ class Experiments:
         self._client = account.client
         self._call = account.call
 
-    def create(self, name: str, spec: BeakerExperimentSpec) -> str:
+    def create(self, name: str, spec: TaskSpec) -> str:
         """Submit an experiment and return its id. BeakerConflictError where the name is taken."""
-        account = self._account
+        account, body = self._account, spec.for_beaker().to_json()
         made = self._call(
             f"experiment {name}",
             lambda: self._client.experiment.http_request(
                 f"workspaces/{account.workspace_id}/experiments",
                 method="POST",
                 query={"name": name},
-                data=spec.to_json(),
+                data=body,
                 exceptions_for_status={409: theirs.BeakerExperimentConflict(name)},
             ).json(),
         )
@@ -153,6 +153,27 @@ class Experiments:
                     f"{what}: the line was cut: {error}", "it is read again"
                 ) from error
             raise translated(what, error) from error
+
+    def changed_jobs(self, since: float) -> list[Job]:
+        """Return the organisation's jobs that were made, or changed their state, at ``since`` or later.
+
+        ``since`` is by Beaker's clock, in seconds since the epoch. 50 a request, newest first.
+        """
+        options = pb2.ListJobsRequest.Opts
+        request = pb2.ListJobsRequest(
+            options=options(
+                sort_clause=options.SortClause(sort_order=pb2.SortOrder.SORT_ORDER_DESCENDING, created={}),
+                organization_id=self._account.organization_id,
+                page_size=_PAGE,
+            )
+        )
+        request.options.status_changed_at_or_after.FromNanoseconds(int(since * 1e9))
+        return self._pages("jobs", request, None)
+
+    def describe(self, experiment_id: str, description: str) -> None:
+        """Set an experiment's description. BeakerNotFoundError once it is deleted."""
+        request = pb2.UpdateWorkloadRequest(workload_id=experiment_id, description=description)
+        self._account.rpc(f"experiment {experiment_id}", "UpdateWorkload", request)
 
     def cancel(self, experiment_ids: Sequence[str]) -> None:
         """Have experiments end; again is the same, and so is one that has ended or is gone."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
 
 from dispatch.errors import ConfigurationError
-from dispatch.location import Location
+from dispatch.location import HostPath, Location
 from dispatch.registrable import Registrable
 from dispatch.workspace.claims import (
     Adopts,
@@ -120,6 +120,11 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def url(self) -> str:
         """A URL from which :meth:`from_url` makes the same workspace again."""
+
+    @property
+    def keeps(self) -> type[Location]:
+        """The kind of place where results are."""
+        return HostPath
 
     @property
     @abstractmethod
@@ -464,6 +469,14 @@ class Workspace(Registrable, ABC):
     def work_location(self, record: StepRecord) -> Location:
         """Return the place that a step keeps between attempts, made where missing."""
 
+    def work_before(self, unique_id: str) -> Location | None:  # noqa: ARG002
+        """Return the output of the latest ended attempt at a step that left work where its engine keeps it.
+
+        The work is ``work/`` in there, or the archive ``work.tar``. None where there is none; here, there
+        never is, and what :meth:`work_location` names holds it.
+        """
+        return None
+
     @abstractmethod
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
@@ -479,4 +492,6 @@ def _class_of(name: str) -> type[Workspace]:
 Workspace.register("from_url", constructor="from_url")(Workspace)
 Workspace.register_lazy("local", "dispatch.workspace.local:LocalWorkspace")
 Workspace.register_lazy("memory", "dispatch.workspace.memory:MemoryWorkspace")
+Workspace.register_lazy("beaker", "dispatch.workspace.beaker.workspace:BeakerWorkspace")
 StepCache.register_lazy("memory", "dispatch.workspace.memory_cache:MemoryStepCache")
+StepCache.register_lazy("beaker", "dispatch.workspace.beaker.step_cache:BeakerStepCache")

@@ -283,21 +283,6 @@ def test_a_workspace_has_a_url_that_means_it(text: str) -> None:
         assert Workspace.from_url(setting.url).url.startswith(setting.url)
 
 
-def test_an_executor_keeps_what_its_type_takes(tmp_path: Path) -> None:
-    """The seed's Beaker settings are read and kept; the executor that needs them is refused only at use."""
-    text = """
-    executor:
-      type: beaker
-      beaker_workspace: ai2/my-workspace
-      clusters:
-        - ai2/general-cirrascale
-      parallelism: -1
-    """
-    options = {"beaker_workspace": "ai2/my-workspace", "clusters": ["ai2/general-cirrascale"]}
-    assert settings(tmp_path, text).executor == ExecutorSetting("beaker", -1, options)
-    assert settings(tmp_path, "executor: local").executor == ExecutorSetting("local")
-
-
 def test_how_local_steps_are_started(tmp_path: Path) -> None:
     """The executor of this machine takes a method of starting processes, with or without a type."""
     text = "executor: {type: local, parallelism: 3, start_method: spawn}"
