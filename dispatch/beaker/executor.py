@@ -1,4 +1,4 @@
-"""The executor for Beaker as a program makes it: a graph in, results in its workspace, and how each step ended.
+"""The executor for Beaker as a program makes it: a graph in, results in a workspace, and how each step ended.
 
 Owns the names and defaults of its parameters, which are the ancestor's. What they mean is the settings'.
 """
@@ -44,10 +44,10 @@ class BeakerExecutor(Executor):
     they are ignored, as ``priority`` is, where a ``scheduler`` decides. ``include_package`` are modules that
     declare steps. ``beaker_workspace`` is where experiments are made. ``github_token`` wins over the variable
     GITHUB_TOKEN, and is used only where a private repository is to be cloned. Steps that name no image run in
-    ``beaker_image`` or ``docker_image``, else in ``DEFAULT_BEAKER_IMAGE``, whose environment ``venv_name`` and
-    ``install_cmd`` are about. ``datasets`` and ``env_vars`` are for every job. ``parallelism`` -1 is no limit of
-    ours. With ``allow_dirty`` uncommitted changes run, too. ``kwargs`` are those of ``Beaker.from_env``, and
-    what the settings know beside.
+    ``beaker_image`` or ``docker_image``, else in ``DEFAULT_BEAKER_IMAGE``; ``venv_name`` and ``install_cmd``
+    are about the environment there. ``datasets`` and ``env_vars`` are for every job. ``parallelism`` -1 is no
+    limit of ours. With ``allow_dirty`` uncommitted changes run, too. ``kwargs`` are those of
+    ``Beaker.from_env``, and what the settings know beside.
 
     Everything else is as the settings (``dispatch.yml``) say that hold in the working directory.
     """
