@@ -288,7 +288,7 @@ class Running:
 
     def _completed(self, unique_ids: Iterable[str]) -> Mapping[str, StepInfo | None]:
         workspace = self._app.workspace
-        self._cached = {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
+        self._cached = workspace.results_of(unique_ids)
         return self._cached
 
     @property
