@@ -51,13 +51,14 @@ class BeakerEngines(Engines):
         if self._beaker is None:
             from dispatch.engine.beaker import BeakerEngine
 
-            workspace = self._app.workspace
+            workspace, cache = self._app.workspace, self._app.surroundings.cache
+            place = workspace.attempt_directory("any", 1)
             self._beaker = BeakerEngine(
                 self.door,
                 # The same step of another workspace, or of another account, is another job.
                 origin=f"{workspace.url} {self.door.account.user_id}",
-                attempts=workspace.attempts,
-                cache=self._app.surroundings.cache / "beaker",
+                attempts=place.parent if place is not None else cache / "attempts",
+                cache=cache / "beaker-jobs",
             )
         return self._beaker
 

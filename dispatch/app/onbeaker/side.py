@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from dispatch.image.plan import BuildPlan
     from dispatch.job import Clone
     from dispatch.plan import PlannedStep, RunPlan
+    from dispatch.schedule.beaker import BeakerScheduler
 
 
 class BeakerSide(Side):
-    """Beaker, as the settings' account sees it."""
+    """Beaker, as the settings' account sees it. ``scheduler`` is a program's own."""
 
     engines: BeakerEngines
 
-    def __init__(self, app: App, parallelism: int | None) -> None:
+    def __init__(self, app: App, parallelism: int | None, scheduler: BeakerScheduler | None = None) -> None:
         super().__init__(app, parallelism)
         self.setup = rules.setup_of(app.settings)
-        self.engines = BeakerEngines(app, parallelism, self.setup)
+        self.engines = BeakerEngines(app, parallelism, self.setup, scheduler)
 
     def check(self) -> None:
         """Refuse a workspace that cannot be, and find out whether Beaker is there and has what is named."""
