@@ -1,4 +1,4 @@
-"""What the settings want in every job on Beaker: its data, found there by name, and variables of its secrets."""
+"""What the settings want in every job on Beaker: its data, found there by name, and secrets as variables."""
 
 from __future__ import annotations
 
