@@ -104,5 +104,7 @@ class Account:
 
     def close(self) -> None:
         """Close the connections, if there are any."""
+        if "call" in self.__dict__:
+            self.call.close()
         if "client" in self.__dict__:
             self.client.close()
