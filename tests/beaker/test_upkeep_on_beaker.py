@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dispatch.beakerd.config import UserConfig
 from dispatch.beakerd.config import Config as ServerConfig
-from dispatch.errors import DispatchError
+from dispatch.beakerd.config import UserConfig
 from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.beaker_doors import options_of
 from dispatch.testing.contracts_workspace import DONE, FAILED, complete, fill, record
 from dispatch.workspace.base import Workspace
 from dispatch.workspace.beaker import upkeep
+from dispatch.workspace.beaker.sealed import seal
 from dispatch.workspace.beaker.workspace import BeakerWorkspace
 from dispatch.workspace.check import Kind as Wrong
 from dispatch.workspace.collect import Kind
@@ -36,7 +38,8 @@ def server(beakers: Beakers) -> LocalBeaker:
 @pytest.fixture
 def workspace(server: LocalBeaker, tmp_path: Path) -> Iterator[BeakerWorkspace]:
     """A user's workspace."""
-    made = BeakerWorkspace("ai2/my-workspace", cache=tmp_path / "cache", **options_of(server))
+    options: Any = options_of(server)
+    made = BeakerWorkspace("ai2/my-workspace", cache=tmp_path / "cache", **options)
     yield made
     made.close()
 
@@ -44,7 +47,8 @@ def workspace(server: LocalBeaker, tmp_path: Path) -> Iterator[BeakerWorkspace]:
 @pytest.fixture
 def other(server: LocalBeaker, tmp_path: Path) -> Iterator[BeakerWorkspace]:
     """The same workspace, as a teammate sees it from another machine."""
-    made = BeakerWorkspace("ai2/my-workspace", cache=tmp_path / "other", **options_of(server, "you"))
+    options: Any = options_of(server, "you")
+    made = BeakerWorkspace("ai2/my-workspace", cache=tmp_path / "other", **options)
     yield made
     made.close()
 
@@ -62,25 +66,29 @@ def test_nothing_is_wrong(workspace: BeakerWorkspace, other: BeakerWorkspace) ->
         assert upkeep.plan_repair(each).actions == ()
 
 
-def test_a_manifest_that_cannot_be_read(workspace: BeakerWorkspace) -> None:
-    """It bars its step from all, until it is taken away; then the step can be computed, as another attempt."""
-    datasets = workspace.site.door.datasets
-    attempt = complete(workspace, record())
-    made = datasets.create(
-        f"dispatch-step-Made-one.{attempt.number + 1}", '{"dispatch": 1, "step": "Made-one"}'
-    )
-    datasets.write(made, "manifest.json", b'{"seal": "0",\n"manifest": 1}\n')
+def test_a_result_that_is_another_than_was_committed(workspace: BeakerWorkspace) -> None:
+    """Beaker's digests tell; it is taken away, and the step can be computed, as another attempt."""
+    datasets, small = workspace.site.door.datasets, workspace.site.small
+    complete(workspace, record())
+    (good,) = datasets.search("dispatch-step-Made-one.")
+    stored = small.read(good, "manifest.json")
+    assert stored is not None
+    (file,) = [each for each in datasets.files(good.id) if each.path.startswith("result/")]
+    claimed = json.loads(json.dumps(stored).replace("Made-one", "Made-two").replace(file.sha256, "0" * 64))
+    name = good.name.replace("Made-one", "Made-two")
+    made = datasets.create(name, good.description.replace("Made-one", "Made-two"))
+    datasets.write(made, file.path, datasets.read(good.id, file.path))
+    datasets.write(made, "manifest.json", seal(claimed))
     datasets.commit(made.dataset.id)
-    with pytest.raises(DispatchError):
-        workspace.step_info("Made-one")
     (finding,) = upkeep.examine(workspace)
-    assert (finding.kind, finding.unique_id, finding.place) == (Wrong.RESULT, "Made-one", made.dataset.name)
+    assert (finding.kind, finding.unique_id, finding.place) == (Wrong.RESULT, "Made-two", made.dataset.name)
     plan = upkeep.plan_repair(workspace)
     assert [each.action for each in plan.actions] == [Action.REMOVE]
     assert upkeep.apply_repair(workspace, plan) == plan.actions
     assert upkeep.apply_repair(workspace, plan) == ()
     assert list(upkeep.examine(workspace)) == []
-    assert complete(workspace, record()).number > attempt.number + 1
+    assert workspace.completed(["Made-one", "Made-two"]) == {"Made-one"}
+    assert complete(workspace, record("two")).number > 1
 
 
 def test_a_result_whose_dataset_is_gone(workspace: BeakerWorkspace) -> None:
@@ -115,9 +123,9 @@ def test_a_damaged_run_is_told(workspace: BeakerWorkspace) -> None:
     assert (finding.kind, finding.place) == (Wrong.RUN, bad.dataset.name)
     assert "dispatch remove bad" in finding.remedy
     assert upkeep.plan_repair(workspace).actions == ()
-    assert upkeep.plan_collection(workspace, MONTH, LATER).items == ()
+    assert Kind.RESULT not in {each.kind for each in upkeep.plan_collection(workspace, MONTH, LATER).items}
     workspace.remove_run("bad")
-    assert [item.kind for item in upkeep.plan_collection(workspace, MONTH, LATER).items] == [Kind.RESULT]
+    assert Kind.RESULT in {each.kind for each in upkeep.plan_collection(workspace, MONTH, LATER).items}
 
 
 def kinds(items: object) -> list[tuple[str, str | None]]:

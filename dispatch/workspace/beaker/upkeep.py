@@ -58,7 +58,7 @@ def _wrong_with(
         try:
             lookup.result_of(each)
         except (BeakerDamagedError, WorkspaceError) as error:
-            found.append(Finding(each.dataset.name, unique_id, Wrong.RESULT, error.message))
+            found.append(Finding(each.dataset.name, unique_id, Wrong.UNREADABLE, error.message, error.remedy))
     if found:
         return found
     result = lookup.result(list(tried))
@@ -97,20 +97,11 @@ def apply_repair(workspace: BeakerWorkspace, repairs: Repairs) -> tuple[Repair, 
         places = {finding.place for finding in _wrong_with(workspace, lookup, unique_id, tried)}
         ids = [each.dataset.id for each in tried if each.dataset.name == repair.place]
         if repair.place in places and ids:
-            _take_away(workspace, lookup, unique_id, ids)
-            done.append(repair)
+            # An attempt of its own: the number of the one that goes is not used again.
+            with contextlib.suppress(KeyError, StepHeldError):
+                workspace.remove_result(unique_id)
+                done.append(repair)
     return tuple(done)
-
-
-def _take_away(workspace: BeakerWorkspace, lookup: Lookup, unique_id: str, ids: list[str]) -> None:
-    """Delete datasets with a result of a step. Its number is not used again: a job of it may be there."""
-    try:
-        lookup.result(lookup.of(unique_id))
-    except (BeakerDamagedError, WorkspaceError):
-        # What cannot be read is in the way of every attempt, also of the one that a removal is.
-        workspace.site.door.datasets.delete(ids)
-    with contextlib.suppress(KeyError, StepHeldError):
-        workspace.remove_result(unique_id)
 
 
 def plan_collection(workspace: BeakerWorkspace, older_than: timedelta, now: datetime) -> Collection:
