@@ -28,6 +28,7 @@ from dispatch._beaker.problems import (
     BeakerUnreachableError,
     BeakerUntrustedError,
 )
+from dispatch._beaker.spec import DatasetMount, HostMount, SecretMount, TaskMount, TaskSpec, WekaMount
 
 __all__ = [
     "BeakerConflictError",
@@ -42,11 +43,17 @@ __all__ = [
     "CreatedDataset",
     "Dataset",
     "DatasetFile",
+    "DatasetMount",
     "Experiment",
+    "HostMount",
     "Image",
     "Job",
     "JobState",
     "LogLine",
     "Node",
+    "SecretMount",
+    "TaskMount",
+    "TaskSpec",
+    "WekaMount",
     "options_of",
 ]

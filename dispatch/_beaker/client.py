@@ -6,6 +6,7 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,9 @@ class _Service:
 
 class Client(Beaker):
     """The vendor's client, tamed. May be used from several threads."""
+
+    # Not the program's "beaker": at DEBUG, beaker-py writes down bodies, in which are tokens and secrets.
+    logger = logging.Logger("dispatch.beaker", logging.INFO)
 
     MAX_RETRIES = 0
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.adhoc import AdHoc, config_of, given_steps
-from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
@@ -24,12 +23,13 @@ from dispatch.app.placing import Placing
 from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
 from dispatch.app.secrets import needed, resolve
+from dispatch.app.sides import side_of
 from dispatch.app.source import SourceTree, WorkingTree
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, SourceError
-from dispatch.graph import SHELL, StepNode
+from dispatch.errors import SourceError
+from dispatch.graph import SHELL
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Given, Identities, Place, PlannedStep, RunPlan, Standing, Wanted, plan_run
@@ -39,6 +39,8 @@ from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from dispatch.app.images import Images
+    from dispatch.config import Config
+    from dispatch.engine.base import Mount
     from dispatch.executor import Executor, Materials, ProcessMaterials
     from dispatch.job import Clone
     from dispatch.transfer import Cell
@@ -90,7 +92,17 @@ class Running:
         self._cached: dict[str, StepInfo] = {}
         self._secrets: Mapping[str, str] = {}
         self._clone: Clone | None = None
-        self.engines = Engines(app, request.parallelism)
+        self._side = side_of(app, request.parallelism)
+
+    @property
+    def app(self) -> App:
+        """Whose run it is."""
+        return self._app
+
+    @property
+    def engines(self) -> Engines:
+        """The engines of the run."""
+        return self._side.engines
 
     def prepare(self, *, may_build: bool) -> RunPlan:
         """Find out what every step is and whether it has a result.
@@ -99,19 +111,21 @@ class Running:
         ConfigurationError for a step that can never be placed.
         """
         self._since = datetime.now(timezone.utc)
-        self._refuse_unsupported()
+        self._side.check()
         self._load()
         targets = self._request.targets
         self._graph = self._config.graph.sub_graph(targets) if targets else self._config.graph
         self._names = {
-            name: self._given[name].image if name in self._given else self._image_of(self._graph[name])
+            name: self._given[name].image
+            if name in self._given
+            else self._side.image_of(self._config, self._graph[name])
             for name in self._graph.order
         }
         own = {name: image for name, image in self._names.items() if name not in self._given}
         named = dict.fromkeys(image for image in own.values() if image is not None)
         if named or (self._app.settings.allow_dirty is False and self._here.snapshot is not None):
             self._check_source(inside=bool(named))
-        self._build_plan = self.images.plan(named) if named else None
+        self._build_plan = self._side.builds(self.images, named) if named else None
         descriptions = self._describe(may_build)
         identities = Identities(
             self.images.identity,
@@ -140,8 +154,7 @@ class Running:
 
     def clone(self, plan: RunPlan) -> Clone | None:
         """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
-        app = self._app
-        return clone_for(plan, self.source, app.settings.source, app.say, self._clone_secret)
+        return self._side.clone(plan, self._config, self.source, self._clone_secret)
 
     def _clone_secret(self, name: str) -> str:
         return self._values({name: CLONES})[name]
@@ -190,6 +203,7 @@ class Running:
             self._config = config_of(asked, given, app.settings, tracked=tracked, say=app.say)
         else:
             self._config = app.config(asked, self._request.overlay)
+        self._config = self._side.complete(self._config)
 
     def _wanted(self, targets: tuple[str, ...]) -> Wanted:
         asked = self._request.config
@@ -197,47 +211,12 @@ class Running:
             return Wanted((asked.step,), again=asked.again)
         return Wanted(targets, self._request.rerun_changed, self._request.again)
 
-    def _refuse_unsupported(self) -> None:
-        settings = self._app.settings
-        if settings.executor.type not in (None, "docker", "local"):
-            raise ConfigurationError(
-                f"executor {settings.executor.type!r} is not supported yet",
-                "use `executor: {type: docker}`, or `{type: local}`",
-            )
-
-    def _image_of(self, node: StepNode) -> str | None:
-        """The name of a step's image, or None where the current environment is to run it."""
-        kind, image = self._app.settings.executor.type, self._config.images[node.name]
-        where = f"{self._config.path}: step {node.name!r}"
-        if kind == "local" and image is not None and node.type == SHELL:
-            # What a command gives depends on the image, whose digest is in its identity.
-            raise ConfigurationError(
-                f"{where}: names image {image!r}, but the settings say `executor: {{type: local}}`",
-                "leave the image out, or use `executor: {type: docker}`",
-            )
-        if kind == "docker" and image is None and node.options.resources.machine != "local":
-            raise ConfigurationError(
-                f"{where}: says no image, and the settings say `executor: {{type: docker}}`",
-                "name one with `step_image:`, or for all steps with `image:` at the top of the file",
-            )
-        return None if kind == "local" else image
-
     def _check_source(self, inside: bool) -> None:
         """Refuse changes that may not run, and say what containers get that is not the commit."""
         app, source = self._app, self.source
-        if source.ref.dirty and app.settings.allow_dirty is False:
-            raise SourceError(
-                f"{source.repository.root}: uncommitted changes, and the settings say `allow_dirty: false`",
-                "commit them, or leave that line out to run a snapshot of the working tree",
-            )
+        self._side.refuse_dirty(source, inside=inside)
         if not inside:
             return
-        if source.ref.dirty and app.settings.allow_dirty is None and not app.door.address.is_local:
-            raise SourceError(
-                f"{source.repository.root}: uncommitted changes, and the engine is another machine's "
-                f"({app.door.address})",
-                "commit them, or say `allow_dirty: true` in the settings to send a snapshot of them there",
-            )
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:
@@ -296,8 +275,23 @@ class Running:
 
     def _completed(self, unique_ids: Iterable[str]) -> Mapping[str, StepInfo | None]:
         workspace = self._app.workspace
-        self._cached = {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
+        self._cached = workspace.results_of(unique_ids)
         return self._cached
+
+    @property
+    def config(self) -> Config:
+        """The configuration, once it was read."""
+        return self._config
+
+    @property
+    def cloned(self) -> Clone | None:
+        """What jobs clone, once it was decided; None for an export."""
+        return self._clone
+
+    @property
+    def mounts(self) -> Mapping[str, tuple[Mount, ...]]:
+        """What is mounted into each step because the user asks for it, once the plan was made."""
+        return self._mounts
 
     def execute(self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended.
@@ -340,19 +334,21 @@ class Running:
         todo = plan.standing(Standing.RUN)
         self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
-        return self.build(dict.fromkeys(contained)) if contained else {}
+        return self._side.provide(self.images, dict.fromkeys(contained)) if contained else {}
 
     def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
         of_clone = self._clone.secrets if self._clone is not None else ()
         return self._values({**dict.fromkeys(of_clone, CLONES), **needed(plan)})
 
     def _values(self, wanted: Mapping[str, str]) -> Mapping[str, str]:
-        app = self._app
-        return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
+        app, held = self._app, self._side.secrets()
+        asked = {name: who for name, who in wanted.items() if name not in held}
+        found = resolve(asked, app.settings.secrets, app.surroundings.environ, self._config.directory)
+        return {**found, **{name: held[name] for name in wanted if name in held}}
 
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         here = self.process_materials()
-        inside = self.container_materials(plan.standing(Standing.RUN), images, here) if images else None
+        inside = self._side.materials(self, plan.standing(Standing.RUN), images, here) if images else None
         return self.engines.executor(plan, here, inside, observer)
 
     def process_materials(self) -> ProcessMaterials:

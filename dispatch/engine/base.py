@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dispatch.environment import ImageRef
-from dispatch.location import HostPath, Location
+from dispatch.location import HostPath, Location, Source
 
 RUN_LABEL = "dispatch.run"
 STEP_LABEL = "dispatch.step"
@@ -65,7 +65,7 @@ class Mount:
     location may keep a copy under this name. It is empty for everything else.
     """
 
-    source: Location
+    source: Source
     target: str
     read_only: bool = True
     content: str = ""
@@ -87,7 +87,9 @@ class JobSpec:
     ``placement`` is for engines of many machines, as is ``time_limit`` (seconds), after which the engine ends
     the job though no client is there. With ``collects`` false the result stays where the engine keeps it, as
     ``output`` tells: only what else is in the output comes to ``attempt_dir``. ``brings`` are steps whose
-    results have to be on this machine's disk before the job starts.
+    results have to be on this machine's disk before the job starts. ``lasting_secrets`` are those of the
+    secrets that are the account's and the same for every job: an engine that has to store them may keep them.
+    ``own_secrets`` maps further variables to the names of secrets that the engine has already.
     """
 
     key: str
@@ -110,6 +112,8 @@ class JobSpec:
     time_limit: float | None = None
     collects: bool = True
     brings: tuple[str, ...] = ()
+    lasting_secrets: tuple[str, ...] = ()
+    own_secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,8 +155,9 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class JobState(enum.Enum):
-    """What an event says about a job."""
+    """What an event says about a job. One that is ``WAITING`` stands in the engine's own queue."""
 
+    WAITING = "waiting"
     RUNNING = "running"
     EXITED = "exited"
 
@@ -174,6 +179,7 @@ class Reason(enum.Enum):
 class Event:
     """A change of one job. ``time`` is the engine's clock, in seconds since the epoch.
 
+    ``message`` says why a job waits or ended, and of one that runs where a person can look at it.
     ``peak_memory`` is the most memory (bytes) that an ended job was seen to use, None where nobody looked.
     ``output`` is where the result stays of an ended job that does not collect it.
     """
@@ -224,6 +230,7 @@ class Engine(Protocol):
     def next_event(self, timeout: float | None) -> Event | None:
         """Return the next event of any submitted or attached job, or None after ``timeout`` seconds.
 
+        Of a job that waits long for a place it may tell so, and why, as often as that changes.
         For every job there is exactly one EXITED event; when it arrives the job's log is complete in
         ``<attempt_dir>/out.log`` and nothing of the job is running.
         """

@@ -42,7 +42,7 @@ from dispatch.engine.staging import BACK_LABELS, OUTPUT_TARGET, Staging
 from dispatch.engine.stopping import Stopper
 from dispatch.engine.watch import Watcher
 from dispatch.errors import EngineError
-from dispatch.location import HostPath, Location
+from dispatch.location import EngineData, HostPath, Location
 from dispatch.runtime.mask import Masker
 
 START_THREADS = 4
@@ -161,9 +161,9 @@ class DockerEngine:
         """Return what is mounted at the output directory."""
         job = self._jobs.get(handle.key)
         if job is not None:
-            sources = {mount.target: mount.source for mount in job.spec.mounts}
-            if OUTPUT_TARGET in sources:
-                return sources[OUTPUT_TARGET]
+            for mount in job.spec.mounts:
+                if mount.target == OUTPUT_TARGET and not isinstance(mount.source, EngineData):
+                    return mount.source
         else:
             state = self._containers.inspect(handle.engine_id)
             if state is not None and OUTPUT_TARGET in state.mounts:

@@ -14,12 +14,14 @@ from dispatch.job.environment import (
 )
 from dispatch.job.files import Before, JobFiles, write_describe_job, write_process_job, write_step_job
 from dispatch.job.outcome import Outcome, read_outcome
-from dispatch.job.places import CONTAINER, HostPlaces, Layout, Places
-from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.job.places import BOOTED, CONTAINER, BootedPlaces, HostPlaces, Layout, Places
+from dispatch.job.task import Clone, InlineTask, PythonTask, Setup, ShellTask, StepLabel
 
 __all__ = [
+    "BOOTED",
     "CONTAINER",
     "Before",
+    "BootedPlaces",
     "Clone",
     "HostPlaces",
     "InlineTask",
@@ -28,6 +30,7 @@ __all__ = [
     "Outcome",
     "Places",
     "PythonTask",
+    "Setup",
     "ShellTask",
     "StepLabel",
     "describe_environment",

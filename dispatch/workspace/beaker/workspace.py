@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from dispatch._beaker import BeakerDoor
 from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.info import Run, RunInfo, StepRecord
+from dispatch.location import BeakerDataset, Location
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Superseded, Workspace
 from dispatch.workspace.beaker.drives import BeakerDriver, BeakerJournal, Drives
-from dispatch.workspace.beaker.known import Registration
+from dispatch.workspace.beaker.known import Registration, Standing, info
 from dispatch.workspace.beaker.runs import Runs
 from dispatch.workspace.beaker.site import BeakerPorts, Site
 from dispatch.workspace.beaker.steps import BeakerSteps
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from urllib.parse import ParseResult
 
+    from dispatch.info import StepInfo
     from dispatch.workspace.base import StepLike
     from dispatch.workspace.runs import RunRecord
 
@@ -41,6 +43,8 @@ class BeakerWorkspace(BeakerSteps):
     loaded. ``cache`` is the directory for copies on this machine; ``ports`` is for tests. Nothing is sent
     before it has to be.
     """
+
+    look_every = 1.0
 
     def __init__(
         self,
@@ -87,6 +91,11 @@ class BeakerWorkspace(BeakerSteps):
         name = self._made_of[0] or ""
         return f"beaker://{name if '/' in name else self.site.door.account.workspace_name}"
 
+    @property
+    def keeps(self) -> type[Location]:
+        """Datasets."""
+        return BeakerDataset
+
     def close(self) -> None:
         """End our session, so that what we still hold is free at once, and close the connections."""
         self.site.session.close()
@@ -95,7 +104,7 @@ class BeakerWorkspace(BeakerSteps):
 
     def registered(self) -> Mapping[str, Registration]:
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
-        return _Registered(self._runs)
+        return self._runs.registered()
 
     # What a user's program calls
 
@@ -175,6 +184,17 @@ class BeakerWorkspace(BeakerSteps):
         """Return all that is stored of a run. KeyError where there is none of that name."""
         return self._runs.get(name)
 
+    def run_records(self, names: Iterable[str]) -> list[RunRecord]:
+        """Return all that is stored of these runs; they are listed once, and a damaged one is left out."""
+        return self._runs.some(names)
+
+    def results_of(self, unique_ids: Iterable[str]) -> dict[str, StepInfo]:
+        """Return what is known of those of the steps that have a result to be used again, from these."""
+        return {
+            unique_id: info(StepRecord.from_json(result.manifest.record), Standing(result))
+            for unique_id, result in self.results.completed(unique_ids).items()
+        }
+
     def step_of_run(self, run_name: str, step_name: str) -> StepRecord:
         """Return the record of a run's step, target or job. KeyError where there is no such run or step."""
         run = self.run_record(run_name)
@@ -233,6 +253,7 @@ class BeakerWorkspace(BeakerSteps):
             # Only now, for whoever drove it may have ended it in between.
             run = self.run_record(name)
             if run.state == "completed":
+                self._drives.unmark(name)
                 raise RunCompletedError(name)
             if run.ended is not None:
                 self._runs.put(replace(run, state="", ended=None))
@@ -271,24 +292,6 @@ class BeakerWorkspace(BeakerSteps):
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
-
-
-class _Registered(Mapping[str, Registration]):
-    """The steps of runs; their records are read when they are asked for."""
-
-    def __init__(self, runs: Runs) -> None:
-        self._runs = runs
-        self._holders = runs.holders()
-
-    def __getitem__(self, unique_id: str) -> Registration:
-        run, at = self._holders[unique_id]
-        return Registration(self._runs.steps(run)[unique_id], at)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._holders)
-
-    def __len__(self) -> int:
-        return len(self._holders)
 
 
 def _opened(name: str | None, trusted: bool, cache: Path | None, kwargs: dict[str, Any]) -> BeakerWorkspace:
