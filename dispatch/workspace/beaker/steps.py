@@ -56,6 +56,11 @@ class BeakerSteps(WorkspaceHere):
     def registered(self) -> Mapping[str, Registration]:
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
 
+    @property
+    def attempts(self) -> Path:
+        """The directory in which attempts have their own files on this machine."""
+        return self.site.directory / "attempts"
+
     @cached_property
     def step_cache(self) -> BeakerStepCache:
         """The results."""
