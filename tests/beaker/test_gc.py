@@ -229,7 +229,7 @@ def test_what_jobs_had(workspace: BeakerWorkspace, make: Make) -> None:
 
 
 def test_experiments(workspace: BeakerWorkspace, make: Make) -> None:
-    """One that lives keeps all that jobs may read, one that is held stays; once it is let go all of it goes."""
+    """One that lives keeps all that jobs may read, a held one stays; once it is let go all of it goes."""
     experiments = workspace.site.door.experiments
     dataset(workspace, "dispatch-bundle-" + "0" * 16, '{"dispatch": 1, "bundle": "00"}')
     mine, theirs = job_of(workspace, "one.1"), job_of(make("you"), "two.1")
