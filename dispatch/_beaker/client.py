@@ -35,7 +35,12 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `dispatch beaker env`"
-_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+_DOWN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+)
 
 
 class Unavailable(Exception):
