@@ -4,6 +4,8 @@ What comes through it are our own values and errors. Every call has a deadline: 
 ever for a server that does not answer. Refuses to know steps, workspaces and engines.
 """
 
+from dispatch._beaker import _quiet  # noqa: F401
+from dispatch._beaker.client import options_of
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import (
     Cluster,
@@ -24,7 +26,9 @@ from dispatch._beaker.problems import (
     BeakerError,
     BeakerNotFoundError,
     BeakerUnreachableError,
+    BeakerUntrustedError,
 )
+from dispatch._beaker.spec import DatasetMount, HostMount, SecretMount, TaskMount, TaskSpec, WekaMount
 
 __all__ = [
     "BeakerConflictError",
@@ -34,14 +38,22 @@ __all__ = [
     "BeakerError",
     "BeakerNotFoundError",
     "BeakerUnreachableError",
+    "BeakerUntrustedError",
     "Cluster",
     "CreatedDataset",
     "Dataset",
     "DatasetFile",
+    "DatasetMount",
     "Experiment",
+    "HostMount",
     "Image",
     "Job",
     "JobState",
     "LogLine",
     "Node",
+    "SecretMount",
+    "TaskMount",
+    "TaskSpec",
+    "WekaMount",
+    "options_of",
 ]

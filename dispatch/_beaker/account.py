@@ -13,7 +13,7 @@ from beaker._service_client import RpcMethod
 
 from dispatch._beaker.calls import PATIENCE, Calls
 from dispatch._beaker.client import Client, connect
-from dispatch._beaker.problems import BeakerError
+from dispatch._beaker.problems import BeakerError, BeakerNotFoundError
 
 
 class Account:
@@ -45,7 +45,7 @@ class Account:
     @cached_property
     def call(self) -> Calls:
         """Makes calls."""
-        return Calls(self.client.config.agent_address, self._patience)
+        return Calls(self.client.config.agent_address, self._patience, self.client.limit)
 
     def rpc(self, what: str, name: str, request: Any) -> Any:
         """Call a method of the service by name."""
@@ -57,6 +57,11 @@ class Account:
     @cached_property
     def _user(self) -> Any:
         return self.call("the account", lambda: self.client.user.get())
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether Beaker has let us in before: then it is known who we are, and nothing is sent for it."""
+        return "_user" in self.__dict__
 
     @property
     def user_id(self) -> str:
@@ -77,9 +82,14 @@ class Account:
             # A bare word may be an id, or a name in the default organisation.
             try:
                 return self.call(f"workspace {name}", lambda: self.client.workspace.get(name))
-            except BeakerError:
+            except BeakerNotFoundError:
                 name = f"{self.client.config.default_org}/{name}"
         return self.call(f"workspace {name}", lambda: self.client.workspace.get(name))
+
+    @property
+    def workspace_raw(self) -> Any:
+        """The workspace, as the vendor tells it."""
+        return self._workspace
 
     @property
     def workspace_id(self) -> str:

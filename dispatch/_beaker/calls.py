@@ -15,7 +15,7 @@ import grpc
 import requests
 from beaker import exceptions as theirs
 
-from dispatch._beaker.client import Unavailable
+from dispatch._beaker.client import Limit, Unavailable
 from dispatch._beaker.problems import (
     BeakerConflictError,
     BeakerDamagedError,
@@ -23,6 +23,7 @@ from dispatch._beaker.problems import (
     BeakerError,
     BeakerNotFoundError,
     BeakerUnreachableError,
+    BeakerUntrustedError,
 )
 
 T = TypeVar("T")
@@ -31,21 +32,34 @@ PATIENCE = 120.0
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _CODE = re.compile(r"\[code=(\d+)\]")
+# What is the matter with a certificate stays the matter.
+_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification")
+# What the vendors' libraries say around the fact.
+_AROUND = re.compile(r"failed to connect to all addresses; last error: [A-Z_]+: (?:ipv[46]:)?")
+_INNERMOST = re.compile(
+    r"HTTPS?Connection.*?(\[Errno -?\d+\] [^'\")]+|Read timed out|timed out|[a-z ]+ timeout=[^'\")]+)"
+)
+TRUST = (
+    "see that the address is Beaker's; where its certificates have an authority of their own, name that in"
+    " GRPC_DEFAULT_SSL_ROOTS_FILE_PATH and REQUESTS_CA_BUNDLE (`dispatch beaker env` does for the local one)"
+)
 TOKEN = 'get a new token, and set BEAKER_TOKEN; for the local Beaker `eval "$(dispatch beaker env)"`'
 
 
 class Calls:
-    """Calls a server at ``address`` for up to ``patience`` seconds. ``closed`` ends the waiting."""
+    """Calls a server at ``address`` for up to ``patience`` seconds, and never longer than ``limit``."""
 
     def __init__(
         self,
         address: str,
         patience: float = PATIENCE,
+        limit: Limit | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._address = address
         self.patience = patience
+        self._limit = limit or Limit()
         self._clock = clock
         self._sleep = sleep
 
@@ -54,7 +68,10 @@ class Calls:
 
         :raises BeakerError: one of its kinds
         """
-        limit = self._clock() + (self.patience if patience is None else patience)
+        patience = self.patience if patience is None else patience
+        if self._limit.patience is not None:
+            patience = min(patience, self._limit.patience)
+        until = self._clock() + self._limit.left(patience)
         tries = 0
         while True:
             try:
@@ -66,7 +83,7 @@ class Calls:
                     raise translated(what, error) from error
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)] * (0.75 + random.random() / 2)
                 tries += 1
-                if self._clock() + pause > limit:
+                if self._clock() + pause > until:
                     raise self._unreachable(what, error) from error
                 self._sleep(pause)
 
@@ -79,6 +96,8 @@ class Calls:
 
 def is_transient(error: Exception) -> bool:
     """Whether the same call may well succeed in a moment."""
+    if _is_untrusted(error):
+        return False
     if isinstance(error, (Unavailable, theirs.BeakerServerError)):
         return True
     if isinstance(error, requests.RequestException):
@@ -88,8 +107,17 @@ def is_transient(error: Exception) -> bool:
     return found is not None and int(found[1]) in _AGAIN
 
 
+def _is_untrusted(error: Exception) -> bool:
+    return (
+        isinstance(error, (Unavailable, requests.exceptions.SSLError))
+        and _UNTRUSTED.search(str(error)) is not None
+    )
+
+
 def translated(what: str, error: Exception) -> Exception:
     """An error of the vendor's as ours; whatever else it is, as it is."""
+    if _is_untrusted(error):
+        return BeakerUntrustedError(f"Beaker's certificate is not trusted: {what}: {words(error)}", TRUST)
     if isinstance(error, (theirs.BeakerNotFoundError, FileNotFoundError)):
         return BeakerNotFoundError(f"{what}: is not on Beaker")
     if isinstance(error, (theirs.BeakerNameConflictError, theirs.BeakerDatasetWriteError)):
@@ -127,4 +155,6 @@ def _of_code(what: str, code: int, text: str) -> BeakerError:
 
 def words(error: Exception) -> str:
     """What an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    found = _INNERMOST.search(text)
+    return found[1] if found else _AROUND.sub("", text)

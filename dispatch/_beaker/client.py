@@ -6,14 +6,18 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
 import requests
 from beaker import Beaker
+from beaker.beaker_pb2_grpc import BeakerStub
 from beaker.config import Config
 from beaker.exceptions import BeakerConfigurationError
 
@@ -21,6 +25,15 @@ from dispatch.errors import ConfigurationError
 
 RPC_DEADLINE = 20.0
 HTTP_DEADLINE = 60.0
+_SHORTEST = 0.05
+_MESSAGE = 64 << 20
+# By itself a channel looks less and less often whether a server is back, in the end every two minutes.
+_CHANNEL = (
+    ("grpc.max_send_message_length", _MESSAGE),
+    ("grpc.max_receive_message_length", _MESSAGE),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
 REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `dispatch beaker env`"
 _DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -29,17 +42,35 @@ class Unavailable(Exception):
     """An attempt at a call came to nothing: the server did not answer it. May be repeated."""
 
 
+@dataclass
+class Limit:
+    """Until when everything has to be done, on a monotonic clock; ``until`` is None where nothing has to.
+
+    ``patience`` is for how long what fails at once may be repeated meanwhile.
+    """
+
+    until: float | None = None
+    patience: float | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def left(self, most: float) -> float:
+        """How many seconds are left, at most so many."""
+        return most if self.until is None else min(most, self.until - self.clock())
+
+
 class _Method:
     """One method of the service, whose calls end."""
 
-    def __init__(self, method: Any, deadline: float | None) -> None:
+    def __init__(self, method: Any, deadline: float | None, limit: Limit) -> None:
         self._inner = method
         self._method = method._method
         self._deadline = deadline
+        self._limit = limit
 
     def __call__(self, request: Any, metadata: Any = None) -> Any:
+        left = None if self._deadline is None else max(_SHORTEST, self._limit.left(self._deadline))
         try:
-            return self._inner(request, metadata=metadata, timeout=self._deadline)
+            return self._inner(request, metadata=metadata, timeout=left)
         except grpc.RpcError as error:
             if isinstance(error, grpc.Call) and error.code() in _DOWN:
                 raise Unavailable(error.details() or str(error.code())) from error
@@ -49,11 +80,13 @@ class _Method:
 class _Service:
     """The service's methods by name; streams have no deadline, for they may wait for a job."""
 
-    def __init__(self, stub: Any) -> None:
+    def __init__(self, stub: Any, limit: Limit) -> None:
         self._stub = stub
+        self._limit = limit
 
     def __getattr__(self, name: str) -> Any:
-        method = _Method(getattr(self._stub, name), None if name.startswith("Stream") else RPC_DEADLINE)
+        deadline = None if name.startswith("Stream") else RPC_DEADLINE
+        method = _Method(getattr(self._stub, name), deadline, self._limit)
         setattr(self, name, method)
         return method
 
@@ -61,21 +94,32 @@ class _Service:
 class Client(Beaker):
     """The vendor's client, tamed. May be used from several threads."""
 
-    MAX_RETRIES = 0
-    TIMEOUT = HTTP_DEADLINE
+    # Not the program's "beaker": at DEBUG, beaker-py writes down bodies, in which are tokens and secrets.
+    logger = logging.Logger("dispatch.beaker", logging.INFO)
 
-    def __init__(self, config: Config, user_agent: str) -> None:
+    MAX_RETRIES = 0
+
+    def __init__(self, config: Config, user_agent: str, limit: Limit | None = None) -> None:
         super().__init__(config, check_for_upgrades=False, user_agent=user_agent)
+        self.limit = limit or Limit()
         self._made: list[requests.Session] = []
         self._making = threading.Lock()
         self._tamed: Any = None
+
+    @property
+    def TIMEOUT(self) -> float:  # type: ignore[override]
+        """How long one request may wait for bytes."""
+        return max(_SHORTEST, self.limit.left(HTTP_DEADLINE))
 
     @property
     def service(self) -> Any:
         """The service, with deadlines."""
         with self._making:
             if self._tamed is None:
-                self._tamed = _Service(super().service)
+                self._channel = grpc.secure_channel(
+                    self.config.rpc_address, grpc.ssl_channel_credentials(), options=_CHANNEL
+                )
+                self._tamed = _Service(BeakerStub(self._channel), self.limit)  # type: ignore[no-untyped-call]
             return self._tamed
 
     @contextmanager
@@ -110,6 +154,11 @@ def connect(options: Mapping[str, Any], user_agent: str) -> Client:
         raise ConfigurationError(f"Beaker: {error}", REMEDY) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"Beaker: its configuration cannot be read: {error}", REMEDY) from error
+
+
+def options_of(client: Beaker) -> dict[str, Any]:
+    """The options with which :func:`connect` makes a client of the same address and account."""
+    return dict(vars(client.config))
 
 
 def vendor(client: Client) -> Beaker:

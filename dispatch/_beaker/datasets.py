@@ -111,11 +111,12 @@ class Datasets:
         own: bool = False,
         results: bool | None = False,
         limit: int | None = None,
+        newest: bool = False,
     ) -> list[Dataset]:
         """Return the workspace's datasets whose name or description contains ``text``, oldest first.
 
         50 come with one request. ``own`` leaves out other authors', ``results`` (False: only others, None:
-        all) those that jobs made.
+        all) those that jobs made; ``newest`` is for the youngest first.
         """
         account = self._account
         options = pb2.ListDatasetsRequest.Opts
@@ -124,10 +125,11 @@ class Datasets:
             True: options.STATUS_COMMITTED,
             False: options.STATUS_UNCOMMITTED,
         }
+        order = pb2.SortOrder.SORT_ORDER_DESCENDING if newest else pb2.SortOrder.SORT_ORDER_ASCENDING
         found: list[Dataset] = []
         request = pb2.ListDatasetsRequest(
             options=options(
-                sort_clause=options.SortClause(sort_order=pb2.SortOrder.SORT_ORDER_ASCENDING, created={}),
+                sort_clause=options.SortClause(sort_order=order, created={}),
                 dataset_type=kinds.get(results) if results is not None else None,
                 committed_status=states.get(committed) if committed is not None else None,
                 name_or_description_substring=text or None,
@@ -183,8 +185,13 @@ class Datasets:
         response = self._call(
             f"dataset {dataset_id}: {path}", lambda: self._response(dataset_id, path, offset, stream=True)
         )
+        # Whoever does not know ranges sends the file from its beginning.
+        skip = offset if response.status_code == 200 else 0
         with response:
-            yield from response.iter_content(READ_SIZE)
+            for block in response.iter_content(READ_SIZE):
+                if skip < len(block):
+                    yield block[skip:]
+                skip = max(0, skip - len(block))
 
     def _response(self, dataset_id: str, path: str, offset: int, *, stream: bool = False) -> Any:
         service = self._client.dataset

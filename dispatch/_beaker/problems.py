@@ -13,6 +13,10 @@ class BeakerUnreachableError(BeakerError):
     """Beaker did not answer within our patience: it is down, or the line to it is."""
 
 
+class BeakerUntrustedError(BeakerUnreachableError):
+    """Whoever answers at Beaker's address does not prove to be Beaker."""
+
+
 class BeakerDeniedError(BeakerError):
     """The token is not known, was revoked, or may not do this."""
 

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from dispatch.engine.gpus import Gpu
     from dispatch.engine.process import ProcessEngine
     from dispatch.engine.routed import RoutedEngine
-    from dispatch.executor import Executor, Materials, ProcessMaterials
-    from dispatch.schedule import LocalScheduler
+    from dispatch.executor import Executor, ProcessMaterials
+    from dispatch.executor.materials import Common
+    from dispatch.schedule import LocalScheduler, Scheduler
 
 # Containers leave their processors idle while they start; processes do not.
 PARALLELISM = {Place.CONTAINER: 2, Place.PROCESS: 1}
@@ -68,8 +69,16 @@ class Engines:
             )
         return self._processes
 
-    def scheduler(self, place: Place, runtime: Path) -> LocalScheduler:
-        """Who places the steps of a run that has steps at ``place``."""
+    def containers(self) -> Engine:
+        """The engine for steps that have an image."""
+        return self.docker()
+
+    def scheduler(self, place: Place, runtime: Path, plan: RunPlan | None = None) -> Scheduler:  # noqa: ARG002
+        """Who places the steps of a run that has steps at ``place``, of its ``plan`` where one is known."""
+        return self.here(place, runtime)
+
+    def here(self, place: Place, runtime: Path) -> LocalScheduler:
+        """Who places steps on the engines of this machine."""
         from dispatch.engine.gpus import gpus_here
         from dispatch.schedule import LocalScheduler
 
@@ -96,7 +105,7 @@ class Engines:
         return self._working.usage(handles) if self._working is not None else {}
 
     def executor(
-        self, plan: RunPlan, here: ProcessMaterials, inside: Materials | None, observer: Observer
+        self, plan: RunPlan, here: ProcessMaterials, inside: Common | None, observer: Observer
     ) -> Executor:
         """Who runs a plan: with ``inside``, what containers need, in containers, and here what has none."""
         from dispatch.executor import DockerExecutor, LocalExecutor
@@ -106,14 +115,22 @@ class Engines:
             scheduler = self.scheduler(Place.PROCESS, here.runtime)
             processes = self._working = self.processes(here.runtime)
             return LocalExecutor(processes, scheduler, workspace, here, observer, clock)
-        scheduler = self.scheduler(Place.CONTAINER, here.runtime)
-        engine: Engine = self.docker()
+        from dispatch.executor import Materials
+
+        assert isinstance(inside, Materials)
+        scheduler = self.scheduler(Place.CONTAINER, here.runtime, plan)
+        engine = self._both(plan, here.runtime)
+        return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
+
+    def _both(self, plan: RunPlan, runtime: Path) -> Engine:
+        """The engine for containers, and in front of both where steps of the plan are processes, too."""
+        engine = self.containers()
         if any(step.place is Place.PROCESS for step in plan.standing(Standing.RUN)):
             from dispatch.engine.routed import RoutedEngine
 
-            engine = self._routed = RoutedEngine(self.docker(), self.processes(here.runtime))
+            engine = self._routed = RoutedEngine(engine, self.processes(runtime))
         self._working = engine
-        return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
+        return engine
 
     def close(self) -> None:
         """Stop our threads and processes; no container is touched."""

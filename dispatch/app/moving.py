@@ -25,6 +25,6 @@ def ways(
     """
     found = {}
     for place in dict.fromkeys(step.place for step in plan.standing(Standing.RUN)):
-        engine: Engine = engines.docker() if place is Place.CONTAINER else engines.processes(runtime)
+        engine: Engine = engines.containers() if place is Place.CONTAINER else engines.processes(runtime)
         found[place] = transfer.cell_of(workspace.keeps, engine.capabilities())
     return found

@@ -145,7 +145,7 @@ class Shell:
     def _prepare(self, jobs: JobFactory, attempt: Attempt, runtime: Path) -> JobSpec:
         planned = self.planned
         assert planned.record is not None
-        scheduler = self._running.engines.scheduler(planned.place, runtime)
+        scheduler = self._running.engines.here(planned.place, runtime)
         assignment = scheduler.schedule(planned.record.unique_id, planned.resources)
         return jobs.prepare(planned.record, attempt, assignment)
 

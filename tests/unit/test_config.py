@@ -300,11 +300,11 @@ TWO = "steps: {one: {type: shell, command: x, step_image: a}, two: {type: shell,
         (
             f"image: a\nimages: {{a: {{conda: environment.yml}}}}\n{STEP}",
             "experiment.yml:2:10: image 'a': the kind 'conda' is not supported yet",
-            "declare it as one of: docker, pip, debian",
+            "declare it as one of: docker, pip, debian, beaker",
         ),
         (
-            "steps: {one: {type: shell, command: x, step_image: {beaker: y}}}",
-            "experiment.yml:1:40: image 'one-image': the kind 'beaker' is not supported yet",
+            "steps: {one: {type: shell, command: x, step_image: {dockerfile: y}}}",
+            "experiment.yml:1:40: image 'one-image': the kind 'dockerfile' is not supported yet",
             "",
         ),
         (

@@ -235,6 +235,7 @@ def test_functions_stay_small() -> None:
             "os",
             "environ",
             {
+                "_beaker/_quiet.py",
                 "settings/surroundings.py",
                 "runtime/imports.py",
                 "runtime/run.py",
