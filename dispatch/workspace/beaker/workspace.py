@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch._beaker import BeakerDoor
 from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.info import Run, RunInfo, StepRecord
+from dispatch.location import BeakerDataset, Location
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Superseded, Workspace
 from dispatch.workspace.beaker.drives import BeakerDriver, BeakerJournal, Drives
@@ -89,6 +90,11 @@ class BeakerWorkspace(BeakerSteps):
         """The URL: ``beaker://`` and the workspace's whole name."""
         name = self._made_of[0] or ""
         return f"beaker://{name if '/' in name else self.site.door.account.workspace_name}"
+
+    @property
+    def keeps(self) -> type[Location]:
+        """Datasets."""
+        return BeakerDataset
 
     def close(self) -> None:
         """End our session, so that what we still hold is free at once, and close the connections."""
