@@ -305,7 +305,9 @@ def test_waiting_jobs(beakers: Beakers) -> None:
         for _ in range(3):
             jobs.queue()
         for name in ("one", "two"):
-            assert client.cluster.get(f"ai2/{name}", include_cluster_occupancy=True).cluster_job_queue_size == 3
+            assert (
+                client.cluster.get(f"ai2/{name}", include_cluster_occupancy=True).cluster_job_queue_size == 3
+            )
             assert client.cluster.get(f"ai2/{name}").cluster_job_queue_size == 0
         listed = client.cluster.list(include_cluster_occupancy=True)
         assert [each.cluster_job_queue_size for each in listed] == [3, 3]
