@@ -1,4 +1,4 @@
-"""`BeakerExecutor` as programs use it: made with the ancestor's parameters, given a graph, asked how it went."""
+"""`BeakerExecutor` as programs use it: made with the parameters of the ancestor, and given a graph."""
 
 from __future__ import annotations
 
