@@ -63,6 +63,11 @@ class BeakerSteps(WorkspaceHere):
 
         return BeakerDataset
 
+    @property
+    def attempts(self) -> Path:
+        """The directory in which attempts have their own files on this machine."""
+        return self.site.directory / "attempts"
+
     @cached_property
     def step_cache(self) -> BeakerStepCache:
         """The results."""
