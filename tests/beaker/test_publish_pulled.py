@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dispatch._beaker import BeakerDeniedError, BeakerDoor
+from dispatch._beaker import BeakerDeniedError, BeakerDoor, BeakerUnreachableError
 from dispatch._docker import Credentials, Door, ImageRecord
 from dispatch.beakerd.config import Config, UserConfig
 from dispatch.environment import BeakerId, LocalId
@@ -228,6 +229,20 @@ def test_images_that_were_never_pushed(
     assert engine.pulls == []
     door.remove_image(beaker_reference(made))
     assert door.inspect_image(REFERENCE) is not None
+
+
+def test_no_patience_with_a_beaker_that_is_not_there(
+    beaker_of: Callable[[Config], LocalBeaker], doors: Callable[..., BeakerDoor], door: Door
+) -> None:
+    """Before the first answer nobody is waited for; the error names the address, and what to look at."""
+    beaker = beaker_of(CONFIG)
+    own = doors(beaker)
+    beaker.stop()
+    before = time.monotonic()
+    with pytest.raises(BeakerUnreachableError) as caught:
+        Importer(own, door).identify("me/tools")
+    assert time.monotonic() - before < 20
+    assert beaker.endpoint.rpc in caught.value.message and caught.value.remedy
 
 
 def environ_of(beaker: LocalBeaker, user: str = "me") -> dict[str, str]:

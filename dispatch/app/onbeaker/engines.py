@@ -49,6 +49,7 @@ class BeakerEngines(Engines):
     def beaker(self) -> BeakerEngine:
         """The engine for containers: Beaker."""
         if self._beaker is None:
+            from dispatch.app.onbeaker.data import extras_of
             from dispatch.engine.beaker import BeakerEngine
 
             workspace, cache = self._app.workspace, self._app.surroundings.cache
@@ -59,6 +60,7 @@ class BeakerEngines(Engines):
                 origin=f"{workspace.url} {self.door.account.user_id}",
                 attempts=place.parent if place is not None else cache / "attempts",
                 cache=cache / "beaker-jobs",
+                extras=extras_of(self._setup, self.door),
             )
         return self._beaker
 
