@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from dispatch._beaker.archive import BLOCK, archive_of, changed, inner, is_executable, unpack
+from dispatch._beaker.archive import archive_of, blocks_of, inner, is_executable, unpack
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import CreatedDataset
 from dispatch._beaker.problems import BeakerDamagedError, BeakerNotFoundError
-from dispatch._beaker.transfers import Sender, received
+from dispatch._beaker.transfers import PIECE, Sender, received
 from dispatch.workspace.manifest import Content, survey
 
 T = TypeVar("T")
@@ -50,31 +50,31 @@ def upload(door: BeakerDoor, created: CreatedDataset, directory: Path, target: s
     :raises WorkspaceError: a file changed meanwhile
     :raises BeakerConflictError: the dataset is committed; BeakerNotFoundError: it is gone
     """
-    content = survey(directory)
+    content = survey(directory, _size)
     sender = Sender(door.account, created)
-    if travels_packed(directory, content):
-        archive = archive_of(directory, content)
-        sent = {
-            f"{target}{SUFFIX}": (
-                archive.size,
-                sender.send(f"{target}{SUFFIX}", archive.size, archive.blocks()),
-            )
-        }
-        parcel = Parcel(content, f"{target}{SUFFIX}", True)
+    packed = travels_packed(directory, content)
+    if packed:
+        subpath, archive = f"{target}{SUFFIX}", archive_of(directory, content)
+        sent = {subpath: (archive.size, sender.send(subpath, archive.size, archive.blocks()))}
     else:
-        names = {f"{target}/{path}" if target else path: path for path in content.files}
-
-        def send(name: str) -> str:
-            path = names[name]
-            return sender.send(name, content.files[path][0], _blocks(directory / path))
-
-        for name, sha in zip(names, _in_parallel(send, names), strict=True):
-            if sha != content.files[names[name]][1]:
-                raise changed(directory / names[name])
-        sent = {name: content.files[path] for name, path in names.items()}
-        parcel = Parcel(content, target, False)
+        subpath, sent = target, _send_files(sender, directory, content, f"{target}/" if target else "")
     _compare(created.dataset.id, sent, _listed(door, created.dataset.id, target))
-    return parcel
+    return Parcel(content, subpath, packed)
+
+
+def _send_files(sender: Sender, directory: Path, content: Content, prefix: str) -> dict[str, tuple[int, str]]:
+    """Send each file by itself; ``content`` gets their digests."""
+
+    def send(path: str) -> tuple[int, str]:
+        size = content.files[path][0]
+        return size, sender.send(f"{prefix}{path}", size, blocks_of(directory / path, size, PIECE))
+
+    content.files.update(zip(content.files, _in_parallel(send, [*content.files]), strict=True))
+    return {f"{prefix}{path}": facts for path, facts in content.files.items()}
+
+
+def _size(path: str) -> tuple[int, str]:
+    return Path(path).lstat().st_size, ""
 
 
 def travels_packed(directory: Path, content: Content) -> bool:
@@ -245,17 +245,10 @@ def _parents(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def _facts(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    for block in _blocks(path):
+    size, digest = path.stat().st_size, hashlib.sha256()
+    for block in blocks_of(path, size):
         digest.update(block)
-        size += len(block)
     return size, digest.hexdigest()
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            yield block
 
 
 def _in_parallel(act: Callable[[str], T], items: Iterable[str]) -> list[T]:

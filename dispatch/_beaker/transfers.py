@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import requests
@@ -17,10 +18,9 @@ from dispatch._beaker.account import Account
 from dispatch._beaker.calls import words
 from dispatch._beaker.datasets import Datasets
 from dispatch._beaker.model import CreatedDataset
-from dispatch._beaker.problems import BeakerUnreachableError
+from dispatch._beaker.problems import BeakerError, BeakerUnreachableError
 
-# The most that storage takes as one body; what is larger goes as an upload of pieces.
-BODY = 32 << 20
+# What is larger goes as an upload of pieces; storage takes up to 32 MiB as one body.
 PIECE = 16 << 20
 TRIES = 5
 
@@ -34,22 +34,26 @@ class Sender:
         self._service = account.client.dataset
 
     def send(self, path: str, size: int, blocks: Iterator[bytes]) -> str:
-        """Write a file of ``size`` bytes that come in blocks, and return their SHA-256."""
+        """Write a file of ``size`` bytes that come in blocks, and return their SHA-256.
+
+        Blocks are made and hashed while the one before is on its way.
+        """
         digest = hashlib.sha256()
-        if size <= BODY:
+        if size <= PIECE:
             body = b"".join(blocks)
             digest.update(body)
             self._put(path, body, {})
             return digest.hexdigest()
         upload = self._request(path, "uploads", "POST").headers["Upload-ID"]
-        offset, answer = 0, None
-        for piece in _joined(blocks, PIECE):
-            digest.update(piece)
+        offset = 0
+        for piece in _ahead(_hashed(_joined(blocks, PIECE), digest)):
             headers = {"Upload-Length": str(size), "Upload-Offset": str(offset)}
             answer = self._request(path, f"uploads/{upload}", "PATCH", piece, headers)
             offset += len(piece)
-        assert answer is not None
-        self._put(path, b"", {"Digest": answer.headers["Digest"]})
+        told = answer.headers.get("Digest")
+        if told is None:
+            raise BeakerError(f"dataset {self._created.dataset.name}: {path}: Beaker keeps waiting for more")
+        self._put(path, b"", {"Digest": told})
         return digest.hexdigest()
 
     def _put(self, path: str, body: bytes, headers: dict[str, str]) -> None:
@@ -77,19 +81,33 @@ class Sender:
 
 
 def _joined(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes in pieces of one size, the last may be shorter."""
+    """The same bytes in pieces of one size, the last may be shorter; what has that size is not copied."""
     waiting: list[bytes] = []
     length = 0
     for block in blocks:
         waiting.append(block)
         length += len(block)
         while length >= size:
-            whole = b"".join(waiting)
+            whole = waiting[0] if len(waiting) == 1 else b"".join(waiting)
             yield whole[:size]
-            rest = whole[size:]
-            waiting, length = [rest], len(rest)
+            waiting, length = [whole[size:]], length - size
     if length:
         yield b"".join(waiting)
+
+
+def _hashed(blocks: Iterator[bytes], digest: Any) -> Iterator[bytes]:
+    for block in blocks:
+        digest.update(block)
+        yield block
+
+
+def _ahead(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same blocks, each made in another thread while the one before is being used."""
+    with ThreadPoolExecutor(1, "beaker-ahead") as pool:
+        coming = pool.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = pool.submit(next, blocks, None)
+            yield block
 
 
 def received(datasets: Datasets, dataset_id: str, path: str) -> Iterator[bytes]:

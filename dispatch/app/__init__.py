@@ -43,7 +43,12 @@ class App:
     """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
 
     def __init__(
-        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Reporter
+        self,
+        settings: Settings,
+        surroundings: Surroundings,
+        workspace: str | Workspace | None,
+        here: Path,
+        say: Reporter,
     ):
         self.settings = settings
         self.surroundings = surroundings
@@ -93,23 +98,24 @@ class App:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace given by hand, else that of the settings."""
+        """The workspace given by hand or by a program, else that of the settings."""
         from dispatch.workspace.base import Workspace
         from dispatch.workspace.local import LocalWorkspace
 
         setting = self.settings.workspace
+        if isinstance(self._workspace, Workspace):
+            return self._workspace
         if self._workspace is not None:
             setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
         if setting.type == "local" and setting.dir is not None:
             trusted = setting in self.settings.trusted_workspaces
             shared = any(setting.dir.is_relative_to(drive) for drive in self.settings.shared_dirs)
             return LocalWorkspace(setting.dir, trusted=trusted, shared=shared)
-        if setting.type == "memory":
-            return Workspace.from_url(setting.url)
-        raise ConfigurationError(
-            f"workspaces of type {setting.type!r} are not supported yet",
-            "use a directory: `workspace: ./workspace`",
-        )
+        if setting.type == "beaker":
+            from dispatch.app.beakerdoor import workspace_on_beaker
+
+            return workspace_on_beaker(setting, self.settings, self.surroundings)
+        return Workspace.from_url(setting.url)
 
     def config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
         """Read a configuration, with what is laid over it; with ``unused``, images that no step uses, too."""

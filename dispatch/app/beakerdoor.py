@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dispatch.settings import Settings
+from dispatch.settings import Settings, Surroundings, WorkspaceSetting
+
+if TYPE_CHECKING:
+    from dispatch.workspace.beaker.workspace import BeakerWorkspace
 
 _NAME = "beaker_workspace"
 # What the executor takes for itself; the rest is for beaker-py.
@@ -24,3 +27,19 @@ def options_of(settings: Settings) -> Mapping[str, Any]:
     """What ``Beaker.from_env`` is given."""
     given = {**settings.workspace.options, **settings.executor.options}
     return {name: given[name] for name in _CLIENT if name in given}
+
+
+def workspace_on_beaker(
+    setting: WorkspaceSetting, settings: Settings, surroundings: Surroundings
+) -> BeakerWorkspace:
+    """The workspace that ``setting`` names, by the account that the settings tell; nothing is sent yet."""
+    from dispatch.workspace.beaker.workspace import BeakerWorkspace
+
+    options = dict(setting.options)
+    name = options.pop(_NAME, None)
+    return BeakerWorkspace(
+        None if name is None else str(name),
+        trusted=setting in settings.trusted_workspaces,
+        cache=surroundings.cache / "beaker",
+        **{**options_of(settings), **options},
+    )

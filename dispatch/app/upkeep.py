@@ -74,16 +74,11 @@ def plan_removal(workspace: Workspace, run: str | None, step: str | None, unique
         assert step is not None
         unique_id = step_of(workspace, named(workspace, run), step).unique_id
     users = [
-        name
-        for name, known in workspace.registered_runs().items()
-        if unique_id in _ids_of(workspace, known.name)
+        record.name
+        for record in workspace.run_records(workspace.registered_runs())
+        if unique_id in (*record.targets.values(), *record.jobs.values())
     ]
     return Removal(None, unique_id, tuple(users))
-
-
-def _ids_of(workspace: Workspace, run: str) -> set[str]:
-    record = workspace.run_record(run)
-    return {*record.targets.values(), *record.jobs.values()}
 
 
 def remove(workspace: Workspace, removal: Removal) -> None:

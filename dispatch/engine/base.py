@@ -155,8 +155,9 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class JobState(enum.Enum):
-    """What an event says about a job."""
+    """What an event says about a job. One that is ``WAITING`` stands in the engine's own queue."""
 
+    WAITING = "waiting"
     RUNNING = "running"
     EXITED = "exited"
 
@@ -178,6 +179,7 @@ class Reason(enum.Enum):
 class Event:
     """A change of one job. ``time`` is the engine's clock, in seconds since the epoch.
 
+    ``message`` says why a job waits or ended, and of one that runs where a person can look at it.
     ``peak_memory`` is the most memory (bytes) that an ended job was seen to use, None where nobody looked.
     ``output`` is where the result stays of an ended job that does not collect it.
     """
@@ -228,6 +230,7 @@ class Engine(Protocol):
     def next_event(self, timeout: float | None) -> Event | None:
         """Return the next event of any submitted or attached job, or None after ``timeout`` seconds.
 
+        Of a job that waits long for a place it may tell so, and why, as often as that changes.
         For every job there is exactly one EXITED event; when it arrives the job's log is complete in
         ``<attempt_dir>/out.log`` and nothing of the job is running.
         """

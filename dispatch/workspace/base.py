@@ -14,7 +14,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast
 
 from dispatch.errors import ConfigurationError
 from dispatch.location import HostPath, Location
@@ -115,6 +115,9 @@ class Workspace(Registrable, ABC):
     """
 
     default_implementation = "local"
+
+    look_every: ClassVar[float] = 0.1
+    """How often others may look at what goes on in a run, in seconds."""
 
     @property
     @abstractmethod
@@ -269,6 +272,14 @@ class Workspace(Registrable, ABC):
     def run_record(self, name: str) -> RunRecord:
         """Return all that is stored of a run: targets, jobs, facts, end. KeyError where there is none."""
 
+    def run_records(self, names: Iterable[str]) -> list[RunRecord]:
+        """Return all that is stored of these runs, in this order; one that is gone is left out."""
+        found = []
+        for name in names:
+            with contextlib.suppress(KeyError):
+                found.append(self.run_record(name))
+        return found
+
     def keep_difference(self, run_name: str, tree: str, text: bytes) -> None:
         """Keep with a run how the tree that ran differed from its commit; here, nothing is kept.
 
@@ -359,7 +370,7 @@ class Workspace(Registrable, ABC):
 
     @abstractmethod
     def ask(self, name: str, request: Request) -> None:
-        """Leave a request for a run's driver, who takes it within a quarter of a second if it is alive."""
+        """Leave a request for a run's driver, who takes it within seconds if it is alive."""
 
     @abstractmethod
     def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
@@ -464,6 +475,10 @@ class Workspace(Registrable, ABC):
     @abstractmethod
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again. Fast for many."""
+
+    def results_of(self, unique_ids: Iterable[str]) -> dict[str, StepInfo]:
+        """Return what is known of those of the steps that have a result to be used again."""
+        return {unique_id: self.step_info(unique_id) for unique_id in self.completed(unique_ids)}
 
     @abstractmethod
     def work_location(self, record: StepRecord) -> Location:

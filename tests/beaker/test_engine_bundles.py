@@ -66,15 +66,16 @@ def test_sent_once_by_all(two: Two, tree: Path) -> None:
     assert Bundles(yours).provide(tree, "boot", packed=False).id != first.id
 
 
-def test_of_one_process_asked_once(two: Two, tree: Path) -> None:
-    """What was named by its content is not even looked at again, until it is said to be gone."""
+def test_named_by_their_content_they_are_looked_at_once(two: Two, tree: Path, tmp_path: Path) -> None:
+    """What was named by its content is not even read again, by no process, as long as it is on Beaker."""
     mine, _, _ = two
-    bundles = Bundles(mine)
-    first = bundles.provide(tree, "boot", content="runtime.1")
+    first = Bundles(mine, tmp_path / "cache").provide(tree, "boot", content="runtime.1")
     (tree / "start.sh").unlink()
-    assert bundles.provide(tree, "boot", content="runtime.1") == first
-    bundles.forget(first.id)
-    assert bundles.provide(tree, "boot", content="runtime.1").id != first.id
+    later = Bundles(mine, tmp_path / "cache")
+    assert later.provide(tree, "boot", content="runtime.1") == first
+    assert later.provide(tree, "boot", content="runtime.1") == first
+    mine.datasets.delete([first.id])
+    assert Bundles(mine, tmp_path / "cache").provide(tree, "boot", content="runtime.1").id != first.id
 
 
 def test_half_a_bundle_is_none(two: Two, tree: Path) -> None:

@@ -129,7 +129,8 @@ def test_a_name_is_taken_once(client_of: Callable[..., Client]) -> None:
     assert other.runs.add(run("first"), [STEP])
     assert you.runs.get("first") == run("first")
     assert you.runs.steps("first") == {"Made-one": STEP}
-    assert you.runs.holders()["Made-one"][0] == "first"
+    assert you.runs.registered()["Made-one"].record == STEP
+    assert list(you.runs.registered()) == ["Made-one"]
     assert [name for name in me.names() if "-run-" in name] == [
         name for name in you.names() if "-run-" in name
     ]
@@ -338,3 +339,16 @@ def test_runs_that_have_no_end(client_of: Callable[..., Client]) -> None:
     assert sorted(you.drives.marked()) == ["going", "let-go"]
     you.drives.take("let-go").finish("failed")
     assert you.drives.marked() == ["going"]
+
+
+def test_a_driver_whose_session_was_removed(client_of: Callable[..., Client]) -> None:
+    """It holds its run in the next one, and nobody can take it over."""
+    me, you = client_of(host="here"), client_of("you", host="there")
+    me.runs.add(run("first"), [], me.drives.first)
+    me.drives.begun("first", 1)
+    you.site.door.datasets.delete([me.site.session.id])
+    me.clock.now += 21
+    assert me.site.session.renew()
+    me.drives.renew()
+    with pytest.raises(RunHeldError):
+        you.drives.take("first")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dispatch._beaker import BeakerConflictError, BeakerDoor, CreatedDataset, Dataset
+from dispatch._beaker import BeakerConflictError, BeakerDoor, BeakerNotFoundError, CreatedDataset, Dataset
 from dispatch._beaker.archive import archive_of
 from dispatch._beaker.parcels import SUFFIX, travels_packed
 from dispatch._beaker.transfers import Sender
@@ -47,12 +47,19 @@ class _Parcel:
 class Bundles:
     """Provides bundles of one workspace. May be used from several threads.
 
+    ``cache`` is a directory in which is remembered what was named by its content, and where it is on Beaker.
     ``nonce`` gives a few characters that make a name unique where the plain one is taken.
     """
 
-    def __init__(self, door: BeakerDoor, nonce: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
+    def __init__(
+        self,
+        door: BeakerDoor,
+        cache: Path | None = None,
+        nonce: Callable[[], str] = lambda: secrets.token_hex(4),
+    ) -> None:
         self._door = door
-        self._nonce = nonce
+        self._cache = cache
+        self.nonce = nonce
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._known: dict[str, BeakerDataset] = {}
@@ -64,29 +71,64 @@ class Bundles:
 
         ``name`` is what it is called in its dataset, and tells people what it is. ``packed`` says whether a
         directory travels as a tar (None: as suits it best); a file whose name ends with ``.tar`` is one.
-        ``content`` names what is in it for ever, so that this process need not look again.
+        ``content`` names what is in it for ever, so that nobody need look again.
 
         :raises EngineError: it cannot be read, or Beaker refuses
         """
-        memo = f"{content}\0{name}\0{packed}" if content else ""
+        memo = json.dumps([content, name, packed]) if content else ""
         with self._lock_of(memo or str(source)):
-            if memo in self._known:
-                return self._known[memo]
-            parcel = self._parcel(source, name, packed)
-            with self._lock_of(parcel.digest):
-                found = self._known.get(parcel.digest)
-                if found is None:
-                    dataset = self._found(parcel) or self._made(parcel, name)
-                    found = BeakerDataset(dataset.id, parcel.location, parcel.packed)
-                self._known[parcel.digest] = found
-            if memo:
-                self._known[memo] = found
+            found = self._remembered(memo) if memo else None
+            if found is None:
+                found = self._provided(source, name, packed)
+                if memo:
+                    self._remember(memo, found)
             return found
 
-    def forget(self, dataset_id: str) -> None:
-        """Believe no longer that a dataset is there: somebody removed it."""
-        with self._lock:
-            self._known = {key: each for key, each in self._known.items() if each.id != dataset_id}
+    def _provided(self, source: Path, name: str, packed: bool | None) -> BeakerDataset:
+        parcel = self._parcel(source, name, packed)
+        with self._lock_of(parcel.digest):
+            found = self._known.get(parcel.digest)
+            if found is None:
+                dataset = self._found(parcel) or self._made(parcel, name)
+                found = self._known[parcel.digest] = BeakerDataset(dataset.id, parcel.location, parcel.packed)
+            return found
+
+    def _remembered(self, memo: str) -> BeakerDataset | None:
+        """What we provided under this name, in this process or another, if it is still there."""
+        if memo in self._known:
+            return self._known[memo]
+        path = self._memory(memo)
+        if path is None:
+            return None
+        try:
+            kept = json.loads(path.read_bytes())
+            found = BeakerDataset(str(kept["dataset"]), str(kept["subpath"]), kept["packed"] is True)
+            if not self._door.datasets.get(found.id).committed:
+                return None
+        except (OSError, ValueError, KeyError, TypeError, BeakerNotFoundError):
+            return None
+        self._known[memo] = found
+        return found
+
+    def _remember(self, memo: str, found: BeakerDataset) -> None:
+        """A disk that is full costs the next process a look, and nothing else."""
+        self._known[memo] = found
+        path = self._memory(memo)
+        if path is None:
+            return
+        text = json.dumps({"dataset": found.id, "subpath": found.subpath, "packed": found.packed})
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{self.nonce()}")
+            partial.write_text(text)
+            partial.replace(path)
+
+    def _memory(self, memo: str) -> Path | None:
+        if self._cache is None:
+            return None
+        account = self._door.account
+        digest = hashlib.sha256(f"{self._door.address} {account.workspace_id} {memo}".encode()).hexdigest()
+        return self._cache / "bundles" / digest
 
     def _lock_of(self, key: str) -> threading.Lock:
         with self._lock:
@@ -99,6 +141,11 @@ class Bundles:
             content = survey(source)
             if travels_packed(source, content) if packed is None else packed:
                 return self._archive(source, name, content)
+            if content.links:
+                raise EngineError(
+                    f"{source}: {next(iter(content.links))} is a link, of which a dataset keeps none",
+                    "mount what it leads to, or a directory without links",
+                )
             return self._directory(source, name, content)
         except OSError as error:
             raise EngineError(f"{source}: cannot be sent to Beaker: {error.strerror}") from error
@@ -144,7 +191,7 @@ class Bundles:
 
     def _made(self, parcel: _Parcel, name: str) -> Dataset:
         plain = f"{BUNDLE}{parcel.digest[:16]}"
-        nonce = self._nonce()
+        nonce = self.nonce()
         # One of a kind, so that the door knows its own where the answer was lost.
         told = json.dumps({"dispatch": VERSION, "bundle": parcel.digest, "name": name, "by": nonce})
         try:

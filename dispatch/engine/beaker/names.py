@@ -61,20 +61,27 @@ class Names:
 
 @dataclass(frozen=True)
 class Story:
-    """What the description of an experiment of ours says: of which run, step and job it is, and which secrets
-    were made for it (their names). ``held`` until its end was recorded, and it is only there for people.
+    """What the description of an experiment of ours says: of which run, step and job it is, and which
+    secrets were made for it (their names). Its results are ``collected`` where they belong on the client's
+    machine. It is ``held`` until its end was recorded; from then on it is only there for people.
     """
 
     run: str
     step: str
     key: str
+    collected: bool
     held: bool = True
     secrets: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """Return it as Beaker keeps it."""
-        words = {"dispatch": VERSION, "run": self.run, "held": self.held, "step": self.step, "key": self.key}
-        return json.dumps({**words, "secrets": list(self.secrets)} if self.secrets else words)
+        words: dict[str, object] = {"dispatch": VERSION, "run": self.run, "held": self.held}
+        words.update(step=self.step, key=self.key)
+        if self.collected:
+            words["collected"] = True
+        if self.secrets:
+            words["secrets"] = list(self.secrets)
+        return json.dumps(words)
 
     @staticmethod
     def words_of(run: str) -> str:
@@ -90,7 +97,12 @@ class Story:
                 return None
             secrets = tuple(str(each) for each in found.get("secrets", ()))
             return cls(
-                str(found["run"]), str(found["step"]), str(found["key"]), found["held"] is True, secrets
+                run=str(found["run"]),
+                step=str(found["step"]),
+                key=str(found["key"]),
+                collected=found.get("collected") is True,
+                held=found["held"] is True,
+                secrets=secrets,
             )
         except (ValueError, TypeError, KeyError):
             return None

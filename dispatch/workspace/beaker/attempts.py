@@ -1,6 +1,6 @@
 """From a claimed attempt to a committed result on Beaker: the only module that changes the state of steps.
 
-An attempt is one dataset, ``dispatch-step-<unique id>.<n>``, in which everything about it is:
+An attempt is one dataset, ``dispatch-step-<unique id>.<workspace>.<n>``, in which everything about it is:
 
 ::
 
@@ -25,7 +25,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +159,7 @@ class Attempts:
             **({"removal": True} if removal else {}),
         }
         told = {**self._site.session.describe(), **told}
-        name = names.attempt(attempt.unique_id, attempt.number)
+        name = self._lookup.name(attempt.unique_id, attempt.number)
         try:
             created = self._site.door.datasets.create(name, json.dumps(told))
         except BeakerConflictError:
@@ -385,6 +385,13 @@ class Attempts:
         return Superseded(attempt, not later or any(each.adopts for each in later))
 
     # Looking
+
+    def at_work(self, unique_ids: Iterable[str], run: str) -> Iterator[tuple[str, str]]:
+        """Yield those of the steps at which somebody alive works for a run, and who that is, in words."""
+        for unique_id, tried in self._lookup.of_all(unique_ids).items():
+            for each in tried:
+                if each.word("run") == run and self._lookup.is_alive(each):
+                    yield unique_id, holder_of(each)
 
     def left(self, unique_id: str, tried: list[Tried]) -> Orphan | None:
         """Return the job of the latest attempt if nobody looks after it and its end is not known."""

@@ -51,6 +51,11 @@ class Copies:
         with self._disk.using(self._key(result), move):
             return
 
+    def close(self) -> None:
+        """Let go of all copies."""
+        if "_disk" in self.__dict__:
+            self._disk.close()
+
     def remove(self, result: Result) -> None:
         """Remove a copy, unless somebody holds it."""
         self._disk.remove(self._key(result))

@@ -195,6 +195,7 @@ class BeakerDriver(Driver):
         self.is_over = False
         self._site = site
         self._dataset = made.dataset
+        self._told = told(made.dataset)
         self._finish = finish
         self._lost = False
         self._looked = site.ports.monotonic()
@@ -234,7 +235,12 @@ class BeakerDriver(Driver):
         return self._lost
 
     def renew(self) -> None:
-        """Look for a later driver, if that is due."""
+        """Tell our session where that is another one, and look for a later driver, if that is due."""
+        if self._told.get("session") != self._site.session.id:
+            # Somebody removed our session: we hold the run in another one now.
+            self._told = {**self._told, **self._site.session.describe()}
+            with contextlib.suppress(BeakerNotFoundError):
+                self._site.door.datasets.describe(self._dataset.id, json.dumps(self._told))
         now = self._site.ports.monotonic()
         if now - self._looked >= RENEW_EVERY:
             self._looked = now

@@ -18,6 +18,7 @@ from dispatch.location import BeakerDataset
 from dispatch.workspace.beaker import names
 from dispatch.workspace.beaker.site import Site
 from dispatch.workspace.beaker.smallfiles import PARALLEL
+from dispatch.workspace.beaker.taking import scope
 from dispatch.workspace.manifest import NAME as MANIFEST
 from dispatch.workspace.manifest import VERSION, Manifest
 from dispatch.workspace.names import is_unique_id
@@ -73,15 +74,21 @@ class Lookup:
 
     def of(self, unique_id: str) -> list[Tried]:
         """Return all attempts at a step, by number, and of one number the oldest first."""
-        return self.of_beginning(names.attempts(unique_id)) if is_unique_id(unique_id) else []
-
-    def of_beginning(self, beginning: str) -> list[Tried]:
-        """Return all attempts whose names begin like this, up to their number."""
+        if not is_unique_id(unique_id):
+            return []
+        beginning = self._beginning(unique_id)
         return _grouped(self._site.door.datasets.search(beginning)).get(beginning, [])
+
+    def name(self, unique_id: str, number: int) -> str:
+        """Return the name of an attempt's dataset."""
+        return f"{self._beginning(unique_id)}{number}"
+
+    def _beginning(self, unique_id: str) -> str:
+        return names.attempts(unique_id, scope(self._site))
 
     def of_all(self, unique_ids: Iterable[str]) -> dict[str, list[Tried]]:
         """Return the attempts at many steps; those without any are left out."""
-        wanted = {names.attempts(each): each for each in unique_ids if is_unique_id(each)}
+        wanted = {self._beginning(each): each for each in unique_ids if is_unique_id(each)}
         if len(wanted) > _FEW:
             # One list of the youngest serves all, and in a small workspace it is the whole.
             limit = _PAGES * _PAGE
@@ -91,8 +98,6 @@ class Lookup:
                 return {wanted[beginning]: groups[beginning] for beginning in wanted if beginning in groups}
         if not wanted:
             return {}
-        # The account is asked who it is once, not by each thread.
-        _ = self._site.door.account.workspace_id
         with ThreadPoolExecutor(min(PARALLEL, len(wanted))) as pool:
             found = zip(wanted.values(), pool.map(self.of, wanted.values()), strict=True)
             return {unique_id: tried for unique_id, tried in found if tried}
@@ -100,7 +105,10 @@ class Lookup:
     def every(self, match: str | None = None) -> dict[str, list[Tried]]:
         """Return the attempts at all steps whose unique id contains ``match``."""
         found = {}
-        for tried in _grouped(self._site.door.datasets.search(names.STEP)).values():
+        mark = f".{scope(self._site)}."
+        for beginning, tried in _grouped(self._site.door.datasets.search(names.STEP)).items():
+            if not beginning.endswith(mark):
+                continue
             unique_id = self._unique_id(tried)
             if unique_id is not None and (match is None or match in unique_id):
                 found[unique_id] = tried
@@ -125,7 +133,7 @@ class Lookup:
     def result_of(self, tried: Tried) -> Result | None:
         """Return the result that an attempt left, or None. Only what is committed can be one."""
         data = self._site.small.read(tried.dataset, MANIFEST) if tried.dataset.committed else None
-        return None if data is None else _result(tried, data)
+        return None if data is None else self._read(tried, data)
 
     def end_of(self, tried: Tried) -> Mapping[str, Any] | None:
         """Return how an attempt without a result ended, None where nobody saw it."""
@@ -139,11 +147,32 @@ class Lookup:
         """Say whether somebody works at an attempt, for all we know."""
         return tried.is_open and self._site.session.is_alive(tried.word("session"), tried.told)
 
+    def _read(self, tried: Tried, data: Mapping[str, Any]) -> Result | None:
+        """Read a manifest; None where it is not that of a completed attempt with this name."""
+        try:
+            if data["manifest"] > VERSION:
+                raise WorkspaceError(
+                    f"dataset {tried.dataset.name}: written by a newer version of dispatch",
+                    "use that version",
+                )
+            manifest = Manifest.from_json(data)
+            where = data["location"]
+            location = BeakerDataset(
+                str(where["dataset"]) or tried.dataset.id, str(where["subpath"]), bool(where["packed"])
+            )
+            named = self.name(manifest.unique_id, manifest.attempt) == tried.dataset.name
+            completed = manifest.facts["state"] == StepState.COMPLETED.value
+            if not named or not completed:
+                return None
+            return Result(tried.dataset, manifest, location, bool(data["replaces"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
     def _unique_id(self, tried: list[Tried]) -> str | None:
         """Return the unique id that attempts are about; their names may only have a digest of it."""
         for each in tried:
             unique_id = each.word("step")
-            if is_unique_id(unique_id) and names.attempt(unique_id, each.number) == each.dataset.name:
+            if is_unique_id(unique_id) and self.name(unique_id, each.number) == each.dataset.name:
                 return unique_id
         for each in tried:
             result = self.result_of(each)
@@ -171,27 +200,6 @@ def _told(dataset: Dataset) -> Mapping[str, Any]:
         return told if told["dispatch"] == 1 and isinstance(told["step"], str) else {}
     except (KeyError, TypeError, ValueError, RecursionError):
         return {}
-
-
-def _result(tried: Tried, data: Mapping[str, Any]) -> Result | None:
-    """Read a manifest; None where it is not that of a completed attempt with this name."""
-    try:
-        if data["manifest"] > VERSION:
-            raise WorkspaceError(
-                f"dataset {tried.dataset.name}: written by a newer version of dispatch", "use that version"
-            )
-        manifest = Manifest.from_json(data)
-        where = data["location"]
-        location = BeakerDataset(
-            str(where["dataset"]) or tried.dataset.id, str(where["subpath"]), bool(where["packed"])
-        )
-        named = names.attempt(manifest.unique_id, manifest.attempt) == tried.dataset.name
-        completed = manifest.facts["state"] == StepState.COMPLETED.value
-        if not named or not completed:
-            return None
-        return Result(tried.dataset, manifest, location, bool(data["replaces"]))
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return None
 
 
 def to_json(manifest: Manifest, location: BeakerDataset, *, replaces: bool) -> dict[str, Any]:

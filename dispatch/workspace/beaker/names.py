@@ -26,14 +26,9 @@ def plain(text: str) -> str:
     return f"{_OTHER.sub('_', text)[:_HEAD]}-{digest}"
 
 
-def attempt(unique_id: str, number: int) -> str:
-    """Return the name of the dataset of an attempt at a step."""
-    return f"{attempts(unique_id)}{number}"
-
-
-def attempts(unique_id: str) -> str:
-    """Return what the names of all attempts at a step begin with."""
-    return f"{STEP}{plain(unique_id)}."
+def attempts(unique_id: str, scope: str) -> str:
+    """Return what the names of all attempts at a step begin with; ``scope`` tells workspaces apart."""
+    return f"{STEP}{plain(unique_id)}.{scope}."
 
 
 def numbered(name: str) -> tuple[str, int] | None:

@@ -51,6 +51,10 @@ class Results:
         """Return the result that was found last; Beaker is asked only where there was none."""
         return self._located.get(unique_id) or self.of(unique_id)
 
+    def close(self) -> None:
+        """Let go of all copies on this machine."""
+        self.copies.close()
+
     def forget(self, unique_id: str) -> None:
         """Forget where a result was found."""
         self._located.pop(unique_id, None)

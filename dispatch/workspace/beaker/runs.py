@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dispatch._beaker import BeakerConflictError, BeakerDamagedError, BeakerNotFoundError
 from dispatch.errors import WorkspaceError
 from dispatch.info import StepRecord
+from dispatch.workspace.beaker.known import Registration
 from dispatch.workspace.beaker.sealed import seal
 from dispatch.workspace.beaker.session import FORMAT
 from dispatch.workspace.beaker.taking import discard, is_held, scope, take, told
@@ -198,19 +199,19 @@ class Runs:
         """Return the records of a run's steps by unique id, as it was registered with them. KeyError."""
         return self._steps(self._filed(name))
 
-    def holders(self) -> dict[str, tuple[str, float]]:
-        """Return the unique ids of all steps of all runs, with the newest run of each and when that was made.
+    def registered(self) -> Mapping[str, Registration]:
+        """Return the steps of all runs by unique id, as the newest run of each knows it.
 
-        The time is Beaker's, in seconds since the epoch, and to be held against those of other datasets.
+        The runs are read now, the records of steps when one is looked up.
         """
         listed = sorted(self._listed().values(), key=lambda filed: filed.dataset.created)
         records = {record.name: record for record in self.some([filed.name for filed in listed])}
-        found: dict[str, tuple[str, float]] = {}
+        found: dict[str, Filed] = {}
         for filed in listed:
             record = records.get(filed.name)
             for unique_id in {**record.jobs, **record.targets}.values() if record else ():
-                found[unique_id] = (filed.name, filed.dataset.created)
-        return found
+                found[unique_id] = filed
+        return _Registered(found, self._steps)
 
     def _name(self, name: str) -> str:
         return f"{RUN}{name}.{scope(self._site)}"
@@ -322,6 +323,27 @@ class Runs:
             aside.write_bytes(data)
             aside.replace(path)
         return path
+
+
+class _Registered(Mapping[str, Registration]):
+    """The steps of runs, whose records are read when they are asked for."""
+
+    def __init__(self, runs: Mapping[str, Filed], steps: Callable[[Filed], Mapping[str, StepRecord]]) -> None:
+        self._runs = runs
+        self._steps = steps
+
+    def __getitem__(self, unique_id: str) -> Registration:
+        filed = self._runs[unique_id]
+        return Registration(self._steps(filed)[unique_id], filed.dataset.created)
+
+    def __contains__(self, unique_id: object) -> bool:
+        return unique_id in self._runs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
 
 
 def _age(filed: Filed) -> tuple[datetime, str]:

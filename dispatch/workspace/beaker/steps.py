@@ -52,6 +52,13 @@ class BeakerSteps(WorkspaceHere):
     def registered(self) -> Mapping[str, Registration]:
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
 
+    @property
+    def keeps(self) -> type[Location]:
+        """Datasets."""
+        from dispatch.location import BeakerDataset
+
+        return BeakerDataset
+
     @cached_property
     def step_cache(self) -> BeakerStepCache:
         """The results."""
