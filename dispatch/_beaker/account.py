@@ -109,5 +109,7 @@ class Account:
 
     def close(self) -> None:
         """Close the connections, if there are any."""
+        if "call" in self.__dict__:
+            self.call.close()
         if "client" in self.__dict__:
             self.client.close()

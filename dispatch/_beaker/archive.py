@@ -20,7 +20,7 @@ from dispatch._beaker.problems import BeakerDamagedError
 from dispatch.errors import WorkspaceError
 from dispatch.workspace.manifest import Content
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 # Of what tarfile has read ahead, it copies all for each header.
 _BUFFER = 1 << 16
 _UNIT = tarfile.BLOCKSIZE

@@ -170,16 +170,17 @@ class Poller:
             self._listener.waits(event)
 
     def _reason(self, job: BeakerJob) -> str:
-        """One request: for the job's id, which brings a reason on some servers, and then for its events."""
-        if job.waiting_try:
-            events = self._door.experiments.events(job.waiting_try)
-            return next((message for _, message in events if message), "")
+        """Some servers say it with the job, others only in its events. Those are asked first: if it waits
+        even after that, they do not speak of its beginning.
+        """
         assert job.experiment is not None
+        told = self._door.experiments.events(job.waiting_try) if job.waiting_try else []
         tries = self._door.experiments.jobs(job.experiment.task_id, 1)
-        if not tries:
+        if not tries or tries[0].state is not JobState.QUEUED:
             return ""
+        events = [message for _, message in told if message] if job.waiting_try == tries[0].id else []
         job.waiting_try = tries[0].id
-        return tries[0].message
+        return tries[0].message or (events[0] if events else "")
 
     def _break(self, error: EngineError) -> None:
         if not self._gone.is_set():

@@ -195,6 +195,23 @@ class Runs:
         """Read all runs, oldest first. One that is damaged is left out, with a warning."""
         return self.some([filed.name for filed in sorted(self._listed().values(), key=_age)])
 
+    def damaged(self) -> list[tuple[str, str, str]]:
+        """Return the runs that cannot be read: name, dataset and what is wrong."""
+        found = []
+        listed = self._listed()
+        self._site.small.read_all((filed.dataset for filed in listed.values()), _RECORD)
+        for filed in listed.values():
+            try:
+                self._read(filed)
+            except WorkspaceError as error:
+                found.append((filed.name, filed.dataset.name, error.message))
+        return found
+
+    def in_the_making(self) -> bool:
+        """Say whether somebody alive is about to register a run."""
+        found = self._site.door.datasets.search(RUN, committed=False)
+        return any(self._parts(each.name)[0] and is_held(self._site, each) for each in found)
+
     def steps(self, name: str) -> dict[str, StepRecord]:
         """Return the records of a run's steps by unique id, as it was registered with them. KeyError."""
         return self._steps(self._filed(name))

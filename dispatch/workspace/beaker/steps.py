@@ -19,9 +19,11 @@ from dispatch.info import StepRecord, StepState
 from dispatch.location import HostPath
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Adopts, Attempt, Orphan, Superseded
-from dispatch.workspace.beaker.attempts import LOG, Attempts
+from dispatch.workspace.beaker.attempts import Attempts
+from dispatch.workspace.beaker.endings import LOG, Endings
 from dispatch.workspace.beaker.known import Known, Registration
 from dispatch.workspace.beaker.lookup import Lookup, Tried
+from dispatch.workspace.beaker.ours import Ours
 from dispatch.workspace.beaker.results import Results
 from dispatch.workspace.beaker.step_cache import BeakerStepCache
 from dispatch.workspace.here import Started, WorkspaceHere
@@ -45,9 +47,11 @@ class BeakerSteps(WorkspaceHere):
         self.site = site
         self._lookup = Lookup(site)
         self._trusted = trusted
-        self._attempts = Attempts(site, self._lookup)
+        ours = Ours(site.door, site.ports.monotonic)
+        self._attempts = Attempts(site, self._lookup, ours)
+        self._endings = Endings(site, self._lookup, ours)
         self._known = Known(site, self._lookup, self.registered)
-        self.results = Results(site, self._lookup, self._attempts, trusted)
+        self.results = Results(site, self._lookup, self._endings, trusted)
 
     @abstractmethod
     def registered(self) -> Mapping[str, Registration]:
@@ -59,6 +63,11 @@ class BeakerSteps(WorkspaceHere):
         from dispatch.location import BeakerDataset
 
         return BeakerDataset
+
+    @property
+    def attempts(self) -> Path:
+        """The directory in which attempts have their own files on this machine."""
+        return self.site.directory / "attempts"
 
     @cached_property
     def step_cache(self) -> BeakerStepCache:
@@ -79,7 +88,10 @@ class BeakerSteps(WorkspaceHere):
             return self._known.info_of(records.record_of(step_or_unique_id))
 
     def _begin(self, record: StepRecord) -> Started:
-        return Started(record, self.site.ports.now(), self.claim(record, ""))
+        attempt = self.claim(record, "")
+        # A step's own process has nobody else who would do it.
+        self.site.session.keep_beating()
+        return Started(record, self.site.ports.now(), attempt)
 
     def _keep(self, started: Started, value: Any, step: Step) -> None:
         attempt: Attempt = started.token
@@ -134,7 +146,7 @@ class BeakerSteps(WorkspaceHere):
             self._delete(step_unique_id, self._lookup.of(step_unique_id), removal)
             removed = True
         finally:
-            self._attempts.end(removal, records.forgotten(step_unique_id, step_unique_id), {}, None, removed)
+            self._endings.end(removal, records.forgotten(step_unique_id, step_unique_id), {}, None, removed)
         self._known.forget(step_unique_id)
         shutil.rmtree(self.site.work(step_unique_id), ignore_errors=True)
         for number in range(1, removal.number + 1):
@@ -148,7 +160,7 @@ class BeakerSteps(WorkspaceHere):
             tried = self._lookup.of(unique_id)
             self._delete(unique_id, [each for each in tried if self._lookup.result_of(each)], removal)
         finally:
-            self._attempts.end(removal, record, {})
+            self._endings.end(removal, record, {})
 
     def _delete(self, unique_id: str, tried: Iterable[Tried], removal: Attempt) -> None:
         """Delete attempts from before a removal, and what of their results lies elsewhere."""
@@ -188,7 +200,7 @@ class BeakerSteps(WorkspaceHere):
         output: Location | None = None,
     ) -> StepInfo:
         """Make the attempt's result the step's, durably and at once; see :meth:`Workspace.commit`."""
-        self._attempts.commit(attempt, record, facts.to_json(), records.format_facts(format), output)
+        self._endings.commit(attempt, record, facts.to_json(), records.format_facts(format), output)
         self.results.take_in(attempt)
         return self.step_info(record)
 
@@ -201,7 +213,7 @@ class BeakerSteps(WorkspaceHere):
         output: Location | None = None,
     ) -> StepInfo:
         """Record the end of an attempt that has no result; what there is of its output is at ``output``."""
-        self._attempts.end(attempt, record, facts.to_json(), output)
+        self._endings.end(attempt, record, facts.to_json(), output)
         return self.step_info(record)
 
     def renew(self) -> tuple[Superseded, ...]:
