@@ -36,7 +36,7 @@ JOB = "/dispatch/job"
 SOURCE = "/dispatch/source.tar"
 SCRATCH = "/dispatch/scratch"
 SECRETS = "/dispatch/secrets"
-WORK_BEFORE = "/dispatch/work.before"
+WORK_BEFORE = "/dispatch/before/work"
 # What the job itself unpacks where it belongs; everything else has to lie there as it is.
 _INPUTS, _PACKED = "/dispatch/inputs/", "/dispatch/packed/"
 _PLACES = {JOB: "job", WORK_BEFORE: "work"}
@@ -53,6 +53,7 @@ class Baggage:
         self._extras = extras
         self._lock = threading.Lock()
         self._sources: dict[Path, BeakerDataset] = {}
+        self._written = ""
 
     def bring(self, job: BeakerJob) -> TaskSpec:
         """Have everything on Beaker that a job needs, and return what to run.
@@ -65,7 +66,7 @@ class Baggage:
         image = _image(spec.image)
         mounts = [*self._own(job), *self._others(spec), *self._secrets(job), *self._extras.mounts]
         resources, placement = spec.resources, spec.placement or NO_PLACEMENT
-        variables = {name: self._names.secret(spec.key, name) for name in spec.secret_variables}
+        variables = {name: self._secret(spec, name) for name in spec.secret_variables}
         return TaskSpec(
             image=image,
             command=spec.command,
@@ -195,11 +196,30 @@ class Baggage:
 
     def _secrets(self, job: BeakerJob) -> Iterator[TaskMount]:
         """Noted before they are written: whatever happens, they are removed."""
-        names = {name: self._names.secret(job.key, name) for name in job.spec.secrets}
-        job.secrets = tuple(names.values())
-        for name, secret in names.items():
-            self._door.secrets.write(secret, job.spec.secrets[name])
+        spec = job.spec
+        job.secrets = tuple(
+            self._secret(spec, name) for name in spec.secrets if name not in spec.lasting_secrets
+        )
+        for name, value in spec.secrets.items():
+            secret = self._secret(spec, name)
+            if name in spec.lasting_secrets:
+                self._write_lasting(secret, value)
+            else:
+                self._door.secrets.write(secret, value)
             yield SecretMount(secret, f"{SECRETS}/{name}")
+
+    def _secret(self, spec: JobSpec, name: str) -> str:
+        """What a job's secret is called: one that lasts is the account's, and the same for all jobs."""
+        if name in spec.lasting_secrets:
+            return self._names.lasting_secret(self._door.account.user_name)
+        return self._names.secret(spec.key, name)
+
+    def _write_lasting(self, secret: str, value: str) -> None:
+        """Have a secret hold a value; it is asked for once, and written where it holds another."""
+        with self._lock:
+            if self._written != value:
+                self._door.secrets.write(secret, value)
+                self._written = value
 
 
 def _has_files(directory: Path) -> bool:

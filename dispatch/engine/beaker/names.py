@@ -54,6 +54,11 @@ class Names:
         """The dataset with what only this job needs; goes with it."""
         return f"{JOB}{fitting(key, LONGEST - 9 - len(JOB))}-{self.tag}"
 
+    @staticmethod
+    def lasting_secret(user: str) -> str:
+        """The secret of an account by which its jobs clone; it stays."""
+        return f"{SECRET}clone-{fitting(user)}"
+
     def secret(self, key: str, name: str) -> str:
         """A secret that only this job needs; goes with it."""
         return f"{SECRET}{digest_of(self.experiment(key))[:8]}-{name}"
