@@ -131,7 +131,7 @@ class Shell:
     def _container(self, attempt: Attempt, materials: Materials) -> JobSpec:
         from dispatch.executor import ContainerJobs
 
-        capabilities = self._running.engines.docker().capabilities()
+        capabilities = self._running.engines.containers().capabilities()
         if capabilities.obstacle:
             raise ConfigurationError(
                 f"a shell needs an engine that sees this machine's files: {capabilities.obstacle}",
@@ -147,7 +147,10 @@ class Shell:
         assert planned.record is not None
         scheduler = self._running.engines.here(planned.place, runtime)
         assignment = scheduler.schedule(planned.record.unique_id, planned.resources)
-        return jobs.prepare(planned.record, attempt, assignment)
+        job = jobs.prepare(planned.record, attempt, assignment)
+        for unique_id in job.brings:
+            self._app.workspace.bring(unique_id)
+        return job
 
     def _command(self, shell: tuple[str, ...]) -> tuple[str, ...]:
         words = tuple(self._wanted.words)
