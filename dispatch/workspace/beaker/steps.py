@@ -46,6 +46,7 @@ class BeakerSteps(WorkspaceHere):
         super().__init__()
         self.site = site
         self._lookup = Lookup(site)
+        self._trusted = trusted
         ours = Ours(site.door, site.ports.monotonic)
         self._attempts = Attempts(site, self._lookup, ours)
         self._endings = Endings(site, self._lookup, ours)
@@ -252,6 +253,32 @@ class BeakerSteps(WorkspaceHere):
         directory = self.site.work(record.unique_id)
         directory.mkdir(parents=True, exist_ok=True)
         return HostPath(directory)
+
+    def work_before(self, unique_id: str) -> BeakerDataset | None:
+        """Return the output of the latest ended attempt at a step that left work; see the workspace's.
+
+        What another account left may hold pickles, so it is begun with only where that account is trusted.
+        """
+        from dispatch.location import BeakerDataset
+
+        for tried in reversed(self._lookup.of(unique_id)):
+            end = self._lookup.end_of(tried)
+            if end is None and self._lookup.result_of(tried) is None:
+                continue
+            if end is None or end.get("removed"):
+                return None
+            output = end.get("output")
+            if output and (self._trusted or tried.dataset.author_id == self.site.door.account.user_id):
+                found = str(output["dataset"])
+                if self._has_work(found):
+                    return BeakerDataset(found)
+        return None
+
+    def _has_work(self, dataset: str) -> bool:
+        files = self.site.door.datasets.files
+        with contextlib.suppress(BeakerNotFoundError):
+            return bool(files(dataset, "work/") or files(dataset, "work.tar"))
+        return False
 
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
