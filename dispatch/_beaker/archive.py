@@ -20,7 +20,9 @@ from dispatch._beaker.problems import BeakerDamagedError
 from dispatch.errors import WorkspaceError
 from dispatch.workspace.manifest import Content
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
+# Of what tarfile has read ahead, it copies all for each header.
+_BUFFER = 1 << 16
 _UNIT = tarfile.BLOCKSIZE
 _END = b"\0" * (2 * _UNIT)
 _NOTHING = (0, hashlib.sha256().hexdigest())
@@ -35,7 +37,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Archive:
-    """The tar of a directory whose content is known, before a byte of it is made. ``size`` is its length."""
+    """The tar of a directory, planned before a byte of it is made. ``size`` is its length.
+
+    ``content`` gets the digests of the files while their bytes are made.
+    """
 
     directory: Path
     content: Content
@@ -43,17 +48,21 @@ class Archive:
     size: int
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield its bytes. WorkspaceError for a file that changed since its content was taken down."""
+        """Yield its bytes. WorkspaceError for a file that has another size than it had."""
         for header, path in self.entries:
             yield header
             if path:
-                size, sha = self.content.files[path]
-                yield from _content(self.directory / path, size, sha)
+                digest, size = hashlib.sha256(), self.content.files[path][0]
+                for block in blocks_of(self.directory / path, size):
+                    digest.update(block)
+                    yield block
+                self.content.files[path] = (size, digest.hexdigest())
+                yield b"\0" * _padding(size)
         yield _END
 
 
 def archive_of(directory: Path, content: Content) -> Archive:
-    """Plan the tar of a directory that holds ``content``."""
+    """Plan the tar of a directory that holds ``content``, whose digests need not be known."""
     entries, size = [], len(_END)
     for path in sorted({*content.files, *content.links, *content.directories}):
         info = tarfile.TarInfo(path)
@@ -70,6 +79,27 @@ def archive_of(directory: Path, content: Content) -> Archive:
         entries.append((header, path if info.isreg() else ""))
         size += len(header) + info.size + _padding(info.size)
     return Archive(directory, content, tuple(entries), size)
+
+
+def blocks_of(path: Path, size: int, most: int = BLOCK) -> Iterator[bytes]:
+    """Yield a file's bytes. WorkspaceError where there are not so many, or it cannot be read."""
+    left = size
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(most):
+                left -= len(block)
+                if left < 0:
+                    break
+                yield block
+    except OSError as error:
+        raise WorkspaceError(
+            f"{path}: cannot be read ({error.strerror})", "see who may read it, and to the disk"
+        ) from error
+    if left:
+        raise WorkspaceError(
+            f"{path}: it changed while it was sent to Beaker",
+            "leave results alone once they are made; run again",
+        )
 
 
 def is_executable(path: Path) -> bool:
@@ -89,29 +119,6 @@ def _header(info: tarfile.TarInfo) -> bytes:
 
 def _padding(size: int) -> int:
     return -size % _UNIT
-
-
-def _content(path: Path, size: int, sha: str) -> Iterator[bytes]:
-    left, digest = size, hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while left:
-            block = file.read(min(left, BLOCK))
-            if not block:
-                break
-            digest.update(block)
-            left -= len(block)
-            yield block
-    if left or digest.hexdigest() != sha:
-        raise changed(path)
-    if _padding(size):
-        yield b"\0" * _padding(size)
-
-
-def changed(path: Path) -> WorkspaceError:
-    """A file that did not stay as it was."""
-    return WorkspaceError(
-        f"{path}: it changed while it was sent to Beaker", "leave results alone once they are made; run again"
-    )
 
 
 class _Strict(tarfile.TarInfo):
@@ -135,7 +142,7 @@ def unpack(source: Source, target: Path) -> Content:
     place = _Place(target)
     try:
         with tarfile.open(
-            fileobj=cast("IO[bytes]", source), mode="r|", tarinfo=_Strict, bufsize=BLOCK
+            fileobj=cast("IO[bytes]", source), mode="r|", tarinfo=_Strict, bufsize=_BUFFER
         ) as archive:
             for info in archive:
                 place.lay_down(archive, info)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -55,13 +56,12 @@ class Calls:
         patience: float = PATIENCE,
         limit: Limit | None = None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._address = address
         self.patience = patience
         self._limit = limit or Limit()
         self._clock = clock
-        self._sleep = sleep
+        self._closed = threading.Event()
 
     def __call__(self, what: str, call: Callable[[], T], patience: float | None = None) -> T:
         """Return what ``call`` returns. ``what`` names the thing for messages.
@@ -83,9 +83,12 @@ class Calls:
                     raise translated(what, error) from error
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)] * (0.75 + random.random() / 2)
                 tries += 1
-                if self._clock() + pause > until:
+                if self._clock() + pause > until or self._closed.wait(pause):
                     raise self._unreachable(what, error) from error
-                self._sleep(pause)
+
+    def close(self) -> None:
+        """End all waiting: a call that would be repeated fails instead."""
+        self._closed.set()
 
     def _unreachable(self, what: str, error: Exception) -> BeakerUnreachableError:
         return BeakerUnreachableError(

@@ -35,7 +35,11 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `dispatch beaker env`"
-_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_DOWN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
 
 
 class Unavailable(Exception):

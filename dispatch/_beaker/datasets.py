@@ -15,11 +15,14 @@ from beaker import exceptions as theirs
 from beaker._dataset import _DatasetStorage
 
 from dispatch._beaker.account import Account
+from dispatch._beaker.archive import blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError
+from dispatch._beaker.sending import PIECE, Sender
 from dispatch._beaker.values import dataset_of, file_of
 
-READ_SIZE = 1 << 20
+# Larger blocks would each be given new memory by the system.
+READ_SIZE = 1 << 17
 
 
 class Datasets:
@@ -69,14 +72,14 @@ class Datasets:
 
     def write(self, created: CreatedDataset, path: str, source: bytes | Path) -> None:
         """Write a file of a dataset. BeakerConflictError once it is committed, NotFound once it is gone."""
-        raw = pb2.Dataset(id=created.dataset.id)
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        self._call(
-            f"dataset {created.dataset.name}: {path}",
-            lambda: self._client.dataset._upload_file(
-                raw, storage=created.storage, size=size, source=source, target=path
-            ),
-        )
+
+        def blocks() -> Iterator[bytes]:
+            if isinstance(source, bytes):
+                return iter((source,))
+            return blocks_of(source, size, PIECE)
+
+        Sender(self._account, created).send(path, size, blocks)
 
     def commit(self, dataset_id: str) -> None:
         """Make a dataset final; again is the same. BeakerNotFoundError once it is deleted."""

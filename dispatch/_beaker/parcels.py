@@ -7,20 +7,20 @@ links, no modes, no empty directories, and not every name. Refuses to know what 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from dispatch._beaker.archive import BLOCK, archive_of, changed, inner, is_executable, unpack
+from dispatch._beaker.archive import archive_of, blocks_of, inner, is_executable, unpack
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import CreatedDataset
 from dispatch._beaker.problems import BeakerDamagedError, BeakerNotFoundError
-from dispatch._beaker.transfers import Sender, received
+from dispatch._beaker.receiving import Checked, received
+from dispatch._beaker.sending import PIECE, Sender
+from dispatch._beaker.work import Work
 from dispatch.workspace.manifest import Content, survey
 
 T = TypeVar("T")
@@ -28,7 +28,6 @@ T = TypeVar("T")
 SUFFIX = ".tar"
 # A request costs about as much as so many bytes.
 MANY, SMALL = 16, 1 << 20
-WORKERS = 4
 # What arrives damaged may have been damaged on its way.
 TRIES = 3
 _PLAIN = re.compile(r"[A-Za-z0-9_.+=@,/ -]+")
@@ -50,31 +49,37 @@ def upload(door: BeakerDoor, created: CreatedDataset, directory: Path, target: s
     :raises WorkspaceError: a file changed meanwhile
     :raises BeakerConflictError: the dataset is committed; BeakerNotFoundError: it is gone
     """
-    content = survey(directory)
+    content = survey(directory, _size)
     sender = Sender(door.account, created)
-    if travels_packed(directory, content):
-        archive = archive_of(directory, content)
-        sent = {
-            f"{target}{SUFFIX}": (
-                archive.size,
-                sender.send(f"{target}{SUFFIX}", archive.size, archive.blocks()),
-            )
-        }
-        parcel = Parcel(content, f"{target}{SUFFIX}", True)
+    packed = travels_packed(directory, content)
+    if packed:
+        subpath, archive = f"{target}{SUFFIX}", archive_of(directory, content)
+        sent = {subpath: (archive.size, sender.send(subpath, archive.size, archive.blocks))}
     else:
-        names = {f"{target}/{path}" if target else path: path for path in content.files}
+        subpath, sent = target, _send_files(sender, directory, content, f"{target}/" if target else "")
+    _again(lambda: _compare(created.dataset.id, sent, _listed(door, created.dataset.id, target)))
+    return Parcel(content, subpath, packed)
 
-        def send(name: str) -> str:
-            path = names[name]
-            return sender.send(name, content.files[path][0], _blocks(directory / path))
 
-        for name, sha in zip(names, _in_parallel(send, names), strict=True):
-            if sha != content.files[names[name]][1]:
-                raise changed(directory / names[name])
-        sent = {name: content.files[path] for name, path in names.items()}
-        parcel = Parcel(content, target, False)
-    _compare(created.dataset.id, sent, _listed(door, created.dataset.id, target))
-    return parcel
+def _send_files(sender: Sender, directory: Path, content: Content, prefix: str) -> dict[str, tuple[int, str]]:
+    """Send each file by itself; ``content`` gets their digests."""
+
+    work = Work()
+
+    def send(path: str) -> tuple[int, str]:
+        size = content.files[path][0]
+
+        def blocks() -> Iterator[bytes]:
+            return work.going_on(blocks_of(directory / path, size, PIECE))
+
+        return size, sender.send(f"{prefix}{path}", size, blocks)
+
+    content.files.update(zip(content.files, work.each(send, [*content.files]), strict=True))
+    return {f"{prefix}{path}": facts for path, facts in content.files.items()}
+
+
+def _size(path: str) -> tuple[int, str]:
+    return Path(path).lstat().st_size, ""
 
 
 def travels_packed(directory: Path, content: Content) -> bool:
@@ -125,7 +130,7 @@ def _fetch_packed(
         if target.exists():
             shutil.rmtree(target)
         target.mkdir(parents=True)
-        source = _Checked(received(door.datasets, dataset_id, subpath))
+        source = Checked(received(door.datasets, dataset_id, subpath))
         content = unpack(source, target)
         facts = source.to_end()
         if expected is None:
@@ -157,15 +162,17 @@ def _fetch_files(
     for path in (*content.directories, *_parents(wanted)):
         (target / inner(path)).mkdir(parents=True, exist_ok=True)
 
+    work = Work()
+
     def fetch(path: str) -> tuple[int, str]:
         place = target / inner(path)
         if place.is_file() and _agrees(_facts(place), wanted[path]):
             return _facts(place)
 
         def once() -> tuple[int, str]:
-            source = _Checked(received(door.datasets, dataset_id, f"{prefix}{path}"))
+            source = Checked(received(door.datasets, dataset_id, f"{prefix}{path}"))
             with place.open("wb", buffering=0) as file:
-                for block in source.blocks():
+                for block in work.going_on(source.blocks()):
                     file.write(block)
             if not _agrees(source.facts, wanted[path]):
                 raise _other_bytes(dataset_id, f"{prefix}{path}")
@@ -173,45 +180,8 @@ def _fetch_files(
 
         return _again(once)
 
-    content.files.update(zip(wanted, _in_parallel(fetch, wanted), strict=True))
+    content.files.update(zip(wanted, work.each(fetch, wanted), strict=True))
     return content
-
-
-class _Checked(io.RawIOBase):
-    """A stream of blocks as a file to read, which counts and hashes what goes through."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._source = blocks
-        self._rest = b""
-        self._size = 0
-        self._digest = hashlib.sha256()
-
-    def blocks(self) -> Iterator[bytes]:
-        for block in self._source:
-            self._size += len(block)
-            self._digest.update(block)
-            yield block
-
-    def read(self, count: int = -1, /) -> bytes:
-        parts, left = [self._rest[:count]], count - min(count, len(self._rest))
-        self._rest = self._rest[count:]
-        while left:
-            block = next(self.blocks(), b"")
-            if not block:
-                break
-            parts.append(block[:left])
-            self._rest = block[left:]
-            left -= len(parts[-1])
-        return b"".join(parts)
-
-    def to_end(self) -> tuple[int, str]:
-        for _ in self.blocks():
-            pass
-        return self.facts
-
-    @property
-    def facts(self) -> tuple[int, str]:
-        return self._size, self._digest.hexdigest()
 
 
 def _again(fetch: Callable[[], T]) -> T:
@@ -245,28 +215,10 @@ def _parents(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def _facts(path: Path) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
-    for block in _blocks(path):
+    size, digest = path.stat().st_size, hashlib.sha256()
+    for block in blocks_of(path, size):
         digest.update(block)
-        size += len(block)
     return size, digest.hexdigest()
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            yield block
-
-
-def _in_parallel(act: Callable[[str], T], items: Iterable[str]) -> list[T]:
-    """What ``act`` returns for each, in their order; after the first error nothing more is begun."""
-    with ThreadPoolExecutor(WORKERS, "beaker-bytes") as pool:
-        running = [pool.submit(act, each) for each in items]
-        try:
-            return [each.result() for each in running]
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _other_bytes(dataset_id: str, path: str) -> BeakerDamagedError:

@@ -43,7 +43,12 @@ class App:
     """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
 
     def __init__(
-        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Reporter
+        self,
+        settings: Settings,
+        surroundings: Surroundings,
+        workspace: str | Workspace | None,
+        here: Path,
+        say: Reporter,
     ):
         self.settings = settings
         self.surroundings = surroundings
@@ -93,11 +98,13 @@ class App:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace given by hand, else that of the settings."""
+        """The workspace given by hand or by a program, else that of the settings."""
         from dispatch.workspace.base import Workspace
         from dispatch.workspace.local import LocalWorkspace
 
         setting = self.settings.workspace
+        if isinstance(self._workspace, Workspace):
+            return self._workspace
         if self._workspace is not None:
             setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
         if setting.type == "local" and setting.dir is not None:

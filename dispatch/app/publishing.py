@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._beaker import BeakerDoor
+from dispatch._beaker.preflight import preflight
 from dispatch._docker import Door, ImageRecord
 from dispatch.environment import BeakerId, DockerImage, ImageRef, LocalId, RegistryDigest
 from dispatch.errors import DispatchError
@@ -82,9 +83,14 @@ class Publishing:
 
     def __init__(self, images: Images, beaker: BeakerDoor, engine: Door, locks: Path, say: Reporter) -> None:
         self._images = images
+        self._beaker = beaker
         self._given_up = threading.Event()
         self._publisher = Publisher(beaker, engine, locks, lambda: not self._given_up.is_set())
         self._say = say
+
+    def check(self) -> None:
+        """Find out within seconds whether Beaker is there, lets us in and has the workspace."""
+        preflight(self._beaker)
 
     def found(self, names: Iterable[str]) -> dict[str, ImageRef]:
         """Return those of the named images that jobs on Beaker can have now. No engine is asked.

@@ -7,13 +7,14 @@ Split in two, so that a dry run is the first half printed: :meth:`Running.prepar
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dispatch import assets
 from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.adhoc import AdHoc, config_of, given_steps
 from dispatch.app.describing import Describing
@@ -23,13 +24,14 @@ from dispatch.app.placing import Placing
 from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
 from dispatch.app.secrets import needed, resolve
-from dispatch.app.sides import side_of
+from dispatch.app.sides import Side, side_of
 from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.config import of_graph
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
 from dispatch.errors import SourceError
-from dispatch.graph import SHELL
+from dispatch.graph import SHELL, StepGraph
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Given, Identities, Place, PlannedStep, RunPlan, Standing, Wanted, plan_run
@@ -50,14 +52,22 @@ CLONES = "source: clone"
 
 
 @dataclass(frozen=True)
+class InProgram:
+    """A graph that a program made, whose steps' source is the repository around ``directory`` (absolute)."""
+
+    graph: StepGraph
+    directory: Path
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What the user asked for.
 
-    ``config`` is a file, or one command. Empty ``targets`` are all steps; with ``again`` they are run
-    although they have results. ``parallelism`` -1 is no limit of ours.
+    ``config`` is a file, one command, or a program's graph. Empty ``targets`` are all steps; with ``again``
+    they are run although they have results. ``parallelism`` -1 is no limit of ours.
     """
 
-    config: Path | AdHoc
+    config: Path | AdHoc | InProgram
     name: str | None = None
     targets: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -85,14 +95,15 @@ class RunSummary:
 class Running:
     """One run. ``prepare`` first, then ``execute`` once."""
 
-    def __init__(self, app: App, request: RunRequest) -> None:
+    def __init__(self, app: App, request: RunRequest, side: Side | None = None) -> None:
         self._app = app
         self._request = request
         self._cache = app.surroundings.cache
         self._cached: dict[str, StepInfo] = {}
         self._secrets: Mapping[str, str] = {}
         self._clone: Clone | None = None
-        self._side = side_of(app, request.parallelism)
+        self._side = side or side_of(app, request.parallelism)
+        self._runner: Executor | None = None
 
     @property
     def app(self) -> App:
@@ -190,7 +201,7 @@ class Running:
     def _directory(self) -> Path:
         """Where the configuration lies: the working directory of its steps."""
         asked = self._request.config
-        return asked.directory if isinstance(asked, AdHoc) else asked.absolute().parent
+        return asked.absolute().parent if isinstance(asked, Path) else asked.directory
 
     def _load(self) -> None:
         """Read the configuration, and find the results of earlier runs that a command asks for."""
@@ -201,6 +212,8 @@ class Running:
             self._given = given.steps
             tracked = self._here.snapshot is not None
             self._config = config_of(asked, given, app.settings, tracked=tracked, say=app.say)
+        elif isinstance(asked, InProgram):
+            self._config = of_graph(asked.graph, asked.directory, app.settings, assets.images())
         else:
             self._config = app.config(asked, self._request.overlay)
         self._config = self._side.complete(self._config)
@@ -293,14 +306,17 @@ class Running:
         """What is mounted into each step because the user asks for it, once the plan was made."""
         return self._mounts
 
-    def execute(self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None) -> RunSummary:
+    def execute(
+        self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None, name: str | None = None
+    ) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended.
 
         Where another client drives the run of this name, that is followed to its end, and taken over if its
-        client dies. ``begun`` is called with the run's name once others can watch it. KeyboardInterrupt where
+        client dies. ``begun`` is called with the run's name once others can watch it; ``name`` wins over the
+        request's. KeyboardInterrupt where
         the run was cancelled.
         """
-        workspace, say, name = self._app.workspace, self._app.say, self._request.name
+        workspace, say, name = self._app.workspace, self._app.say, name or self._request.name
         while True:
             seat = held(workspace, plan, name)
             if seat is None:
@@ -349,7 +365,13 @@ class Running:
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         here = self.process_materials()
         inside = self._side.materials(self, plan.standing(Standing.RUN), images, here) if images else None
-        return self.engines.executor(plan, here, inside, observer)
+        self._runner = self.engines.executor(plan, here, inside, observer)
+        return self._runner
+
+    def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:
+        """Stop these steps, or without names the run, once it is carried out; from any thread."""
+        if self._runner is not None:
+            self._runner.cancel(names, grace)
 
     def process_materials(self) -> ProcessMaterials:
         """What processes of this machine share."""
@@ -382,7 +404,7 @@ class Running:
         facts: dict[str, object] = {}
         if isinstance(asked, AdHoc):
             facts["command"] = asked.command
-        else:
+        elif isinstance(asked, Path):
             facts["config"] = asked.name
         if runs and None in self._names.values():
             from dispatch.app.installed import packages

@@ -129,9 +129,10 @@ class Shell:
         return replace(job, command=self._command((shell,)), working_dir=materials.workdir)
 
     def _container(self, attempt: Attempt, materials: Materials) -> JobSpec:
+        from dispatch.engine.fetching import seeing
         from dispatch.executor import ContainerJobs
 
-        capabilities = self._running.engines.containers().capabilities()
+        capabilities = seeing(self._running.engines.docker().capabilities())
         if capabilities.obstacle:
             raise ConfigurationError(
                 f"a shell needs an engine that sees this machine's files: {capabilities.obstacle}",

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from dispatch.errors import ResourceAssignmentError, UnrecoverableResourceAssignmentError
     from dispatch.schedule.beaker import BeakerScheduler, ResourceAssignment, SimpleBeakerScheduler
     from dispatch.settings.beaker import DEFAULT_BEAKER_IMAGE
-    from dispatch.workspace.beaker import BeakerStepCache, BeakerWorkspace
+    from dispatch.workspace.beaker.step_cache import BeakerStepCache
+    from dispatch.workspace.beaker.workspace import BeakerWorkspace
 
 __all__ = [
     "BeakerWorkspace",
@@ -23,8 +24,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BeakerWorkspace": "dispatch.workspace.beaker",
-    "BeakerStepCache": "dispatch.workspace.beaker",
+    "BeakerWorkspace": "dispatch.workspace.beaker.workspace",
+    "BeakerStepCache": "dispatch.workspace.beaker.step_cache",
     "BeakerExecutor": "dispatch.beaker.executor",
     "BeakerScheduler": "dispatch.schedule.beaker",
     "SimpleBeakerScheduler": "dispatch.schedule.beaker",

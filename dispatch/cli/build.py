@@ -99,6 +99,7 @@ def _publish(
 ) -> tuple[list[dict[str, Any]], list[DispatchError]]:
     """Publish, or say what that would do: a document for each name, and what went wrong."""
     publishing = images.publishing
+    publishing.check()
     if wish.explain or wish.dry_run:
         outlook = publishing.outlook(names)
         missing = [each.name for each in outlook if each.reference is None]

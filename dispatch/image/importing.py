@@ -18,6 +18,7 @@ from dispatch._beaker import (
     BeakerUnreachableError,
     Image,
 )
+from dispatch._beaker.preflight import reachable
 from dispatch._docker import Credentials, ImageRecord
 from dispatch.environment import BeakerId
 from dispatch.errors import ImageError
@@ -52,6 +53,7 @@ class Importer:
 
     def committed(self, name: str) -> Image:
         """Return what Beaker tells of an image; errors as in :meth:`identify`."""
+        reachable(self._door)
         try:
             found = self._door.images.get(name)
         except BeakerNotFoundError as error:

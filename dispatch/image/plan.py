@@ -74,9 +74,8 @@ class Generated:
 
 @dataclass(frozen=True)
 class Pinned:
-    """An image of Beaker: what was declared, and the id that its name has there now."""
+    """An image of Beaker, by the id that its name has there now."""
 
-    declaration: BeakerImage
     id: BeakerId
 
 
@@ -214,7 +213,7 @@ class _Planner:
 
     def _add_beaker(self, environment: Environment, declaration: BeakerImage) -> str:
         assert self._identify is not None, "who plans images of Beaker can say what their names mean"
-        pinned = Pinned(declaration, self._identify(declaration.name))
+        pinned = Pinned(self._identify(declaration.name))
         return self._add_existing(environment, beaker_reference(pinned.id), pinned)
 
     def _add_existing(self, environment: Environment, reference: str, source: DockerImage | Pinned) -> str:

@@ -5,6 +5,7 @@ entrypoint's values, the environment of the job, and the reading of ``outcome.js
 refuses to know plans, images and engines.
 """
 
+from dispatch.job.boot import Boot, provide_boot
 from dispatch.job.environment import (
     describe_environment,
     environment,
@@ -21,6 +22,7 @@ __all__ = [
     "BOOTED",
     "CONTAINER",
     "Before",
+    "Boot",
     "BootedPlaces",
     "Clone",
     "HostPlaces",
@@ -37,6 +39,7 @@ __all__ = [
     "environment",
     "input_values",
     "process_environment",
+    "provide_boot",
     "read_outcome",
     "secrets_variable",
     "write_describe_job",

@@ -72,11 +72,14 @@ class Setup:
     image's own, and the only one that is written to though it is the image's. Empty: one is made from what
     the source declares, if it declares anything. ``install_cmd`` is run in place of our way to install that.
     ``python`` is the minor version (``3.11``) that a new environment is to have; empty, the image's own.
+    One without a name is made at ``place``. ``source`` is the root of the source.
     """
 
     venv_name: str = ""
     install_cmd: str = ""
     python: str = ""
+    place: str = f"{CONTAINER.scratch}/venv"
+    source: str = CONTAINER.source
 
 
 @dataclass(frozen=True)

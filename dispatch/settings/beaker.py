@@ -155,10 +155,11 @@ def _scheduler(section: Section) -> Mapping[str, Any] | None:
 
 
 def _notices(section: Section, *, given: bool) -> tuple[str, ...]:
-    found = []
-    for key in ("clusters", "priority"):
-        if given and key in section:
-            found.append(f"{key!r} is ignored: `scheduler` says where steps run and how they queue")
+    found = [
+        f"{key!r} is ignored: `scheduler` says where steps run and how they queue"
+        for key in ("clusters", "priority")
+        if given and key in section
+    ]
     if "google_token" in section:
         found.append("'google_token' is not used: no workspace here is on Google's storage")
     return tuple(section.document.say((*section.keys,), each) for each in found)

@@ -15,9 +15,14 @@ from typing import Any
 from dispatch.settings.section import Section, one_of
 
 # What a mount can come from, by our names; beaker-py writes them in camelCase, too.
-SOURCES = ("beaker", "host_path", "weka", "secret", "volume")
+SOURCES = ("beaker", "host_path", "weka", "secret")
 # What the fields of beaker-py know beside: refused, with the reason.
-_ALL = (*SOURCES, "result", "url")
+_ALL = (*SOURCES, "result", "volume", "url")
+_REFUSED = {
+    "result": "each step is an experiment of its own",
+    "volume": "volumes are not supported yet",
+    "url": "Beaker takes none any more",
+}
 _TAKEN = ("dispatch", "src", "proc", "sys", "dev")
 _MOUNT_KEYS = ("source", "mount_path", "mountPath", "sub_path", "subPath", "mode")
 _VARIABLE_KEYS = ("name", "value", "secret")
@@ -149,9 +154,9 @@ def _source(mapping: Section) -> tuple[str, str]:
         for key in source
         if (text := source.text(key)) is not None
     }
-    for key, instead in (("result", "each step is an experiment of its own"), ("url", "Beaker has no more")):
+    for key, reason in _REFUSED.items():
         if key in given:
-            raise source.refusal(key, f"`{key}` cannot be mounted: {instead}", one_of(SOURCES))
+            raise source.refusal(key, f"`{key}` cannot be mounted: {reason}", one_of(SOURCES))
     if len(given) != 1:
         raise source.refusal(None, "a source names one thing", one_of(SOURCES))
     return next(iter(given.items()))

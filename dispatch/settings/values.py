@@ -161,7 +161,7 @@ def _workspace(mapping: Section, key: str, kind: str, base: Base) -> WorkspaceSe
 
 
 def _on_beaker(mapping: Section, key: str) -> WorkspaceSetting:
-    """Read ``{type: beaker, beaker_workspace: ORG/NAME}``; it was `workspace` in later days of the ancestor."""
+    """Read ``{type: beaker, beaker_workspace: ORG/NAME}``; its later days called it `workspace`."""
     from dispatch.settings.beaker import CLIENT
 
     names = ("beaker_workspace", "workspace")

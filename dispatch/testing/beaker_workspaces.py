@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from dispatch.testing.beaker import LocalBeaker
 from dispatch.testing.beaker_doors import options_of
@@ -31,4 +32,9 @@ class BeakerWorkspaces:
         self, name: str, user: str = "me", *, cache: str = "cache", ports: BeakerPorts | None = None
     ) -> BeakerWorkspace:
         """Open a workspace as a user; equal ``cache`` is the same machine's."""
-        return BeakerWorkspace(name, cache=self.root / cache, ports=ports, **options_of(self.beaker, user))
+        return BeakerWorkspace(
+            name,
+            cache=self.root / cache,
+            ports=ports,
+            **cast("dict[str, Any]", options_of(self.beaker, user)),
+        )

@@ -132,8 +132,12 @@ def _unreadable(path: object, error: OSError) -> WorkspaceError:
     )
 
 
-def survey(result: Path) -> Content:
-    """Hash everything below ``result`` in one pass. FormatError names a file that cannot be in a result."""
+def survey(result: Path, look: Callable[[str], tuple[int, str]] | None = None) -> Content:
+    """Hash everything below ``result`` in one pass. FormatError names a file that cannot be in a result.
+
+    Whoever hashes the files elsewhere gives ``look``, which says for a path what is to be taken down of it.
+    """
+    look = look or _hash
     files: dict[str, tuple[int, str]] = {}
     links: dict[str, str] = {}
     directories = []
@@ -145,7 +149,7 @@ def survey(result: Path) -> Content:
         elif stat.S_ISDIR(mode):
             directories.append(path)
         elif stat.S_ISREG(mode):
-            files[path] = _hash(entry.path)
+            files[path] = look(entry.path)
         else:
             raise FormatError(
                 f"result file {path!r}: is a socket, pipe or device",

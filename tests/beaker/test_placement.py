@@ -1,4 +1,4 @@
-"""Placement with the real client on several clusters: types of GPUs, closed nodes, what is free, who waits."""
+"""Placement with the real client on several clusters: types of GPUs, closed nodes, what is free, queues."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from beaker import beaker_pb2 as pb2
 from dispatch._beaker import BeakerDoor
 from dispatch._beaker.occupancy import Occupancy
 from dispatch.beakerd.config import ClusterConfig, Config, NodeConfig
+from dispatch.beakerd.spec import Resources
 from dispatch.engine.base import Placement
 from dispatch.errors import (
     ConfigurationError,
@@ -30,6 +31,7 @@ from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.beaker_doors import door_of
 from dispatch.testing.beaker_fleet import asking
 from dispatch.testing.beaker_rows import HandJobs
+from dispatch.testing.beaker_runs import Jobs, task
 
 GIB = 1 << 30
 CONFIG = Config(
@@ -187,23 +189,17 @@ def test_available_of_an_opened_node(beaker: LocalBeaker, door: BeakerDoor, cloc
     assert scheduler.schedule(asking("b", gpu_count=8)).cluster == "ai2/jupiter"
 
 
-def test_available_goes_where_fewest_wait(beakers: Beakers, clock: Clock) -> None:
+def test_available_goes_where_fewest_wait(beaker: LocalBeaker, door: BeakerDoor, clock: Clock) -> None:
     """Of clusters with room, the one is taken for which the fewest jobs wait."""
-    closed = "by hand"
-    config = Config(
-        clusters=(
-            ClusterConfig("ai2/one", (NodeConfig("n1", 8, 8 * GIB), NodeConfig("n2", 8, 8 * GIB))),
-            ClusterConfig("ai2/two", (NodeConfig("n3", 8, 8 * GIB, cordoned=closed),)),
-        )
-    )
-    beaker = beakers.start(config, "waiting")
-    door = door_of(beaker)
-    scheduler = connected(AvailableBeakerScheduler(["ai2/one", "ai2/two"], "normal"), door, clock)
-    assert scheduler.schedule(asking("a")).cluster == "ai2/one"
-    looks = {look.cluster.name: look for look in Occupancy(door.account).clusters("ai2")}
-    assert looks["ai2/one"].cluster.queued == looks["ai2/two"].cluster.queued == 0
-    assert looks["ai2/two"].cluster.free_slots == 0
-    door.close()
+    assert beaker.server.backend is not None
+    names = ["ai2/jupiter", "ai2/saturn"]
+    scheduler = connected(AvailableBeakerScheduler(names, "normal"), door, clock)
+    assert scheduler.schedule(asking("a", gpu_count=1)).cluster == "ai2/jupiter"
+    scheduler.release("a")
+    jupiter = door.clusters.get("ai2/jupiter").id
+    Jobs(beaker.server.backend).queue(task(clusters=(jupiter,), resources=Resources(gpus=16)))
+    clock.now += 6.0
+    assert scheduler.schedule(asking("a", gpu_count=1)).cluster == "ai2/saturn"
 
 
 def test_how_often_it_is_asked(beaker: LocalBeaker, door: BeakerDoor, clock: Clock) -> None:

@@ -23,7 +23,7 @@ from dispatch.errors import ImageError
 from dispatch.image.beaker import Publisher
 from dispatch.image.spec import tag_of
 from dispatch.reporting import Reporter
-from dispatch.testing.beaker import LocalBeaker
+from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.beaker_doors import door_of
 from dispatch.testing.beaker_faults import Faults
 from dispatch.testing.layers import layered_archive
@@ -107,11 +107,13 @@ def names_in(door: Door, image: LocalId) -> list[str]:
 
 
 class Engine:
-    """The real engine, watched. The first ``broken`` pushes break off after the fact."""
+    """The real engine, watched. The first ``broken`` pushes break off after the fact; before the first one
+    ``meanwhile`` happens."""
 
-    def __init__(self, door: Door, broken: int = 0):
+    def __init__(self, door: Door, broken: int = 0, meanwhile: Callable[[], object] = lambda: None):
         self._door = door
         self._broken = broken
+        self._meanwhile = meanwhile
         self.pushes: list[Credentials] = []
         self.inspect_image, self.tag, self.remove_image = door.inspect_image, door.tag, door.remove_image
         self.pull = door.pull
@@ -121,6 +123,8 @@ class Engine:
     ) -> None:
         """Push."""
         self.pushes.append(credentials)
+        if len(self.pushes) == 1:
+            self._meanwhile()
         self._door.push(reference, report, credentials, wanted)
         if len(self.pushes) <= self._broken:
             raise ImageError("the line was cut")
@@ -321,6 +325,57 @@ def test_a_push_that_breaks_off_is_begun_again(
     assert kept[tag_of("tools", other.digest)] is False
     publish(publisher_of(beaker), other)
     assert all(committed for _, committed in images_of(beaker))
+
+
+def test_what_others_do_during_a_push(
+    beaker_of: Callable[[Config], LocalBeaker],
+    publisher_of: Callable[..., Publisher],
+    built: Callable[..., Built],
+    door: Door,
+) -> None:
+    """Who removes the image has it made anew; where another client of ours ends it first, that is the one;
+    where a teammate has published his own, all name the one that was first made."""
+    beaker, gone, ended, twice = beaker_of(config_of()), built(), built(), built()
+    own = door_of(beaker)
+
+    def remove() -> None:
+        own.images.delete([each.id for each in own.images.search(gone.digest[:16])])
+
+    made = publish(publisher_of(beaker, engine=Engine(door, meanwhile=remove)), gone)
+    assert own.images.get(made).committed
+    fellow = publisher_of(beaker)
+    first: list[str] = []
+    racing = Engine(door, meanwhile=lambda: first.append(publish(fellow, ended)))
+    assert publish(publisher_of(beaker, engine=racing), ended) == first[0]
+    mate = publisher_of(beaker, "you")
+    racing = Engine(door, meanwhile=lambda: first.append(publish(mate, twice)))
+    made = publish(publisher_of(beaker, engine=racing), twice)
+    assert made == min(made, first[1])
+    assert publish(mate, twice) == publish(publisher_of(beaker), twice) == made
+    assert all(committed for _, committed in images_of(beaker))
+    own.close()
+
+
+def test_a_server_that_is_started_anew_during_a_push(
+    beakers: Beakers, publisher_of: Callable[..., Publisher], built: Callable[..., Built]
+) -> None:
+    """The push goes on, or is begun again: the image is whole in the end, once."""
+    beaker, image = beakers.start(config_of()), built(30 * MB, 30 * MB)
+    publisher = publisher_of(beaker, patience=60.0)
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(publish, publisher, image)
+        deadline = time.monotonic() + 120
+        while sum(file.stat().st_size for file in beaker.layout.blobs.glob("uploads/*")) < 2 * MB:
+            assert time.monotonic() < deadline and not publishing.done()
+            time.sleep(0.005)
+        beaker.stop()
+        again = beakers.start(config_of())
+        made = publishing.result(180)
+    own = door_of(again)
+    told = own.images.get(made)
+    assert told.committed and told.docker == image.image.id
+    own.close()
+    assert images_of(again) == [(told.name, True)]
 
 
 def test_a_push_that_is_given_up_ends(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -149,3 +151,40 @@ def test_a_holder_that_describes_nothing(door: BeakerDoor) -> None:
     for told in ({}, {"pid": "x"}, {"session": 3}):
         assert not session.is_alive("", told)
         assert not session.is_alive("no-such-dataset", told)
+
+
+def test_sessions_of_the_dead_are_swept(door: BeakerDoor) -> None:
+    """A new session deletes those of processes of this machine that are gone, and no others."""
+    gone = [Session(door, Dead()).id, Session(door, Earlier()).id]
+    living = [Session(door).id, Session(door, Elsewhere()).id]
+    foreign = door.datasets.create("dispatch-session-notes", "not ours").dataset.id
+    mine = Session(door).id
+    left = {each.id for each in door.datasets.search("dispatch-session-")}
+    assert left == {*living, foreign, mine}
+    assert not left & set(gone)
+
+
+def test_a_busy_process_beats(door: BeakerDoor) -> None:
+    """What works in this process has its heartbeat from one thread, until the session is closed."""
+    clock = Clock()
+    session = Session(door, clock=clock)
+    first = door.datasets.get(session.id).description
+    before = threading.active_count()
+    session.keep_beating(0.01)
+    session.keep_beating(0.01)
+    assert threading.active_count() == before + 1
+    clock.now += RENEW_EVERY
+
+    def beats() -> bool:
+        return door.datasets.get(session.id).description != first
+
+    assert _soon(beats)
+    session.close()
+    assert _soon(lambda: threading.active_count() <= before)
+
+
+def _soon(holds: Callable[[], bool]) -> bool:
+    limit = time.monotonic() + 30
+    while not holds() and time.monotonic() < limit:
+        time.sleep(0.02)
+    return holds()

@@ -20,6 +20,7 @@ SUITES = (
     "beaker_logs",
     "beaker_images",
     "beaker_data",
+    "beaker_bytes",
     "beaker_rpc",
     "beaker_jobs",
     "images",

@@ -9,7 +9,7 @@ import pytest
 
 from dispatch.assets import images as packaged_images
 from dispatch.config import Config, find_images, load
-from dispatch.environment import DockerImage, PipImage
+from dispatch.environment import BeakerImage, DockerImage, PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.settings import Settings, WorkspaceSetting, read_settings
 
@@ -259,6 +259,15 @@ def test_two_images_may_share_a_lock_that_answers_both(project: Project) -> None
     project.write("repo/a.in", "")
     images = "images: {a: {pip: a.in}, b: {pip: a.in, bytecode: false, env: {A: b}}}\n"
     assert list(project.load(images + TWO).environments) == ["debian-python", "a", "b"]
+
+
+def test_images_that_exist_have_no_lock(project: Project) -> None:
+    """Of Docker or of Beaker, by name, in place, and twice: none stands in the way of another's lock."""
+    images = "images: {a: {beaker: me/tools}, b: {beaker: me/tools}, c: {docker: 'a:1'}}\n"
+    assert set(project.load(images + TWO).environments) == {"a", "b"}
+    inline = "steps: {one: {type: shell, command: x, step_image: {beaker: ai2/conda}}}"
+    (found,) = project.load(inline).environments.values()
+    assert (found.name, found.declaration) == ("one-image", BeakerImage("ai2/conda"))
 
 
 TWO = "steps: {one: {type: shell, command: x, step_image: a}, two: {type: shell, command: y, step_image: b}}"

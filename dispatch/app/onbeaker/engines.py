@@ -49,15 +49,18 @@ class BeakerEngines(Engines):
     def beaker(self) -> BeakerEngine:
         """The engine for containers: Beaker."""
         if self._beaker is None:
+            from dispatch.app.onbeaker.data import extras_of
             from dispatch.engine.beaker import BeakerEngine
 
-            workspace = self._app.workspace
+            workspace, cache = self._app.workspace, self._app.surroundings.cache
+            place = workspace.attempt_directory("any", 1)
             self._beaker = BeakerEngine(
                 self.door,
                 # The same step of another workspace, or of another account, is another job.
                 origin=f"{workspace.url} {self.door.account.user_id}",
-                attempts=workspace.attempts,
-                cache=self._app.surroundings.cache / "beaker",
+                attempts=place.parent if place is not None else cache / "attempts",
+                cache=cache / "beaker-jobs",
+                extras=extras_of(self._setup, self.door),
             )
         return self._beaker
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app.onbeaker.rules import setups_of
-from dispatch.engine.base import Mount
 from dispatch.executor import BeakerMaterials, ProcessMaterials
 from dispatch.job.boot import provide_boot
-from dispatch.location import BeakerDataset, EngineData, SharedPath, Source
+from dispatch.location import BeakerDataset
 from dispatch.reporting import working
-from dispatch.settings.beakerdata import DataMount
 
 if TYPE_CHECKING:
     from dispatch.app.running import Running
@@ -54,18 +51,6 @@ def for_beaker(
         source=exported,
         boot=boot,
         mounts=running.mounts,
-        datasets=tuple(_mount(each) for each in setup.datasets),
-        own_secrets={each.name: each.secret for each in setup.env_vars if each.secret is not None},
         time_limit=setup.timeout,
         processes=here,
     )
-
-
-def _mount(each: DataMount) -> Mount:
-    if each.source == "host_path":
-        path = Path(each.name, each.sub_path) if each.sub_path else Path(each.name)
-        return Mount(SharedPath(path), each.mount_path, read_only=each.mode == "readonly")
-    if each.source == "beaker":
-        return Mount(BeakerDataset(each.name, each.sub_path), each.mount_path)
-    source: Source = EngineData(each.source, each.name, each.sub_path)
-    return Mount(source, each.mount_path, read_only=each.mode == "readonly" or each.source == "secret")

@@ -66,7 +66,10 @@ def scheduler_of(setup: BeakerSetup, settings: Settings) -> BeakerScheduler:
     kind = asked.get("type", BeakerScheduler.default_implementation)
     if kind not in BeakerScheduler.list_available():
         _import(settings)
-    return BeakerScheduler.from_params(Params({**asked, "type": kind}))
+    try:
+        return BeakerScheduler.from_params(Params({**asked, "type": kind}))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"executor.scheduler: {error.message}", error.remedy) from error
 
 
 def _import(settings: Settings) -> None:

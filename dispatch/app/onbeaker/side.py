@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dispatch.app.onbeaker import rules
 from dispatch.app.onbeaker.engines import BeakerEngines
 from dispatch.app.onbeaker.source import Cloning
 from dispatch.app.sides import Secret, Side
+from dispatch.image.plan import Action, Generated, ImagePlan
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -23,17 +25,18 @@ if TYPE_CHECKING:
     from dispatch.image.plan import BuildPlan
     from dispatch.job import Clone
     from dispatch.plan import PlannedStep, RunPlan
+    from dispatch.schedule.beaker import BeakerScheduler
 
 
 class BeakerSide(Side):
-    """Beaker, as the settings' account sees it."""
+    """Beaker, as the settings' account sees it. ``scheduler`` is a program's own."""
 
     engines: BeakerEngines
 
-    def __init__(self, app: App, parallelism: int | None) -> None:
+    def __init__(self, app: App, parallelism: int | None, scheduler: BeakerScheduler | None = None) -> None:
         super().__init__(app, parallelism)
         self.setup = rules.setup_of(app.settings)
-        self.engines = BeakerEngines(app, parallelism, self.setup)
+        self.engines = BeakerEngines(app, parallelism, self.setup, scheduler)
 
     def check(self) -> None:
         """Refuse a workspace that cannot be, and find out whether Beaker is there and has what is named."""
@@ -67,8 +70,11 @@ class BeakerSide(Side):
             rules.refuse_dirty(source.ref, source.repository.root, self.app.settings)
 
     def builds(self, images: Images, names: Iterable[str]) -> BuildPlan:
-        """What the named images are; no engine of this machine is asked."""
-        return images.recipes(names)
+        """What the named images are, and whether jobs can have them; no engine of this machine is asked."""
+        wanted = list(names)
+        plan = images.recipes(wanted)
+        there = {plan.names[name] for name in images.publishing.found(wanted)}
+        return replace(plan, images=tuple(_standing(each, there) for each in plan.images))
 
     def provide(self, images: Images, names: Iterable[str]) -> Mapping[str, ImageRef]:
         """Have the named images on Beaker, and return what jobs are to name."""
@@ -97,3 +103,11 @@ class BeakerSide(Side):
         from dispatch.app.onbeaker.materials import for_beaker
 
         return for_beaker(running, self.setup, images, self.engines.beaker().bundles, here)
+
+
+def _standing(plan: ImagePlan, there: Collection[str]) -> ImagePlan:
+    """Say of an image what has to be done until jobs have it."""
+    if plan.key in there:
+        ours = isinstance(plan.source, Generated)
+        return replace(plan, action=Action.PRESENT, reason="on Beaker" if ours else "Beaker fetches it")
+    return replace(plan, reason="not on Beaker")

@@ -1,4 +1,4 @@
-"""From a claimed attempt to a committed result on Beaker: the only module that changes the state of steps.
+"""Attempts at steps on Beaker: who may work at one, for how long, and what becomes of those of the dead.
 
 An attempt is one dataset, ``dispatch-step-<unique id>.<workspace>.<n>``, in which everything about it is:
 
@@ -24,9 +24,7 @@ import contextlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dispatch._beaker import (
@@ -35,12 +33,10 @@ from dispatch._beaker import (
     BeakerNotFoundError,
     CreatedDataset,
     Dataset,
-    parcels,
 )
-from dispatch.errors import StepStateError
-from dispatch.location import BeakerDataset, Location
 from dispatch.workspace.beaker import names
-from dispatch.workspace.beaker.lookup import END, RECORD, Lookup, Tried, to_json
+from dispatch.workspace.beaker.lookup import RECORD, Lookup, Tried
+from dispatch.workspace.beaker.ours import Held, Ours
 from dispatch.workspace.beaker.sealed import seal
 from dispatch.workspace.beaker.session import RENEW_EVERY
 from dispatch.workspace.beaker.site import Site
@@ -50,45 +46,25 @@ from dispatch.workspace.claims import (
     Orphan,
     StepCompletedError,
     StepHeldError,
-    StepSupersededError,
     Superseded,
 )
 from dispatch.workspace.host import Holder
 from dispatch.workspace.layout import ATTEMPT_FOLDERS
-from dispatch.workspace.manifest import NAME as MANIFEST
-from dispatch.workspace.manifest import Content, Manifest
 
 if TYPE_CHECKING:
     from dispatch.info import StepRecord
 
-LOG = "out.log"
 LOST = "lost"
-RESULT = "result"
-_LOG_BYTES = 4 << 20
-# Beaker's storage tokens last for a day or so.
-_FRESH = 3600.0
 _TRIES = 50
-
-
-@dataclass
-class _Ours:
-    """An attempt that this process works at. ``ending``: its end is being written."""
-
-    attempt: Attempt
-    created: CreatedDataset
-    told: dict[str, Any]
-    since: float
-    ending: bool = False
 
 
 class Attempts:
     """Attempts at the steps of one workspace. Its methods may be called from several threads."""
 
-    def __init__(self, site: Site, lookup: Lookup) -> None:
+    def __init__(self, site: Site, lookup: Lookup, ours: Ours) -> None:
         self._site = site
         self._lookup = lookup
-        self._lock = threading.Lock()
-        self._ours: dict[str, _Ours] = {}
+        self._ours = ours
         self._renewed = site.ports.monotonic()
 
     # Beginning
@@ -164,8 +140,7 @@ class Attempts:
             created = self._site.door.datasets.create(name, json.dumps(told))
         except BeakerConflictError:
             return None
-        with self._lock:
-            self._ours[attempt.key] = _Ours(attempt, created, told, self._site.ports.monotonic())
+        self._ours.add(attempt, created, told)
         return created
 
     def _is_first(self, mine: Tried, once: bool) -> bool:
@@ -189,8 +164,7 @@ class Attempts:
 
     def _yield(self, attempt: Attempt, dataset: Dataset) -> None:
         """Take back an attempt of which nobody else knows."""
-        with self._lock:
-            self._ours.pop(attempt.key, None)
+        self._ours.drop(attempt)
         self._site.door.datasets.delete([dataset.id])
 
     def _furnish(self, attempt: Attempt, created: CreatedDataset, record: StepRecord) -> None:
@@ -201,183 +175,30 @@ class Attempts:
             (attempt.directory / folder).mkdir(parents=True)
         (attempt.place / "output").mkdir(parents=True, exist_ok=True)
 
-    # Ending
-
-    def commit(
-        self,
-        attempt: Attempt,
-        record: StepRecord,
-        facts: Mapping[str, Any],
-        format: dict[str, Any] | None,
-        output: Location | None = None,
-    ) -> None:
-        """Make the attempt's result the step's; see :meth:`dispatch.workspace.base.Workspace.commit`."""
-        with self._ending(attempt):
-            tried = self._lookup.of(attempt.unique_id)
-            mine = self._mine(attempt, tried)
-            if mine is not None and self._lookup.result_of(mine) is not None:
-                return
-            if record.cacheable and not attempt.replaces and self._lookup.result(tried) is not None:
-                self._close(attempt, record, facts)
-                return
-            later = any(each.number > attempt.number and each.told for each in tried)
-            if mine is None or not mine.is_open or later:
-                if later:
-                    self._close(attempt, record, facts)
-                raise StepSupersededError(attempt.unique_id, attempt.number)
-            try:
-                created = self._opened(attempt, mine.dataset)
-                content, location = self._deliver(attempt, created, output)
-                manifest = Manifest(
-                    attempt.unique_id, attempt.number, record.to_json(), dict(facts), content, format
-                )
-                self._keep_log(attempt, created)
-                stored = seal(to_json(manifest, location, replaces=attempt.replaces))
-                self._site.door.datasets.write(created, MANIFEST, stored)
-                self._site.door.datasets.commit(created.dataset.id)
-            except (BeakerConflictError, BeakerNotFoundError) as error:
-                # Whoever took us for lost committed the dataset, or removed it.
-                raise StepSupersededError(attempt.unique_id, attempt.number) from error
-
-    def end(
-        self,
-        attempt: Attempt,
-        record: StepRecord,
-        facts: Mapping[str, Any],
-        output: Location | None = None,
-        removed: bool = False,
-    ) -> None:
-        """Record the end of an attempt that has no result; nothing where others took it for lost."""
-        with self._ending(attempt):
-            self._close(attempt, record, facts, output, removed)
-
-    def _close(
-        self,
-        attempt: Attempt,
-        record: StepRecord,
-        facts: Mapping[str, Any],
-        output: Location | None = None,
-        removed: bool = False,
-    ) -> None:
-        datasets = self._site.door.datasets
-        mine = self._mine(attempt, self._lookup.of(attempt.unique_id))
-        if mine is None or not mine.is_open:
-            return
-        where = (
-            {"dataset": output.id, "subpath": output.subpath} if isinstance(output, BeakerDataset) else None
-        )
-        data = {
-            "end": 1,
-            "attempt": attempt.number,
-            "facts": dict(facts),
-            "record": record.to_json(),
-            "output": where,
-            "removed": removed,
-        }
-        try:
-            created = self._opened(attempt, mine.dataset)
-            self._keep_log(attempt, created)
-            datasets.write(created, END, seal(data))
-            datasets.commit(created.dataset.id)
-        except (BeakerConflictError, BeakerNotFoundError):
-            return
-
-    def _deliver(
-        self, attempt: Attempt, created: CreatedDataset, output: Location | None
-    ) -> tuple[Content, BeakerDataset]:
-        """Return what the attempt's result consists of, and where it is; what is here is uploaded."""
-        if isinstance(output, BeakerDataset):
-            content = self._pointed(output)
-            if content is None:
-                raise _no_result(attempt, f"dataset {output.id}")
-            return content, output
-        source = attempt.result if output is None else output.path
-        if source.is_symlink() or not source.is_dir():
-            raise _no_result(attempt, str(attempt.directory))
-        parcel = parcels.upload(self._site.door, created, source, RESULT)
-        return parcel.content, BeakerDataset("", parcel.subpath, parcel.packed)
-
-    def _pointed(self, output: BeakerDataset) -> Content | None:
-        """Return what a job left in its own dataset; of an archive, that it is there."""
-        datasets = self._site.door.datasets
-        if not datasets.get(output.id).committed:
-            return None
-        prefix = f"{output.subpath}/" if output.subpath and not output.packed else output.subpath
-        found = datasets.files(output.id, prefix)
-        if output.packed:
-            found = [each for each in found if each.path == output.subpath]
-            prefix = output.subpath.rpartition("/")[0]
-            prefix = f"{prefix}/" if prefix else ""
-        if not found or not all(each.sha256 for each in found):
-            return None
-        return Content({each.path[len(prefix) :]: (each.size, each.sha256) for each in found})
-
-    def _keep_log(self, attempt: Attempt, created: CreatedDataset) -> None:
-        path = attempt.place / LOG
-        try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _LOG_BYTES))
-                log = file.read(_LOG_BYTES)
-        except OSError:
-            return
-        if log:
-            self._site.door.datasets.write(created, LOG, log)
-
-    def _mine(self, attempt: Attempt, tried: list[Tried]) -> Tried | None:
-        """Return the dataset of an attempt of ours; another author may have one of the same number."""
-        me = self._site.door.account.user_id
-        for each in tried:
-            if each.number == attempt.number and each.dataset.author_id == me and each.told:
-                return each
-        return None
-
-    def _opened(self, attempt: Attempt, dataset: Dataset) -> CreatedDataset:
-        """Return the dataset to write to. The right to write that came with making it may have run out."""
-        with self._lock:
-            ours = self._ours.get(attempt.key)
-        if ours is not None and self._site.ports.monotonic() - ours.since < _FRESH:
-            return ours.created
-        return self._site.door.datasets.open(dataset)
-
-    @contextlib.contextmanager
-    def _ending(self, attempt: Attempt) -> Iterator[None]:
-        """Mark an attempt as one whose end we write ourselves; afterwards it is no longer ours."""
-        with self._lock:
-            ours = self._ours.get(attempt.key)
-            if ours is not None:
-                ours.ending = True
-        try:
-            yield
-        except StepSupersededError:
-            raise
-        except BaseException:
-            if ours is not None:
-                ours.ending = False
-            raise
-        with self._lock:
-            self._ours.pop(attempt.key, None)
-
     # While it lasts
 
     def renew(self) -> tuple[Superseded, ...]:
         """Tell others that we live, and return those of our attempts that they took for lost."""
         again = self._site.session.renew()
         now = self._site.ports.monotonic()
-        with self._lock:
-            ours = [each for each in self._ours.values() if not each.ending]
+        ours = self._ours.lasting()
         if not ours or (now - self._renewed < RENEW_EVERY and not again):
             return ()
         self._renewed = now
         if again:
-            for each in ours:
-                each.told = {**each.told, **self._site.session.describe()}
-                with contextlib.suppress(BeakerNotFoundError):
-                    self._site.door.datasets.describe(each.created.dataset.id, json.dumps(each.told))
+            self._tell_again(ours)
         # One list of all that is not committed, however many attempts we work at.
         listed = self._site.door.datasets.search(names.STEP, committed=False, own=True)
         there = {each.id for each in listed}
         lost = [each for each in ours if each.created.dataset.id not in there and not each.ending]
         return tuple(self._superseded(each.attempt) for each in lost)
+
+    def _tell_again(self, ours: Iterable[Held]) -> None:
+        """Tell with all that we work at of our new session."""
+        for each in ours:
+            each.told = {**each.told, **self._site.session.describe()}
+            with contextlib.suppress(BeakerNotFoundError):
+                self._site.door.datasets.describe(each.created.dataset.id, json.dumps(each.told))
 
     def _superseded(self, attempt: Attempt) -> Superseded:
         later = [each for each in self._lookup.of(attempt.unique_id) if each.number > attempt.number]
@@ -436,9 +257,3 @@ def holder_of(tried: Tried) -> str:
         return str(Holder.from_json(dict(tried.told)))
     except (KeyError, TypeError, ValueError):
         return "another client"
-
-
-def _no_result(attempt: Attempt, where: str) -> StepStateError:
-    return StepStateError(
-        f"step {attempt.unique_id}: attempt {attempt.number} left no result", f"look at the files in {where}"
-    )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dispatch._beaker import BeakerDamagedError, BeakerNotFoundError
 from dispatch.errors import FormatError, WorkspaceError
 from dispatch.formats import read_result
-from dispatch.workspace.beaker.attempts import Attempts
 from dispatch.workspace.beaker.copies import Copies
+from dispatch.workspace.beaker.endings import Endings
 from dispatch.workspace.beaker.lookup import Lookup, Result, Tried
 from dispatch.workspace.beaker.site import Site
 from dispatch.workspace.cache import is_used_up, store
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 class Results:
     """The results of one workspace. ``trusted``: pickles of other accounts may be loaded."""
 
-    def __init__(self, site: Site, lookup: Lookup, attempts: Attempts, trusted: bool) -> None:
+    def __init__(self, site: Site, lookup: Lookup, endings: Endings, trusted: bool) -> None:
         self._site = site
         self._lookup = lookup
-        self._attempts = attempts
+        self._endings = endings
         self._trusted = trusted
         self.copies = Copies(site)
         self._located: dict[str, Result] = {}
@@ -94,7 +94,14 @@ class Results:
         result = self.located(unique_id)
         if result is None:
             raise KeyError(unique_id)
-        self.copies.hold(result)
+        try:
+            self.copies.hold(result)
+        except BeakerNotFoundError:
+            # Removed meanwhile; there may be another.
+            again = self.of(unique_id)
+            if again is None or again.dataset.id == result.dataset.id:
+                raise
+            self.copies.hold(again)
 
     def check_trust(self, unique_id: str) -> None:
         """Raise FormatError if reading a result would run code that an untrusted account wrote."""
@@ -130,7 +137,7 @@ class Results:
         attempt.result.mkdir(parents=True, exist_ok=True)
         store(value, format, attempt, self._site.work(attempt.unique_id))
         facts = facts_of_process(started, self._site.ports.now())
-        self._attempts.commit(attempt, record, facts.to_json(), format_facts(format))
+        self._endings.commit(attempt, record, facts.to_json(), format_facts(format))
 
     def take_in(self, attempt: Attempt) -> None:
         """Keep what an attempt left here as the copy of the result that was made of it."""

@@ -13,6 +13,7 @@ So there is one heartbeat, however many steps are held.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import threading
@@ -45,6 +46,7 @@ class Session:
         self._beat = 0
         self._renewed = 0.0
         self._watched: dict[str, tuple[str, float]] = {}
+        self._beating: threading.Event | None = None
 
     @property
     def id(self) -> str:
@@ -55,6 +57,7 @@ class Session:
                 self._id = self._door.datasets.create(name, self._description()).dataset.id
                 self._renewed = self._clock()
                 _open.add(self)
+                self._sweep()
             return self._id
 
     def describe(self) -> dict[str, Any]:
@@ -100,8 +103,32 @@ class Session:
         with self._lock:
             gone, self._id = self._id, ""
             _open.discard(self)
+            if self._beating is not None:
+                self._beating.set()
+                self._beating = None
         if gone:
             self._door.datasets.delete([gone])
+
+    def keep_beating(self, every: float = RENEW_EVERY) -> None:
+        """Renew from a thread of our own, for as long as the session lasts."""
+        with self._lock:
+            if self._beating is not None:
+                return
+            over = self._beating = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(every):
+                with contextlib.suppress(BeakerError):
+                    self.renew()
+
+        threading.Thread(target=beat, name="dispatch-session", daemon=True).start()
+
+    def _sweep(self) -> None:
+        """Delete the sessions of processes of this machine that are gone for certain."""
+        datasets = self._door.datasets
+        with contextlib.suppress(BeakerError):
+            left = datasets.search(names.SESSION, committed=False, own=True)
+            datasets.delete([each.id for each in left if self._is_here(_told(each.description)) is False])
 
     def _is_here(self, told: Mapping[str, Any]) -> bool | None:
         """Say whether a process of this machine lives; None where that cannot be told from here."""
@@ -154,6 +181,14 @@ def _part() -> None:
     limit = time.monotonic() + _PARTING
     for thread in threads:
         thread.join(max(0.0, limit - time.monotonic()))
+
+
+def _told(description: str) -> dict[str, Any]:
+    try:
+        told = json.loads(description)
+        return told if isinstance(told, dict) else {}
+    except ValueError:
+        return {}
 
 
 def _same(ours: str, theirs: str) -> bool:

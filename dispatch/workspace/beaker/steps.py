@@ -19,9 +19,11 @@ from dispatch.info import StepRecord, StepState
 from dispatch.location import HostPath
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Adopts, Attempt, Orphan, Superseded
-from dispatch.workspace.beaker.attempts import LOG, Attempts
+from dispatch.workspace.beaker.attempts import Attempts
+from dispatch.workspace.beaker.endings import LOG, Endings
 from dispatch.workspace.beaker.known import Known, Registration
 from dispatch.workspace.beaker.lookup import Lookup, Tried
+from dispatch.workspace.beaker.ours import Ours
 from dispatch.workspace.beaker.results import Results
 from dispatch.workspace.beaker.step_cache import BeakerStepCache
 from dispatch.workspace.here import Started, WorkspaceHere
@@ -44,13 +46,21 @@ class BeakerSteps(WorkspaceHere):
         super().__init__()
         self.site = site
         self._lookup = Lookup(site)
-        self._attempts = Attempts(site, self._lookup)
+        self._trusted = trusted
+        ours = Ours(site.door, site.ports.monotonic)
+        self._attempts = Attempts(site, self._lookup, ours)
+        self._endings = Endings(site, self._lookup, ours)
         self._known = Known(site, self._lookup, self.registered)
-        self.results = Results(site, self._lookup, self._attempts, trusted)
+        self.results = Results(site, self._lookup, self._endings, trusted)
 
     @abstractmethod
     def registered(self) -> Mapping[str, Registration]:
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
+
+    @property
+    def attempts(self) -> Path:
+        """The directory in which attempts have their own files on this machine."""
+        return self.site.directory / "attempts"
 
     @cached_property
     def step_cache(self) -> BeakerStepCache:
@@ -71,7 +81,10 @@ class BeakerSteps(WorkspaceHere):
             return self._known.info_of(records.record_of(step_or_unique_id))
 
     def _begin(self, record: StepRecord) -> Started:
-        return Started(record, self.site.ports.now(), self.claim(record, ""))
+        attempt = self.claim(record, "")
+        # A step's own process has nobody else who would do it.
+        self.site.session.keep_beating()
+        return Started(record, self.site.ports.now(), attempt)
 
     def _keep(self, started: Started, value: Any, step: Step) -> None:
         attempt: Attempt = started.token
@@ -126,7 +139,7 @@ class BeakerSteps(WorkspaceHere):
             self._delete(step_unique_id, self._lookup.of(step_unique_id), removal)
             removed = True
         finally:
-            self._attempts.end(removal, records.forgotten(step_unique_id, step_unique_id), {}, None, removed)
+            self._endings.end(removal, records.forgotten(step_unique_id, step_unique_id), {}, None, removed)
         self._known.forget(step_unique_id)
         shutil.rmtree(self.site.work(step_unique_id), ignore_errors=True)
         for number in range(1, removal.number + 1):
@@ -140,7 +153,7 @@ class BeakerSteps(WorkspaceHere):
             tried = self._lookup.of(unique_id)
             self._delete(unique_id, [each for each in tried if self._lookup.result_of(each)], removal)
         finally:
-            self._attempts.end(removal, record, {})
+            self._endings.end(removal, record, {})
 
     def _delete(self, unique_id: str, tried: Iterable[Tried], removal: Attempt) -> None:
         """Delete attempts from before a removal, and what of their results lies elsewhere."""
@@ -180,7 +193,7 @@ class BeakerSteps(WorkspaceHere):
         output: Location | None = None,
     ) -> StepInfo:
         """Make the attempt's result the step's, durably and at once; see :meth:`Workspace.commit`."""
-        self._attempts.commit(attempt, record, facts.to_json(), records.format_facts(format), output)
+        self._endings.commit(attempt, record, facts.to_json(), records.format_facts(format), output)
         self.results.take_in(attempt)
         return self.step_info(record)
 
@@ -193,7 +206,7 @@ class BeakerSteps(WorkspaceHere):
         output: Location | None = None,
     ) -> StepInfo:
         """Record the end of an attempt that has no result; what there is of its output is at ``output``."""
-        self._attempts.end(attempt, record, facts.to_json(), output)
+        self._endings.end(attempt, record, facts.to_json(), output)
         return self.step_info(record)
 
     def renew(self) -> tuple[Superseded, ...]:
@@ -240,6 +253,32 @@ class BeakerSteps(WorkspaceHere):
         directory = self.site.work(record.unique_id)
         directory.mkdir(parents=True, exist_ok=True)
         return HostPath(directory)
+
+    def work_before(self, unique_id: str) -> BeakerDataset | None:
+        """Return the output of the latest ended attempt at a step that left work; see the workspace's.
+
+        What another account left may hold pickles, so it is begun with only where that account is trusted.
+        """
+        from dispatch.location import BeakerDataset
+
+        for tried in reversed(self._lookup.of(unique_id)):
+            end = self._lookup.end_of(tried)
+            if end is None and self._lookup.result_of(tried) is None:
+                continue
+            if end is None or end.get("removed"):
+                return None
+            output = end.get("output")
+            if output and (self._trusted or tried.dataset.author_id == self.site.door.account.user_id):
+                found = str(output["dataset"])
+                if self._has_work(found):
+                    return BeakerDataset(found)
+        return None
+
+    def _has_work(self, dataset: str) -> bool:
+        files = self.site.door.datasets.files
+        with contextlib.suppress(BeakerNotFoundError):
+            return bool(files(dataset, "work/") or files(dataset, "work.tar"))
+        return False
 
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""

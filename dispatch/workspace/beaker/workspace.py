@@ -55,6 +55,9 @@ class BeakerWorkspace(BeakerSteps):
         ports: BeakerPorts | None = None,
         **kwargs: Any,
     ) -> None:
+        # The later spelling; how many requests go in parallel is ours to know.
+        beaker_workspace = kwargs.pop("workspace", beaker_workspace)
+        kwargs.pop("max_workers", None)
         self._made_of = (beaker_workspace, trusted, cache, kwargs)
         super().__init__(Site(BeakerDoor(beaker_workspace, kwargs), cache, ports), trusted)
         self._runs = Runs(self.site)
@@ -63,6 +66,13 @@ class BeakerWorkspace(BeakerSteps):
     def __reduce__(self) -> tuple[Callable[..., BeakerWorkspace], tuple[Any, ...]]:
         """Be opened anew where it is unpickled: sessions belong to a process."""
         return _opened, self._made_of
+
+    @classmethod
+    def from_params(cls, params: Any) -> BeakerWorkspace:
+        """Make a workspace from config, which may hold any option of ``Beaker.from_env``."""
+        options = dict(params.as_dict())
+        options.pop("type", None)
+        return cls(**options)
 
     @classmethod
     def from_parsed_url(cls, parsed_url: ParseResult) -> BeakerWorkspace:
