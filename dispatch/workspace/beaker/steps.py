@@ -58,13 +58,6 @@ class BeakerSteps(WorkspaceHere):
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
 
     @property
-    def keeps(self) -> type[Location]:
-        """Datasets."""
-        from dispatch.location import BeakerDataset
-
-        return BeakerDataset
-
-    @property
     def attempts(self) -> Path:
         """The directory in which attempts have their own files on this machine."""
         return self.site.directory / "attempts"
