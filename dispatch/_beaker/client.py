@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +37,11 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `dispatch beaker env`"
-_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.ABORTED)
+_DOWN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+)
 
 
 class Unavailable(Exception):
@@ -105,6 +110,9 @@ class _Service:
 class Client(Beaker):
     """The vendor's client, tamed. May be used from several threads."""
 
+    # Not the program's "beaker": at DEBUG, beaker-py writes down bodies, in which are tokens and secrets.
+    logger = logging.Logger("dispatch.beaker", logging.INFO)
+
     MAX_RETRIES = 0
 
     def __init__(self, config: Config, user_agent: str, limit: Limit | None = None) -> None:
@@ -162,6 +170,11 @@ def connect(options: Mapping[str, Any], user_agent: str) -> Client:
         raise ConfigurationError(f"Beaker: {error}", REMEDY) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"Beaker: its configuration cannot be read: {error}", REMEDY) from error
+
+
+def options_of(client: Beaker) -> dict[str, Any]:
+    """The options with which :func:`connect` makes a client of the same address and account."""
+    return dict(vars(client.config))
 
 
 def vendor(client: Client) -> Beaker:

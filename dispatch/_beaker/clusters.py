@@ -41,6 +41,11 @@ class Clusters:
                 return found
             request.next_page_token = page.next_page_token
 
+    def hostname(self, node_id: str) -> str:
+        """Return the name of a node. BeakerNotFoundError."""
+        request = pb2.GetNodeRequest(node_id=node_id)
+        return str(self._account.rpc(f"node {node_id}", "GetNode", request).node.hostname)
+
     def _raw(self, name: str, *, occupancy: bool) -> Any:
         account = self._account
         cluster_id = account.call(f"cluster {name}", lambda: account.client.cluster.resolve_cluster_id(name))

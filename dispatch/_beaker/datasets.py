@@ -16,10 +16,10 @@ from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
 
 from dispatch._beaker.account import Account
-from dispatch._beaker.archive import blocks_of
+from dispatch._beaker.archive import PIECE, blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError
-from dispatch._beaker.sending import PIECE, Sender, opened
+from dispatch._beaker.sending import Sender, opened
 from dispatch._beaker.values import dataset_of, file_of, made_id, storage_of
 
 # Larger blocks would each be given new memory by the system.
@@ -119,11 +119,12 @@ class Datasets:
         own: bool = False,
         results: bool | None = False,
         limit: int | None = None,
+        newest: bool = False,
     ) -> list[Dataset]:
         """Return the workspace's datasets whose name or description contains ``text``, oldest first.
 
         50 come with one request. ``own`` leaves out other authors', ``results`` (False: only others, None:
-        all) those that jobs made.
+        all) those that jobs made; ``newest`` is for the youngest first.
         """
         account = self._account
         options = pb2.ListDatasetsRequest.Opts
@@ -132,10 +133,11 @@ class Datasets:
             True: options.STATUS_COMMITTED,
             False: options.STATUS_UNCOMMITTED,
         }
+        order = pb2.SortOrder.SORT_ORDER_DESCENDING if newest else pb2.SortOrder.SORT_ORDER_ASCENDING
         found: list[Dataset] = []
         request = pb2.ListDatasetsRequest(
             options=options(
-                sort_clause=options.SortClause(sort_order=pb2.SortOrder.SORT_ORDER_ASCENDING, created={}),
+                sort_clause=options.SortClause(sort_order=order, created={}),
                 dataset_type=kinds.get(results) if results is not None else None,
                 committed_status=states.get(committed) if committed is not None else None,
                 name_or_description_substring=text or None,

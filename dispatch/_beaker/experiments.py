@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from beaker import BeakerExperimentSpec
 from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
 from beaker._service_client import RpcStreamingMethod
 
 from dispatch._beaker.account import Account
 from dispatch._beaker.calls import is_transient, translated
-from dispatch._beaker.model import Experiment, Job, LogLine
+from dispatch._beaker.model import Experiment, Job, JobState, LogLine
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError, BeakerUnreachableError
-from dispatch._beaker.values import experiment_of, job_of, made_id
+from dispatch._beaker.spec import TaskSpec
+from dispatch._beaker.values import experiment_of, job_of, made_id, state_of
 
 _PAGE = 50
 
@@ -27,16 +29,16 @@ class Experiments:
         self._client = account.client
         self._call = account.call
 
-    def create(self, name: str, spec: BeakerExperimentSpec) -> str:
+    def create(self, name: str, spec: TaskSpec) -> str:
         """Submit an experiment and return its id. BeakerConflictError where the name is taken."""
-        account = self._account
+        account, body = self._account, spec.for_beaker().to_json()
         made = self._call(
             f"experiment {name}",
             lambda: self._client.experiment.http_request(
                 f"workspaces/{account.workspace_id}/experiments",
                 method="POST",
                 query={"name": name},
-                data=spec.to_json(),
+                data=body,
                 exceptions_for_status={409: theirs.BeakerExperimentConflict(name)},
             ).json(),
         )
@@ -67,29 +69,12 @@ class Experiments:
 
         With ``finalized`` False those with a job that is not finalized (or none yet), with True the others.
         """
-        account, options = self._account, pb2.ListWorkloadsRequest.Opts
-        request = pb2.ListWorkloadsRequest(
-            options=options(
-                sort_clause=options.SortClause(sort_order=pb2.SortOrder.SORT_ORDER_DESCENDING, created={}),
-                organization_id=account.organization_id,
-                workspace_id=account.workspace_id,
-                workload_type=pb2.WorkloadType.WORKLOAD_TYPE_EXPERIMENT,
-                author_id=account.user_id if own else None,
-                name_or_description_substring=text or None,
-                page_size=_PAGE,
-            )
-        )
+        request = self._listing(text, own=own)
         if finalized is not None:
             request.options.job_finalized = finalized
         if created_after is not None:
             request.options.created_after.FromNanoseconds(int(created_after * 1e9))
-        found: list[Experiment] = []
-        while True:
-            page = account.rpc(f"experiments {text}", "ListWorkloads", request)
-            found += [experiment_of(each) for each in page.workloads if each.HasField("experiment")]
-            if not page.next_page_token:
-                return found
-            request.next_page_token = page.next_page_token
+        return [experiment_of(raw) for raw in self._workloads(text, request)]
 
     def jobs(self, task_id: str, limit: int | None = None) -> list[Job]:
         """Return a task's jobs, newest first."""
@@ -154,6 +139,20 @@ class Experiments:
                 ) from error
             raise translated(what, error) from error
 
+    def unfinished(self, text: str) -> list[tuple[Experiment, JobState]]:
+        """Return our own experiments of the workspace that have not ended, and how far they are.
+
+        ``text`` is in their names or descriptions. 50 a request.
+        """
+        request = self._listing(text, own=True)
+        request.options.job_finalized = False
+        return [(experiment_of(raw), state_of(raw.status)) for raw in self._workloads(text, request)]
+
+    def describe(self, experiment_id: str, description: str) -> None:
+        """Set an experiment's description. BeakerNotFoundError once it is deleted."""
+        request = pb2.UpdateWorkloadRequest(workload_id=experiment_id, description=description)
+        self._account.rpc(f"experiment {experiment_id}", "UpdateWorkload", request)
+
     def cancel(self, experiment_ids: Sequence[str]) -> None:
         """Have experiments end; again is the same, and so is one that has ended or is gone."""
         for start in range(0, len(experiment_ids), _PAGE):
@@ -183,6 +182,28 @@ class Experiments:
     def job_url(self, job_id: str) -> str:
         """Where a person looks at a job and its log."""
         return f"{self._client.config.agent_address}/job/{job_id}"
+
+    def _listing(self, text: str, *, own: bool) -> Any:
+        account, options = self._account, pb2.ListWorkloadsRequest.Opts
+        return pb2.ListWorkloadsRequest(
+            options=options(
+                sort_clause=options.SortClause(sort_order=pb2.SortOrder.SORT_ORDER_DESCENDING, created={}),
+                organization_id=account.organization_id,
+                workspace_id=account.workspace_id,
+                workload_type=pb2.WorkloadType.WORKLOAD_TYPE_EXPERIMENT,
+                author_id=account.user_id if own else None,
+                name_or_description_substring=text or None,
+                page_size=_PAGE,
+            )
+        )
+
+    def _workloads(self, text: str, request: Any) -> Iterator[Any]:
+        while True:
+            page = self._account.rpc(f"experiments {text}", "ListWorkloads", request)
+            yield from (each for each in page.workloads if each.HasField("experiment"))
+            if not page.next_page_token:
+                return
+            request.next_page_token = page.next_page_token
 
     def _pages(self, what: str, request: Any, limit: int | None) -> list[Job]:
         found: list[Job] = []

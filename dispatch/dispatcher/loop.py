@@ -168,6 +168,9 @@ class Dispatcher:
             self._concluding.add(work.name)
             self._pool.submit(self._concluder.conclude, running, event)
             return
+        if event.state is JobState.WAITING:
+            self._observer.waiting(work.name, event.message)
+            return
         self._observer.running(work.name, event)
         if work.timeout is not None:
             # A job that we took over has been running for a while, by the engine's clock.

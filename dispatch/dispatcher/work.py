@@ -160,7 +160,10 @@ class Observer(Protocol):
         """The engine says that a step's job runs: since when, and where."""
 
     def waiting(self, name: str, reason: str) -> None:
-        """A step is held up by something outside this run. May be told again while that lasts."""
+        """A step is held up by something outside this run, be it in the engine's queue.
+
+        May be told again while that lasts.
+        """
 
     def retrying(self, name: str, reason: str, delay: float) -> None:
         """An attempt failed with ``reason``, and another one begins in ``delay`` seconds."""

@@ -87,7 +87,8 @@ class JobSpec:
     ``placement`` is for engines of many machines, as is ``time_limit`` (seconds), after which the engine ends
     the job though no client is there. With ``collects`` false the result stays where the engine keeps it, as
     ``output`` tells: only what else is in the output comes to ``attempt_dir``. ``brings`` are steps whose
-    results have to be on this machine's disk before the job starts.
+    results have to be on this machine's disk before the job starts. ``lasting_secrets`` are those of the
+    secrets that are the account's and the same for every job: an engine that has to store them may keep them.
     """
 
     key: str
@@ -110,6 +111,7 @@ class JobSpec:
     time_limit: float | None = None
     collects: bool = True
     brings: tuple[str, ...] = ()
+    lasting_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,9 @@ def _same(one: Path, other: Path) -> bool:
 
 
 class JobState(enum.Enum):
-    """What an event says about a job."""
+    """What an event says about a job. One that is ``WAITING`` stands in the engine's own queue."""
 
+    WAITING = "waiting"
     RUNNING = "running"
     EXITED = "exited"
 
@@ -174,6 +177,7 @@ class Reason(enum.Enum):
 class Event:
     """A change of one job. ``time`` is the engine's clock, in seconds since the epoch.
 
+    ``message`` says why a job waits or ended, and of one that runs where a person can look at it.
     ``peak_memory`` is the most memory (bytes) that an ended job was seen to use, None where nobody looked.
     ``output`` is where the result stays of an ended job that does not collect it.
     """
@@ -224,6 +228,7 @@ class Engine(Protocol):
     def next_event(self, timeout: float | None) -> Event | None:
         """Return the next event of any submitted or attached job, or None after ``timeout`` seconds.
 
+        Of a job that waits long for a place it may tell so, and why, as often as that changes.
         For every job there is exactly one EXITED event; when it arrives the job's log is complete in
         ``<attempt_dir>/out.log`` and nothing of the job is running.
         """
