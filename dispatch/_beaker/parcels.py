@@ -189,7 +189,7 @@ def _fetch_files(
 
         return _again(once)
 
-    content.files.update(zip(wanted, work.each(fetch, wanted), strict=True))
+    content.files.update(zip(wanted, work.each(fetch, [*wanted]), strict=True))
     return content
 
 
