@@ -19,7 +19,7 @@ from pathlib import Path
 from dispatch._beaker import BeakerConflictError, BeakerDoor, BeakerNotFoundError, CreatedDataset, Dataset
 from dispatch._beaker.archive import archive_of
 from dispatch._beaker.parcels import SUFFIX, travels_packed
-from dispatch._beaker.transfers import Sender
+from dispatch._beaker.sending import Sender
 from dispatch.engine.beaker.names import BUNDLE, VERSION
 from dispatch.errors import EngineError
 from dispatch.location import BeakerDataset
@@ -174,7 +174,7 @@ class Bundles:
         place = f"{name}{SUFFIX}"
 
         def send(created: CreatedDataset) -> None:
-            Sender(self._door.account, created).send(place, archive.size, archive.blocks())
+            Sender(self._door.account, created).send(place, archive.size, archive.blocks)
 
         return _Parcel(place, True, {place: (archive.size, digest.hexdigest())}, send)
 
