@@ -68,7 +68,16 @@ class DebianImage:
     kind = ImageKind.DEBIAN
 
 
-ImageDeclaration = Union[DockerImage, PipImage, DebianImage]
+@dataclass(frozen=True)
+class BeakerImage:
+    """An image that is on Beaker already: ``author/name``, the name of one of our own, or its id."""
+
+    name: str
+
+    kind = ImageKind.BEAKER
+
+
+ImageDeclaration = Union[DockerImage, PipImage, DebianImage, BeakerImage]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,10 @@ class LocalId:
 
 @dataclass(frozen=True)
 class RegistryDigest:
-    """An image of a registry, by the digest of its manifest (``name@sha256:…``)."""
+    """An image of a registry, by the digest of its manifest (``name@sha256:…``).
+
+    Where a user named it otherwise and no engine here has to hold it, by the reference as it was given.
+    """
 
     reference: str
 

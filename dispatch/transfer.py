@@ -44,6 +44,7 @@ class Cell:
 
 # The engines as the table has them: a Docker Engine that does not see our files is another one.
 APART = "docker, apart"
+BEAKER = "beaker"
 _TABLE: dict[tuple[type, str], Cell] = {
     (Spool, "local"): Cell(Way.IN_PLACE, Way.RENAME),
     (Spool, "docker"): Cell(Way.MOUNT, Way.RENAME),
@@ -54,18 +55,23 @@ _TABLE: dict[tuple[type, str], Cell] = {
     (SharedPath, "local"): Cell(Way.IN_PLACE, Way.RENAME),
     (SharedPath, "docker"): Cell(Way.MOUNT, Way.RENAME),
     (SharedPath, APART): Cell(Way.MOUNT, Way.RENAME),
-}
-# Cells whose engine or workspace is still to come: known, shown to nobody, refused with "yet".
-PLANNED: dict[tuple[type, str], Cell] = {
-    (HostPath, "beaker"): Cell(Way.UPLOAD, Way.DOWNLOAD),
-    (SharedPath, "beaker"): Cell(Way.MOUNT, Way.RENAME),
-    (SharedPath, "slurm"): Cell(Way.MOUNT, Way.RENAME),
+    (HostPath, BEAKER): Cell(Way.UPLOAD, Way.DOWNLOAD),
+    (SharedPath, BEAKER): Cell(Way.MOUNT, Way.RENAME),
     (BeakerDataset, "local"): Cell(Way.DOWNLOAD, Way.UPLOAD),
     (BeakerDataset, "docker"): Cell(Way.DOWNLOAD, Way.UPLOAD),
     (BeakerDataset, APART): Cell(Way.DOWNLOAD, Way.UPLOAD),
-    (BeakerDataset, "beaker"): Cell(Way.DATASET, Way.POINTER),
+    (BeakerDataset, BEAKER): Cell(Way.DATASET, Way.POINTER),
+}
+# Cells whose engine or workspace is still to come: known, shown to nobody, refused with "yet".
+PLANNED: dict[tuple[type, str], Cell] = {
+    (SharedPath, "slurm"): Cell(Way.MOUNT, Way.RENAME),
     (BeakerDataset, "slurm"): Cell(Way.SUBMIT_HOST, Way.SUBMIT_HOST),
 }
+# Ways on which the engine brings what it does not see.
+_BROUGHT = (Way.COPY_IN, Way.UPLOAD)
+_REMEDY_ON_BEAKER = (
+    "use a workspace that jobs can reach: `workspace: beaker://ORG/NAME`, or `local:///DIRECTORY`"
+)
 _WHERE: dict[type, str] = {
     HostPath: "on this machine",
     SharedPath: "on a shared drive",
@@ -79,17 +85,24 @@ def cell(location: Location, capabilities: Capabilities) -> Cell:
 
     :raises ConfigurationError: when there is none
     """
-    kind, engine = type(location), capabilities.name
+    return cell_of(type(location), capabilities)
+
+
+def cell_of(kind: type[Location], capabilities: Capabilities) -> Cell:
+    """Return the ways between places of a kind and an engine; see :func:`cell`."""
+    engine = capabilities.name
     apart = engine == "docker" and bool(capabilities.obstacle)
     key = kind, APART if apart else engine
     found = _TABLE.get(key)
-    if found is not None and found.inputs is Way.COPY_IN:
+    if found is not None and found.inputs in _BROUGHT:
         return replace(found, reason=capabilities.obstacle)
     if found is None or kind not in capabilities.accepts:
         yet = " yet" if key in PLANNED or found is not None else ""
         raise ConfigurationError(
             f"results {_WHERE[kind]} cannot be used by the engine {engine!r}{yet}",
-            "use a workspace in a directory of this machine: `workspace: {type: local, dir: …}`",
+            _REMEDY_ON_BEAKER
+            if engine == BEAKER
+            else "use a workspace in a directory of this machine: `workspace: {type: local, dir: …}`",
         )
     return found
 
@@ -102,8 +115,25 @@ def mount_source(location: Location, capabilities: Capabilities) -> Location:
     :raises ConfigurationError: when the engine has no way to them
     """
     way = cell(location, capabilities).inputs
-    assert way in (Way.MOUNT, Way.COPY_IN)  # the only ways of containers so far
+    # What has to be downloaded first is somewhere else by then.
+    assert way in (Way.MOUNT, Way.DATASET, *_BROUGHT)
     return HostPath(location.path) if isinstance(location, Spool) else location
+
+
+def is_downloaded(location: Location, capabilities: Capabilities) -> bool:
+    """Say whether this machine has to have the bytes at ``location`` before a job can start.
+
+    :raises ConfigurationError: when the engine has no way to them
+    """
+    return cell(location, capabilities).inputs is Way.DOWNLOAD
+
+
+def stays(kind: type[Location], capabilities: Capabilities) -> bool:
+    """Say whether a result for a place of this kind stays where the engine keeps it.
+
+    :raises ConfigurationError: when the engine has no way there
+    """
+    return cell_of(kind, capabilities).results is Way.POINTER
 
 
 def beside(location: Location, path: Path) -> Location:

@@ -5,6 +5,7 @@ ever for a server that does not answer. Refuses to know steps, workspaces and en
 """
 
 from dispatch._beaker import _quiet  # noqa: F401
+from dispatch._beaker.client import options_of
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import (
     Cluster,
@@ -54,4 +55,5 @@ __all__ = [
     "TaskMount",
     "TaskSpec",
     "WekaMount",
+    "options_of",
 ]

@@ -59,6 +59,11 @@ class Account:
         return self.call("the account", lambda: self.client.user.get())
 
     @property
+    def has_answered(self) -> bool:
+        """Whether Beaker has let us in before: then it is known who we are, and nothing is sent for it."""
+        return "_user" in self.__dict__
+
+    @property
     def user_id(self) -> str:
         """Our id."""
         return str(self._user.id)

@@ -6,6 +6,7 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +35,12 @@ _CHANNEL = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `dispatch beaker env`"
-_DOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_DOWN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+)
 
 
 class Unavailable(Exception):
@@ -71,9 +77,19 @@ class _Method:
         try:
             return self._inner(request, metadata=metadata, timeout=left)
         except grpc.RpcError as error:
-            if isinstance(error, grpc.Call) and error.code() in _DOWN:
+            if isinstance(error, grpc.Call) and _is_passing(error):
                 raise Unavailable(error.details() or str(error.code())) from error
             raise
+
+
+def _is_passing(error: grpc.Call) -> bool:
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # Too many requests; the same code is used for an answer that is too long for us.
+        return "larger than max" not in details
+    if error.code() is grpc.StatusCode.UNKNOWN:
+        return "Stream removed" in details
+    return error.code() in _DOWN
 
 
 class _Service:
@@ -92,6 +108,9 @@ class _Service:
 
 class Client(Beaker):
     """The vendor's client, tamed. May be used from several threads."""
+
+    # Not the program's "beaker": at DEBUG, beaker-py writes down bodies, in which are tokens and secrets.
+    logger = logging.Logger("dispatch.beaker", logging.INFO)
 
     MAX_RETRIES = 0
 
@@ -150,6 +169,11 @@ def connect(options: Mapping[str, Any], user_agent: str) -> Client:
         raise ConfigurationError(f"Beaker: {error}", REMEDY) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"Beaker: its configuration cannot be read: {error}", REMEDY) from error
+
+
+def options_of(client: Beaker) -> dict[str, Any]:
+    """The options with which :func:`connect` makes a client of the same address and account."""
+    return dict(vars(client.config))
 
 
 def vendor(client: Client) -> Beaker:

@@ -12,14 +12,13 @@ from typing import Any
 
 from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
-from beaker._dataset import _DatasetStorage
 
 from dispatch._beaker.account import Account
 from dispatch._beaker.archive import blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError
-from dispatch._beaker.sending import PIECE, Sender
-from dispatch._beaker.values import dataset_of, file_of
+from dispatch._beaker.sending import PIECE, Sender, opened
+from dispatch._beaker.values import dataset_of, file_of, made_id, storage_of
 
 # Larger blocks would each be given new memory by the system.
 READ_SIZE = 1 << 17
@@ -60,15 +59,19 @@ class Datasets:
             return self.open(found)
         account = self._account
         dataset = Dataset(
-            made["id"], name, account.user_id, account.workspace_id, description, account.wall(), False
+            made_id(f"dataset {name}", made),
+            name,
+            account.user_id,
+            account.workspace_id,
+            description,
+            account.wall(),
+            False,
         )
-        return CreatedDataset(dataset, _DatasetStorage(**made["storage"]))
+        return CreatedDataset(dataset, storage_of(f"dataset {name}", made))
 
     def open(self, dataset: Dataset) -> CreatedDataset:
         """Get ready to write to a dataset that was made before and is not committed."""
-        raw = pb2.Dataset(id=dataset.id)
-        storage = self._call(f"dataset {dataset.name}", lambda: self._client.dataset._get_storage(raw))
-        return CreatedDataset(dataset, storage)
+        return CreatedDataset(dataset, opened(self._account, dataset))
 
     def write(self, created: CreatedDataset, path: str, source: bytes | Path) -> None:
         """Write a file of a dataset. BeakerConflictError once it is committed, NotFound once it is gone."""
@@ -114,11 +117,12 @@ class Datasets:
         own: bool = False,
         results: bool | None = False,
         limit: int | None = None,
+        newest: bool = False,
     ) -> list[Dataset]:
         """Return the workspace's datasets whose name or description contains ``text``, oldest first.
 
         50 come with one request. ``own`` leaves out other authors', ``results`` (False: only others, None:
-        all) those that jobs made.
+        all) those that jobs made; ``newest`` is for the youngest first.
         """
         account = self._account
         options = pb2.ListDatasetsRequest.Opts
@@ -127,10 +131,11 @@ class Datasets:
             True: options.STATUS_COMMITTED,
             False: options.STATUS_UNCOMMITTED,
         }
+        order = pb2.SortOrder.SORT_ORDER_DESCENDING if newest else pb2.SortOrder.SORT_ORDER_ASCENDING
         found: list[Dataset] = []
         request = pb2.ListDatasetsRequest(
             options=options(
-                sort_clause=options.SortClause(sort_order=pb2.SortOrder.SORT_ORDER_ASCENDING, created={}),
+                sort_clause=options.SortClause(sort_order=order, created={}),
                 dataset_type=kinds.get(results) if results is not None else None,
                 committed_status=states.get(committed) if committed is not None else None,
                 name_or_description_substring=text or None,

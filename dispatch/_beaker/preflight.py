@@ -56,11 +56,8 @@ def preflight(door: BeakerDoor, needs: Needs | None = None, seconds: float = SEC
     """
     needs = needs or Needs()
     _check_addresses(door)
-    limit = door.account.client.limit
-    limit.until, limit.patience = limit.clock() + seconds, PATIENCE
-    try:
-        with _answering(str(door.account.client.config.rpc_address)):
-            door.account.user_id  # noqa: B018
+    with _within(door, seconds):
+        _check_token(door)
         _check_workspace(door)
         with _answering(door.address):
             _check_rest(door)
@@ -69,8 +66,33 @@ def preflight(door: BeakerDoor, needs: Needs | None = None, seconds: float = SEC
             _check_image(door, needs.image)
         if needs.jobs:
             _check_account(door, needs)
+
+
+def reachable(door: BeakerDoor, seconds: float = SECONDS) -> None:
+    """Hold that Beaker answers and lets us in: the first of it, for what needs no workspace.
+
+    Costs nothing once it has answered. Errors are those of :func:`preflight`.
+    """
+    if door.account.has_answered:
+        return
+    _check_addresses(door)
+    with _within(door, seconds):
+        _check_token(door)
+
+
+@contextmanager
+def _within(door: BeakerDoor, seconds: float) -> Iterator[None]:
+    limit = door.account.client.limit
+    limit.until, limit.patience = limit.clock() + seconds, PATIENCE
+    try:
+        yield
     finally:
         limit.until = limit.patience = None
+
+
+def _check_token(door: BeakerDoor) -> None:
+    with _answering(str(door.account.client.config.rpc_address)):
+        door.account.user_id  # noqa: B018
 
 
 @contextmanager

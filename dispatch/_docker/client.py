@@ -1,7 +1,7 @@
 """The door itself: one object that stands for one engine, wherever it is.
 
-Owns which calls go by hand and which by docker-py (load and pull: chunked bodies, registry credentials), and
-the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
+Owns which calls go by hand and which by docker-py (load, pull, push: chunked bodies, registry credentials),
+and the translation of docker-py's and requests' errors into ours. Refuses to decide anything about steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dispatch._docker import images
 from dispatch._docker.address import Address
 from dispatch._docker.images import ImageRecord
-from dispatch._docker.pulling import PulledLayers
+from dispatch._docker.pulling import PulledLayers, PushedLayers
 from dispatch._docker.socket import ApiError, EngineSocket
 from dispatch.errors import EngineError, ImageError
 from dispatch.reporting import Reporter, working
@@ -44,7 +44,7 @@ class Pong:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a registry lets one in with. The engine is given it for one pull, and keeps it nowhere."""
+    """What a registry lets one in with. The engine is given it for one transfer, and keeps it nowhere."""
 
     user: str
     password: str = field(repr=False)
@@ -201,6 +201,32 @@ class Door:
                 f"image {reference}: it was pulled, and then removed by somebody", "repeat the command"
             )
         return record
+
+    def push(
+        self,
+        reference: str,
+        report: Reporter,
+        credentials: Credentials,
+        wanted: Callable[[], bool] = _always,
+    ) -> None:
+        """Send an image to the registry that its name (with a tag) is of; what that holds is not sent.
+
+        The credentials go to the engine in a header of this one call. ``wanted``: see :meth:`pull`.
+
+        :raises ImageError: when the engine has no such image, or the registry does not take it
+        """
+        images.checked_reference(reference)
+        client = self._docker_py()
+        login = {"username": credentials.user, "password": credentials.password}
+        with _vendor_errors(f"image {reference}"), working(report, f"{reference}: pushing") as task:
+            layers = PushedLayers(task)
+            for message in client.push(reference, stream=True, decode=True, auth_config=login):
+                if not wanted():
+                    raise ImageError(f"image {reference}: the push was given up")
+                if "error" in message:
+                    raise ImageError(f"image {reference}: it cannot be pushed: {message['error']}")
+                if "progressDetail" in message:
+                    layers.take(message)
 
     def run_once(self, shot: OneShot) -> Finished:
         """Run a helper container to its end and remove it, whatever happens.

@@ -17,9 +17,10 @@ from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings import Base, Settings, Surroundings, find_settings, parse_workspace, read_environment
 
 if TYPE_CHECKING:
+    from dispatch._beaker import BeakerDoor
     from dispatch._docker import Door
     from dispatch._docker.daemon import EngineSetup
-    from dispatch.app.images import Images
+    from dispatch.app.images import Doors, Images
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
     from dispatch.lock.model import Renewal
@@ -42,7 +43,12 @@ class App:
     """What the commands call. Constructing it does nothing; :meth:`open` reads the settings."""
 
     def __init__(
-        self, settings: Settings, surroundings: Surroundings, workspace: str | None, here: Path, say: Reporter
+        self,
+        settings: Settings,
+        surroundings: Surroundings,
+        workspace: str | Workspace | None,
+        here: Path,
+        say: Reporter,
     ):
         self.settings = settings
         self.surroundings = surroundings
@@ -67,6 +73,20 @@ class App:
 
         return Door(engine_address(self.surroundings.environ), self.surroundings.cache)
 
+    @cached_property
+    def beaker(self) -> BeakerDoor:
+        """Beaker at the workspace that the settings name; nothing is asked of it yet."""
+        from dispatch._beaker import BeakerDoor
+        from dispatch.app.beakerdoor import options_of, workspace_of
+
+        return BeakerDoor(workspace_of(self.settings), options_of(self.settings))
+
+    @property
+    def _doors(self) -> Doors:
+        from dispatch.app.images import Doors
+
+        return Doors(lambda: self.door, lambda: self.beaker)
+
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""
         from dispatch._docker.daemon import EngineSetup
@@ -78,23 +98,24 @@ class App:
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace given by hand, else that of the settings."""
+        """The workspace given by hand or by a program, else that of the settings."""
         from dispatch.workspace.base import Workspace
         from dispatch.workspace.local import LocalWorkspace
 
         setting = self.settings.workspace
+        if isinstance(self._workspace, Workspace):
+            return self._workspace
         if self._workspace is not None:
             setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
         if setting.type == "local" and setting.dir is not None:
             trusted = setting in self.settings.trusted_workspaces
             shared = any(setting.dir.is_relative_to(drive) for drive in self.settings.shared_dirs)
             return LocalWorkspace(setting.dir, trusted=trusted, shared=shared)
-        if setting.type == "memory":
-            return Workspace.from_url(setting.url)
-        raise ConfigurationError(
-            f"workspaces of type {setting.type!r} are not supported yet",
-            "use a directory: `workspace: ./workspace`",
-        )
+        if setting.type == "beaker":
+            from dispatch.app.beakerdoor import workspace_on_beaker
+
+            return workspace_on_beaker(setting, self.settings, self.surroundings)
+        return Workspace.from_url(setting.url)
 
     def config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
         """Read a configuration, with what is laid over it; with ``unused``, images that no step uses, too."""
@@ -114,7 +135,7 @@ class App:
         from dispatch.app.images import Images
 
         renewal = config.renewal or config.path.name
-        return Images(config.environments, self.surroundings, lambda: self.door, renewal, self.say)
+        return Images(config.environments, self.surroundings, self._doors, renewal, self.say)
 
     def lock(
         self,
@@ -142,7 +163,7 @@ class App:
             renewals += self.images(config).renew(chosen, upgrade=upgrade)
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
-            images = Images(environments, self.surroundings, lambda: self.door, "", self.say)
+            images = Images(environments, self.surroundings, self._doors, "", self.say)
             renewals += images.renew(wanted, upgrade=upgrade)
         return renewals
 

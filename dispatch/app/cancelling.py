@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # What a driver gives jobs that are to stop, unless it is asked otherwise; and what we wait beyond that.
 GRACE = 10.0
 BEYOND = 20.0
+LOOK_EVERY = 0.05
 CANCELLED = Verdict.CANCELLED.value
 
 
@@ -214,7 +215,7 @@ class Left:
         while any(self._runs(handle) for handle in found):
             if pace.clock() > deadline:
                 raise EngineError(f"run {run!r}: its containers do not end", "see `docker ps`")
-            pace.sleep(min(pace.every, 0.05))
+            pace.sleep(LOOK_EVERY)
         for handle in found:
             self._engine.release(handle)
 

@@ -136,7 +136,7 @@ def _workspace(app: App) -> Check:
 
     workspace = app.workspace
     if not isinstance(workspace, LocalWorkspace):
-        return ok("workspace", workspace.url)
+        return ok("workspace", f"{workspace.url}, {workspace.num_registered_runs()} runs")
     place = _existing(workspace.dir)
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         fact = f"{place} cannot be written to"

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dispatch.app import App
+from dispatch.location import BeakerDataset
 from dispatch.plan import Place, RunPlan, Standing
 from dispatch.workspace.local import LocalWorkspace
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from dispatch.engine.base import Capabilities, Engine, Handle, Usage
     from dispatch.engine.docker import DockerEngine
     from dispatch.engine.gpus import Gpu
-    from dispatch.engine.process import ProcessEngine
     from dispatch.engine.routed import RoutedEngine
-    from dispatch.executor import Executor, Materials, ProcessMaterials
-    from dispatch.schedule import LocalScheduler
+    from dispatch.executor import Executor, ProcessMaterials
+    from dispatch.executor.materials import Common
+    from dispatch.schedule import LocalScheduler, Scheduler
 
 # Containers leave their processors idle while they start; processes do not.
 PARALLELISM = {Place.CONTAINER: 2, Place.PROCESS: 1}
@@ -42,7 +43,8 @@ class Engines:
         self._app = app
         self._parallelism = parallelism
         self._docker: DockerEngine | None = None
-        self._processes: ProcessEngine | None = None
+        self._containers: Engine | None = None
+        self._processes: Engine | None = None
         self._routed: RoutedEngine | None = None
         self._working: Engine | None = None
 
@@ -54,22 +56,43 @@ class Engines:
             self._docker = DockerEngine(self._app.door, uid=os.getuid(), gid=os.getgid())
         return self._docker
 
-    def processes(self, runtime: Path) -> ProcessEngine:
+    def processes(self, runtime: Path) -> Engine:
         """The engine for processes of this machine, which load the given runtime."""
         if self._processes is None:
             from dispatch.engine.process import ProcessEngine, StartMethod
 
             setting = self._app.settings.executor.start_method
-            self._processes = ProcessEngine(
-                python=sys.executable,
-                runtime=runtime,
-                environ=self._app.surroundings.environ,
-                start_method=StartMethod(setting) if setting else StartMethod.FORK,
+            self._processes = self._with_inputs(
+                ProcessEngine(
+                    python=sys.executable,
+                    runtime=runtime,
+                    environ=self._app.surroundings.environ,
+                    start_method=StartMethod(setting) if setting else StartMethod.FORK,
+                )
             )
         return self._processes
 
-    def scheduler(self, place: Place, runtime: Path) -> LocalScheduler:
-        """Who places the steps of a run that has steps at ``place``."""
+    def containers(self) -> Engine:
+        """The engine for steps that have an image."""
+        if self._containers is None:
+            self._containers = self._with_inputs(self.docker())
+        return self._containers
+
+    def _with_inputs(self, engine: Engine) -> Engine:
+        """An engine of this machine, to which results are brought that are not on it."""
+        workspace = self._app.workspace
+        if workspace.keeps is not BeakerDataset:
+            return engine
+        from dispatch.engine.fetching import FetchingEngine
+
+        return FetchingEngine(engine, workspace.bring)
+
+    def scheduler(self, place: Place, runtime: Path, plan: RunPlan | None = None) -> Scheduler:  # noqa: ARG002
+        """Who places the steps of a run that has steps at ``place``, of its ``plan`` where one is known."""
+        return self.here(place, runtime)
+
+    def here(self, place: Place, runtime: Path) -> LocalScheduler:
+        """Who places steps on the engines of this machine."""
         from dispatch.engine.gpus import gpus_here
         from dispatch.schedule import LocalScheduler
 
@@ -96,7 +119,7 @@ class Engines:
         return self._working.usage(handles) if self._working is not None else {}
 
     def executor(
-        self, plan: RunPlan, here: ProcessMaterials, inside: Materials | None, observer: Observer
+        self, plan: RunPlan, here: ProcessMaterials, inside: Common | None, observer: Observer
     ) -> Executor:
         """Who runs a plan: with ``inside``, what containers need, in containers, and here what has none."""
         from dispatch.executor import DockerExecutor, LocalExecutor
@@ -106,21 +129,29 @@ class Engines:
             scheduler = self.scheduler(Place.PROCESS, here.runtime)
             processes = self._working = self.processes(here.runtime)
             return LocalExecutor(processes, scheduler, workspace, here, observer, clock)
-        scheduler = self.scheduler(Place.CONTAINER, here.runtime)
-        engine: Engine = self.docker()
+        from dispatch.executor import Materials
+
+        assert isinstance(inside, Materials)
+        scheduler = self.scheduler(Place.CONTAINER, here.runtime, plan)
+        engine = self._both(plan, here.runtime)
+        return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
+
+    def _both(self, plan: RunPlan, runtime: Path) -> Engine:
+        """The engine for containers, and in front of both where steps of the plan are processes, too."""
+        engine = self.containers()
         if any(step.place is Place.PROCESS for step in plan.standing(Standing.RUN)):
             from dispatch.engine.routed import RoutedEngine
 
-            engine = self._routed = RoutedEngine(self.docker(), self.processes(here.runtime))
+            engine = self._routed = RoutedEngine(engine, self.processes(runtime))
         self._working = engine
-        return DockerExecutor(engine, scheduler, workspace, inside, observer, clock)
+        return engine
 
     def close(self) -> None:
         """Stop our threads and processes; no container is touched."""
         if self._routed is not None:
             self._routed.close()
             return
-        for engine in (self._processes, self._docker):
+        for engine in (self._processes, self._containers or self._docker):
             if engine is not None:
                 engine.close()
 

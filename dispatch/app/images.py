@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
-from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import (
+    BeakerId,
+    BeakerImage,
+    DebianImage,
+    DockerImage,
+    Environment,
+    ImageRef,
+    PipImage,
+)
 from dispatch.errors import StaleBaseError
 from dispatch.image.history import history_of
-from dispatch.image.plan import BuildPlan, plan_images
+from dispatch.image.plan import BuildPlan, Identify, plan_images
+from dispatch.image.ports import ImageStore
 from dispatch.image.report import BuildReport, report_present
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, DebianLock, Lock, PipLock, Renewal
@@ -20,7 +30,10 @@ from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
+    from dispatch._beaker import BeakerDoor
+    from dispatch.app.publishing import Publishing
     from dispatch.image.builder import Builder
+    from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
     from dispatch.lock.apt import Apt
     from dispatch.lock.uv import Uv
@@ -64,32 +77,57 @@ class CommittedLocks:
 
 
 def _lock_path(environment: Environment) -> Path:
-    assert not isinstance(environment.declaration, DockerImage)
+    assert isinstance(environment.declaration, (PipImage, DebianImage))
     return environment.declaration.lock
 
 
+def _no_beaker() -> BeakerDoor:
+    raise AssertionError("images of Beaker are asked for where none were foreseen")
+
+
+@dataclass(frozen=True)
+class Doors:
+    """The vendors' doors, each made when it is first needed."""
+
+    docker: Callable[[], Door]
+    beaker: Callable[[], BeakerDoor] = _no_beaker
+
+
 class Images:
-    """The images of one configuration on one engine. Making one does nothing."""
+    """The images of one configuration on one engine, or on Beaker. Making one does nothing."""
 
     def __init__(
         self,
         environments: Mapping[str, Environment],
         surroundings: Surroundings,
-        door: Callable[[], Door],
+        doors: Doors,
         config: str,
         say: Reporter,
     ) -> None:
         self.environments = environments
         self._surroundings = surroundings
-        self._door = door
+        self._door = doors.docker
+        self._beaker = doors.beaker
         self._config = config
         self._say = say
         self._locks = CommittedLocks(config)
 
     def plan(self, names: Iterable[str]) -> BuildPlan:
         """Say of the named images what building would do."""
+        return self._plan(names, self._door(), self._identify)
+
+    def recipes(self, names: Iterable[str]) -> BuildPlan:
+        """Say the same where no engine is asked: what is made from locks alone has its digest even so."""
+        from dispatch.app.publishing import NoStore
+
+        return self._plan(names, NoStore(), lambda name: BeakerId(self._importer().committed(name).id))
+
+    def _plan(self, names: Iterable[str], store: ImageStore, identify: Identify) -> BuildPlan:
         history = history_of(self._surroundings.cache)
-        return plan_images(names, self.environments, self._locks, self._door(), history)
+        return plan_images(names, self.environments, self._locks, store, history, identify)
+
+    def _identify(self, name: str) -> BeakerId:
+        return self._importer().identify(name)
 
     def build(self, plan: BuildPlan, workers: int = 2, *, renew_base: bool = False) -> BuildReport:
         """Carry out a plan; what failed is in the report.
@@ -109,6 +147,20 @@ class Images:
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
         self.renew(bases, upgrade=True)
         return builder.build(self.plan(plan.names), self._say)
+
+    @property
+    def publishing(self) -> Publishing:
+        """The same images on Beaker."""
+        from dispatch.app.publishing import Publishing
+
+        return Publishing(self, self._beaker(), self._door(), self._surroundings.cache / "locks", self._say)
+
+    def on_beaker(self, names: Iterable[str], workers: int = 2) -> Mapping[str, ImageRef]:
+        """Return what jobs on Beaker are to name: generated images are published where they are not there
+        yet, and need an engine here only then. Raises what building or publishing raises."""
+        report = self.publishing.provide(names, workers)
+        report.raise_failures()
+        return report.images
 
     def identity(self, name: str) -> str:
         """The digest of a named image's declaration and lock, for the identity of shell steps."""
@@ -171,7 +223,20 @@ class Images:
 
         door = self._door()
         user = f"{os.getuid()}:{os.getgid()}"
-        return Tools(store=door, runner=door, installer=self._uv(), rootfs=self._rootfs, user=user)
+        used = any(isinstance(each.declaration, BeakerImage) for each in self.environments.values())
+        return Tools(
+            store=door,
+            runner=door,
+            installer=self._uv(),
+            rootfs=self._rootfs,
+            user=user,
+            importer=self._importer() if used else None,
+        )
+
+    def _importer(self) -> Importer:
+        from dispatch.image.importing import Importer
+
+        return Importer(self._beaker(), self._door())
 
     def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder

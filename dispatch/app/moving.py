@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dispatch import transfer
-from dispatch.location import HostPath, Location, SharedPath, Spool
 from dispatch.plan import Place, RunPlan, Standing
-from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +23,8 @@ def ways(
 
     Asks engines that planning has asked before, and no others. ConfigurationError where no way leads.
     """
-    # What matters to the table is the kind of place alone.
-    location: Location = Spool(runtime)
-    if isinstance(workspace, LocalWorkspace):
-        location = SharedPath(runtime) if workspace.is_shared else HostPath(runtime)
     found = {}
     for place in dict.fromkeys(step.place for step in plan.standing(Standing.RUN)):
-        engine: Engine = engines.docker() if place is Place.CONTAINER else engines.processes(runtime)
-        found[place] = transfer.cell(location, engine.capabilities())
+        engine: Engine = engines.containers() if place is Place.CONTAINER else engines.processes(runtime)
+        found[place] = transfer.cell_of(workspace.keeps, engine.capabilities())
     return found

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dispatch.app import App
     from dispatch.app.engines import Engines
     from dispatch.engine.base import Mount
-    from dispatch.schedule import LocalScheduler
+    from dispatch.schedule import Scheduler
 
 
 class Placing:
@@ -50,10 +50,10 @@ class Placing:
                 )
 
     def _refuse_impossible(self, plan: RunPlan) -> None:
-        schedulers: dict[Place, LocalScheduler] = {}
+        schedulers: dict[Place, Scheduler] = {}
         for step in plan.standing(Standing.RUN):
             if step.place not in schedulers:
-                schedulers[step.place] = self._engines.scheduler(step.place, self._runtime)
+                schedulers[step.place] = self._engines.scheduler(step.place, self._runtime, plan)
             try:
                 schedulers[step.place].refuse_impossible(step.resources)
             except UnrecoverableResourceAssignmentError as error:
@@ -67,7 +67,7 @@ class Placing:
         from dispatch.location import HostPath
 
         contained = any(step.place is Place.CONTAINER for step in todo)
-        here = not contained or HostPath in self._engines.docker().capabilities().accepts
+        here = not contained or HostPath in self._engines.containers().capabilities().accepts
         home, workspace = self._app.surroundings.home, self._app.workspace
         found = Mounting(settings, self._directory, home, workspace, here).of(plan)
         left_out = without_container(plan)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.info import StepInfo, StepState
-from dispatch.location import HostPath
+from dispatch.location import BeakerDataset, HostPath, SharedPath
 from dispatch.workspace.base import RunSort, Workspace
 from dispatch.workspace.runs import RunRecord
 
@@ -17,6 +17,7 @@ LATEST = "latest"
 RUNNING = "running"
 ORPHANED = "orphaned"
 TEXT_LIMIT = 16 * 1024 * 1024
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ class RunRow:
 
 @dataclass(frozen=True)
 class StepRow:
-    """A step of a run as it stands now. ``verdict`` is what became of it in that run, if that has ended."""
+    """A step of a run as it stands now. ``verdict`` is what became of it in that run, if that has ended.
+
+    ``result`` is where that is: a path of this machine, or a dataset. ``log`` is there only where it is known
+    without asking another machine.
+    """
 
     name: str
     unique_id: str
@@ -41,7 +46,7 @@ class StepRow:
     image: str
     image_id: str
     error: str
-    result: Path | None
+    result: str | None
     log: Path | None
 
     @property
@@ -78,11 +83,11 @@ class Result:
 
 def list_runs(workspace: Workspace, limit: int) -> list[RunRow]:
     """The newest runs first."""
-    rows = []
-    for run in workspace.search_registered_runs(sort_by=RunSort.START_DATE, stop=limit):
-        record = workspace.run_record(run.name)
-        rows.append(RunRow(run.name, run.start_date, state_of(workspace, record), len(_steps(record))))
-    return rows
+    found = workspace.search_registered_runs(sort_by=RunSort.START_DATE, stop=limit)
+    return [
+        RunRow(record.name, record.start_date, state_of(workspace, record), len(_steps(record)))
+        for record in workspace.run_records(run.name for run in found)
+    ]
 
 
 def show(workspace: Workspace, name: str) -> RunReport:
@@ -93,9 +98,11 @@ def show(workspace: Workspace, name: str) -> RunReport:
     facts = run.facts if run.state else {}
     verdicts: Mapping[str, str] = facts.get("verdicts", {})
     reasons: Mapping[str, str] = facts.get("reasons", {})
-    steps = tuple(
-        _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, ""))) for step in _steps(run)
-    )
+
+    def row(step: str) -> StepRow:
+        return _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, "")))
+
+    steps = tuple(_each(workspace, row, _steps(run)))
     differences = workspace.differences(name)
     return RunReport(
         name,
@@ -117,12 +124,11 @@ def state_of(workspace: Workspace, run: RunRecord) -> str:
 def result(workspace: Workspace, run: str, step: str) -> Result:
     """The result of a step of a run; ConfigurationError where there is no such run, step or result."""
     info = step_of(workspace, named(workspace, run), step)
-    location = workspace.locate(info.unique_id)
-    if not isinstance(location, HostPath):
+    directory = _here(workspace, info.unique_id)
+    if directory is None:
         logged = workspace.log_path(info.unique_id) is not None
         remedy = f"see `dispatch logs {run} {step}`" if logged else f"see `dispatch show {run}`"
         raise ConfigurationError(f"step {step!r} has no result: it is {info.state.value}", remedy)
-    directory = location.path
     for name in ("data.json", "data.txt", "data.jsonl"):
         path = directory / name
         if path.is_file() and path.stat().st_size <= TEXT_LIMIT:
@@ -191,10 +197,36 @@ def _steps(run: RunRecord) -> list[str]:
     return list(run.facts.get("steps", {**run.jobs, **run.targets}))
 
 
+def place_of(workspace: Workspace, unique_id: str, info: StepInfo | None) -> str | None:
+    """Where a step's result is, for people: a path of this machine, or a dataset; None where nowhere."""
+    if workspace.keeps is BeakerDataset:
+        return info.result_location if info is not None else None
+    location = workspace.locate(unique_id)
+    return str(location.path) if isinstance(location, (HostPath, SharedPath)) else None
+
+
+def _here(workspace: Workspace, unique_id: str) -> Path | None:
+    """The directory of a step's result on this machine, brought here where it is elsewhere."""
+    location = workspace.locate(unique_id)
+    if isinstance(location, BeakerDataset):
+        workspace.bring(unique_id)
+        return workspace.copy_of(unique_id)
+    return location.path if isinstance(location, (HostPath, SharedPath)) else None
+
+
+def _each(workspace: Workspace, row: Callable[[str], StepRow], steps: Sequence[str]) -> Iterable[StepRow]:
+    """Look steps up: several at once where each look is a question to another machine."""
+    if workspace.keeps is not BeakerDataset:
+        return map(row, steps)
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(row, steps))
+
+
 def _row(workspace: Workspace, run: str, step: str, end: tuple[str, str]) -> StepRow:
     verdict, reason = end
     info = workspace.step_info(workspace.step_of_run(run, step))
-    location = workspace.locate(info.unique_id)
     facts = info.attempt
     state = verdict if verdict and info.state is not StepState.RUNNING else info.state.value
     return StepRow(
@@ -206,6 +238,6 @@ def _row(workspace: Workspace, run: str, step: str, end: tuple[str, str]) -> Ste
         image=facts.image if facts else "",
         image_id=facts.image_digest if facts else "",
         error=info.error or ("" if info.state is StepState.COMPLETED else reason),
-        result=location.path if isinstance(location, HostPath) else None,
-        log=workspace.log_path(info.unique_id),
+        result=place_of(workspace, info.unique_id, info),
+        log=None if workspace.keeps is BeakerDataset else workspace.log_path(info.unique_id),
     )

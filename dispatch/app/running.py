@@ -7,16 +7,16 @@ Split in two, so that a dry run is the first half printed: :meth:`Running.prepar
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dispatch import assets
 from dispatch.app import NO_OVERLAY, App, Overlay
 from dispatch.app.adhoc import AdHoc, config_of, given_steps
-from dispatch.app.cloning import clone_for
 from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
@@ -24,12 +24,14 @@ from dispatch.app.placing import Placing
 from dispatch.app.registering import held, register
 from dispatch.app.runtimes import Runtimes
 from dispatch.app.secrets import needed, resolve
+from dispatch.app.sides import Side, side_of
 from dispatch.app.source import SourceTree, WorkingTree
+from dispatch.config import of_graph
 from dispatch.describe import Description, Question
 from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
-from dispatch.errors import ConfigurationError, SourceError
-from dispatch.graph import SHELL, StepNode
+from dispatch.errors import SourceError
+from dispatch.graph import SHELL, StepGraph
 from dispatch.image.plan import BuildPlan
 from dispatch.info import StepInfo
 from dispatch.plan import Given, Identities, Place, PlannedStep, RunPlan, Standing, Wanted, plan_run
@@ -39,6 +41,8 @@ from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
     from dispatch.app.images import Images
+    from dispatch.config import Config
+    from dispatch.engine.base import Mount
     from dispatch.executor import Executor, Materials, ProcessMaterials
     from dispatch.job import Clone
     from dispatch.transfer import Cell
@@ -48,14 +52,22 @@ CLONES = "source: clone"
 
 
 @dataclass(frozen=True)
+class InProgram:
+    """A graph that a program made, whose steps' source is the repository around ``directory`` (absolute)."""
+
+    graph: StepGraph
+    directory: Path
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """What the user asked for.
 
-    ``config`` is a file, or one command. Empty ``targets`` are all steps; with ``again`` they are run
-    although they have results. ``parallelism`` -1 is no limit of ours.
+    ``config`` is a file, one command, or a program's graph. Empty ``targets`` are all steps; with ``again``
+    they are run although they have results. ``parallelism`` -1 is no limit of ours.
     """
 
-    config: Path | AdHoc
+    config: Path | AdHoc | InProgram
     name: str | None = None
     targets: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
@@ -83,14 +95,25 @@ class RunSummary:
 class Running:
     """One run. ``prepare`` first, then ``execute`` once."""
 
-    def __init__(self, app: App, request: RunRequest) -> None:
+    def __init__(self, app: App, request: RunRequest, side: Side | None = None) -> None:
         self._app = app
         self._request = request
         self._cache = app.surroundings.cache
         self._cached: dict[str, StepInfo] = {}
         self._secrets: Mapping[str, str] = {}
         self._clone: Clone | None = None
-        self.engines = Engines(app, request.parallelism)
+        self._side = side or side_of(app, request.parallelism)
+        self._runner: Executor | None = None
+
+    @property
+    def app(self) -> App:
+        """Whose run it is."""
+        return self._app
+
+    @property
+    def engines(self) -> Engines:
+        """The engines of the run."""
+        return self._side.engines
 
     def prepare(self, *, may_build: bool) -> RunPlan:
         """Find out what every step is and whether it has a result.
@@ -99,19 +122,21 @@ class Running:
         ConfigurationError for a step that can never be placed.
         """
         self._since = datetime.now(timezone.utc)
-        self._refuse_unsupported()
+        self._side.check()
         self._load()
         targets = self._request.targets
         self._graph = self._config.graph.sub_graph(targets) if targets else self._config.graph
         self._names = {
-            name: self._given[name].image if name in self._given else self._image_of(self._graph[name])
+            name: self._given[name].image
+            if name in self._given
+            else self._side.image_of(self._config, self._graph[name])
             for name in self._graph.order
         }
         own = {name: image for name, image in self._names.items() if name not in self._given}
         named = dict.fromkeys(image for image in own.values() if image is not None)
         if named or (self._app.settings.allow_dirty is False and self._here.snapshot is not None):
             self._check_source(inside=bool(named))
-        self._build_plan = self.images.plan(named) if named else None
+        self._build_plan = self._side.builds(self.images, named) if named else None
         descriptions = self._describe(may_build)
         identities = Identities(
             self.images.identity,
@@ -140,8 +165,7 @@ class Running:
 
     def clone(self, plan: RunPlan) -> Clone | None:
         """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
-        app = self._app
-        return clone_for(plan, self.source, app.settings.source, app.say, self._clone_secret)
+        return self._side.clone(plan, self._config, self.source, self._clone_secret)
 
     def _clone_secret(self, name: str) -> str:
         return self._values({name: CLONES})[name]
@@ -177,7 +201,7 @@ class Running:
     def _directory(self) -> Path:
         """Where the configuration lies: the working directory of its steps."""
         asked = self._request.config
-        return asked.directory if isinstance(asked, AdHoc) else asked.absolute().parent
+        return asked.absolute().parent if isinstance(asked, Path) else asked.directory
 
     def _load(self) -> None:
         """Read the configuration, and find the results of earlier runs that a command asks for."""
@@ -188,8 +212,11 @@ class Running:
             self._given = given.steps
             tracked = self._here.snapshot is not None
             self._config = config_of(asked, given, app.settings, tracked=tracked, say=app.say)
+        elif isinstance(asked, InProgram):
+            self._config = of_graph(asked.graph, asked.directory, app.settings, assets.images())
         else:
             self._config = app.config(asked, self._request.overlay)
+        self._config = self._side.complete(self._config)
 
     def _wanted(self, targets: tuple[str, ...]) -> Wanted:
         asked = self._request.config
@@ -197,47 +224,12 @@ class Running:
             return Wanted((asked.step,), again=asked.again)
         return Wanted(targets, self._request.rerun_changed, self._request.again)
 
-    def _refuse_unsupported(self) -> None:
-        settings = self._app.settings
-        if settings.executor.type not in (None, "docker", "local"):
-            raise ConfigurationError(
-                f"executor {settings.executor.type!r} is not supported yet",
-                "use `executor: {type: docker}`, or `{type: local}`",
-            )
-
-    def _image_of(self, node: StepNode) -> str | None:
-        """The name of a step's image, or None where the current environment is to run it."""
-        kind, image = self._app.settings.executor.type, self._config.images[node.name]
-        where = f"{self._config.path}: step {node.name!r}"
-        if kind == "local" and image is not None and node.type == SHELL:
-            # What a command gives depends on the image, whose digest is in its identity.
-            raise ConfigurationError(
-                f"{where}: names image {image!r}, but the settings say `executor: {{type: local}}`",
-                "leave the image out, or use `executor: {type: docker}`",
-            )
-        if kind == "docker" and image is None and node.options.resources.machine != "local":
-            raise ConfigurationError(
-                f"{where}: says no image, and the settings say `executor: {{type: docker}}`",
-                "name one with `step_image:`, or for all steps with `image:` at the top of the file",
-            )
-        return None if kind == "local" else image
-
     def _check_source(self, inside: bool) -> None:
         """Refuse changes that may not run, and say what containers get that is not the commit."""
         app, source = self._app, self.source
-        if source.ref.dirty and app.settings.allow_dirty is False:
-            raise SourceError(
-                f"{source.repository.root}: uncommitted changes, and the settings say `allow_dirty: false`",
-                "commit them, or leave that line out to run a snapshot of the working tree",
-            )
+        self._side.refuse_dirty(source, inside=inside)
         if not inside:
             return
-        if source.ref.dirty and app.settings.allow_dirty is None and not app.door.address.is_local:
-            raise SourceError(
-                f"{source.repository.root}: uncommitted changes, and the engine is another machine's "
-                f"({app.door.address})",
-                "commit them, or say `allow_dirty: true` in the settings to send a snapshot of them there",
-            )
         if source.ref.dirty:
             app.say(f"uncommitted changes: running a snapshot of the working tree ({source.ref.tree[:12]})")
         for notice in source.ref.notices:
@@ -296,17 +288,35 @@ class Running:
 
     def _completed(self, unique_ids: Iterable[str]) -> Mapping[str, StepInfo | None]:
         workspace = self._app.workspace
-        self._cached = {found: workspace.step_info(found) for found in workspace.completed(unique_ids)}
+        self._cached = workspace.results_of(unique_ids)
         return self._cached
 
-    def execute(self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None) -> RunSummary:
+    @property
+    def config(self) -> Config:
+        """The configuration, once it was read."""
+        return self._config
+
+    @property
+    def cloned(self) -> Clone | None:
+        """What jobs clone, once it was decided; None for an export."""
+        return self._clone
+
+    @property
+    def mounts(self) -> Mapping[str, tuple[Mount, ...]]:
+        """What is mounted into each step because the user asks for it, once the plan was made."""
+        return self._mounts
+
+    def execute(
+        self, plan: RunPlan, observer: Observer, begun: Begun = lambda _: None, name: str | None = None
+    ) -> RunSummary:
         """Build the images of what has to run, run it, and record how the run ended.
 
         Where another client drives the run of this name, that is followed to its end, and taken over if its
-        client dies. ``begun`` is called with the run's name once others can watch it. KeyboardInterrupt where
+        client dies. ``begun`` is called with the run's name once others can watch it; ``name`` wins over the
+        request's. KeyboardInterrupt where
         the run was cancelled.
         """
-        workspace, say, name = self._app.workspace, self._app.say, self._request.name
+        workspace, say, name = self._app.workspace, self._app.say, name or self._request.name
         while True:
             seat = held(workspace, plan, name)
             if seat is None:
@@ -340,20 +350,28 @@ class Running:
         todo = plan.standing(Standing.RUN)
         self._secrets = self._resolve_secrets(plan)
         contained = [step.image for step in todo if step.place is Place.CONTAINER and step.image is not None]
-        return self.build(dict.fromkeys(contained)) if contained else {}
+        return self._side.provide(self.images, dict.fromkeys(contained)) if contained else {}
 
     def _resolve_secrets(self, plan: RunPlan) -> Mapping[str, str]:
         of_clone = self._clone.secrets if self._clone is not None else ()
         return self._values({**dict.fromkeys(of_clone, CLONES), **needed(plan)})
 
     def _values(self, wanted: Mapping[str, str]) -> Mapping[str, str]:
-        app = self._app
-        return resolve(wanted, app.settings.secrets, app.surroundings.environ, self._config.directory)
+        app, held = self._app, self._side.secrets()
+        asked = {name: who for name, who in wanted.items() if name not in held}
+        found = resolve(asked, app.settings.secrets, app.surroundings.environ, self._config.directory)
+        return {**found, **{name: held[name] for name in wanted if name in held}}
 
     def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
         here = self.process_materials()
-        inside = self.container_materials(plan.standing(Standing.RUN), images, here) if images else None
-        return self.engines.executor(plan, here, inside, observer)
+        inside = self._side.materials(self, plan.standing(Standing.RUN), images, here) if images else None
+        self._runner = self.engines.executor(plan, here, inside, observer)
+        return self._runner
+
+    def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:
+        """Stop these steps, or without names the run, once it is carried out; from any thread."""
+        if self._runner is not None:
+            self._runner.cancel(names, grace)
 
     def process_materials(self) -> ProcessMaterials:
         """What processes of this machine share."""
@@ -386,7 +404,7 @@ class Running:
         facts: dict[str, object] = {}
         if isinstance(asked, AdHoc):
             facts["command"] = asked.command
-        else:
+        elif isinstance(asked, Path):
             facts["config"] = asked.name
         if runs and None in self._names.values():
             from dispatch.app.installed import packages

@@ -126,12 +126,12 @@ class StandIns:
         return LocalId(record.id)
 
     def _images(self) -> Images:
-        from dispatch.app.images import Images
+        from dispatch.app.images import Doors, Images
         from dispatch.config.catalogue import Catalogue, collect
 
         catalogue = Catalogue((), (self._place,))
         environments = collect(catalogue, [(each.image, "the local Beaker") for each in STAND_INS])
-        return Images(environments, self._surroundings, self._door, "", self._say)
+        return Images(environments, self._surroundings, Doors(self._door), "", self._say)
 
     @property
     def _place(self) -> Path:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from dispatch.app.records import named, step_of
 from dispatch.errors import ConfigurationError
 from dispatch.info import StepInfo, StepState
+from dispatch.location import BeakerDataset
 from dispatch.workspace.base import StepInfoSort, Workspace
 from dispatch.workspace.local import LocalWorkspace
 
 if TYPE_CHECKING:
+    from dispatch.workspace.beaker.workspace import BeakerWorkspace
     from dispatch.workspace.check import Finding
     from dispatch.workspace.collect import Collection, Item
     from dispatch.workspace.repair import Repair, Repairs
@@ -74,16 +76,11 @@ def plan_removal(workspace: Workspace, run: str | None, step: str | None, unique
         assert step is not None
         unique_id = step_of(workspace, named(workspace, run), step).unique_id
     users = [
-        name
-        for name, known in workspace.registered_runs().items()
-        if unique_id in _ids_of(workspace, known.name)
+        record.name
+        for record in workspace.run_records(workspace.registered_runs())
+        if unique_id in (*record.targets.values(), *record.jobs.values())
     ]
     return Removal(None, unique_id, tuple(users))
-
-
-def _ids_of(workspace: Workspace, run: str) -> set[str]:
-    record = workspace.run_record(run)
-    return {*record.targets.values(), *record.jobs.values()}
 
 
 def remove(workspace: Workspace, removal: Removal) -> None:
@@ -101,7 +98,15 @@ def remove(workspace: Workspace, removal: Removal) -> None:
 
 
 def check(workspace: Workspace) -> list[Finding]:
-    """Hold every result against its manifest, and every link and record against the results."""
+    """Hold every result against its manifest, and every link and record against the results.
+
+    On Beaker, by the digests that are kept there.
+    """
+    beaker = _on_beaker(workspace)
+    if beaker is not None:
+        from dispatch.workspace.beaker import upkeep as there
+
+        return list(there.examine(beaker))
     from dispatch.workspace import check as checking
 
     return list(checking.examine(_on_disk(workspace)))
@@ -109,6 +114,11 @@ def check(workspace: Workspace) -> list[Finding]:
 
 def plan_repair(workspace: Workspace) -> Repairs:
     """What `repair` would do."""
+    beaker = _on_beaker(workspace)
+    if beaker is not None:
+        from dispatch.workspace.beaker import upkeep as there
+
+        return there.plan_repair(beaker)
     from dispatch.workspace import repair
 
     return repair.plan(_on_disk(workspace))
@@ -116,6 +126,11 @@ def plan_repair(workspace: Workspace) -> Repairs:
 
 def apply_repair(workspace: Workspace, repairs: Repairs) -> Sequence[Repair]:
     """Do it, and return what was done: what somebody works at meanwhile is left alone."""
+    beaker = _on_beaker(workspace)
+    if beaker is not None:
+        from dispatch.workspace.beaker import upkeep as there
+
+        return there.apply_repair(beaker, repairs)
     from dispatch.workspace import repair
 
     return repair.apply(_on_disk(workspace), repairs)
@@ -123,6 +138,11 @@ def apply_repair(workspace: Workspace, repairs: Repairs) -> Sequence[Repair]:
 
 def plan_collection(workspace: Workspace, older_than: timedelta, now: datetime) -> Collection:
     """What nothing refers to any more."""
+    beaker = _on_beaker(workspace)
+    if beaker is not None:
+        from dispatch.workspace.beaker import upkeep as there
+
+        return there.plan_collection(beaker, older_than, now)
     from dispatch.workspace import collect
 
     return collect.plan(_on_disk(workspace), older_than, now)
@@ -130,14 +150,28 @@ def plan_collection(workspace: Workspace, older_than: timedelta, now: datetime) 
 
 def apply_collection(workspace: Workspace, collection: Collection) -> Sequence[Item]:
     """Remove it, and return what went: what is used meanwhile stays."""
+    beaker = _on_beaker(workspace)
+    if beaker is not None:
+        from dispatch.workspace.beaker import upkeep as there
+
+        return there.apply_collection(beaker, collection)
     from dispatch.workspace import collect
 
     return collect.apply(_on_disk(workspace), collection)
 
 
+def _on_beaker(workspace: Workspace) -> BeakerWorkspace | None:
+    if workspace.keeps is not BeakerDataset:
+        return None
+    from dispatch.workspace.beaker.workspace import BeakerWorkspace
+
+    assert isinstance(workspace, BeakerWorkspace)
+    return workspace
+
+
 def _on_disk(workspace: Workspace) -> LocalWorkspace:
     if not isinstance(workspace, LocalWorkspace):
         raise ConfigurationError(
-            f"{workspace.url}: has no files to look after", "name a workspace in a directory"
+            f"{workspace.url}: has no files to look after", "name a workspace in a directory, or on Beaker"
         )
     return workspace

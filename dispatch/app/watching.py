@@ -6,6 +6,7 @@ Owns when a watched run is over: its driver closed it, or is gone. Changes nothi
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,7 @@ from dispatch.workspace.journal import Entry, JournalStep, Kind, section
 if TYPE_CHECKING:
     from dispatch.workspace.base import Workspace
 
-EVERY = 0.1
-# Whether a driver lives is several questions to the drive; its journal is one.
+# Whether a driver lives is several questions to the workspace; its journal is one.
 ASK_EVERY = 0.4
 # For so long a run that nobody drives is not given up: another client may be taking it over.
 PATIENCE = 1.5
@@ -30,11 +30,14 @@ PATIENCE = 1.5
 
 @dataclass(frozen=True)
 class Pace:
-    """The clock of somebody who watches: monotonic seconds, how to wait, and how often to look."""
+    """The clock of somebody who watches: monotonic seconds, how to wait, and how often to look.
+
+    ``every`` None leaves that to the workspace.
+    """
 
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    every: float = EVERY
+    every: float | None = None
     patience: float = PATIENCE
 
 
@@ -49,20 +52,21 @@ class Watch:
         self.state = ""
         self.entries: list[Entry] = []
         self.pace = pace or Pace()
+        self.every = self.pace.every if self.pace.every is not None else workspace.look_every
         self._workspace = workspace
         self._journal = workspace.journal(run)
         driving = workspace.driver_of(run)
         # What an earlier driver closed is not the end of what a later one does.
         self._number = driving.number if driving is not None and driving.alive else 0
         self._alone: float | None = None
-        self._asked = -ASK_EVERY
+        self._asked = -math.inf
         self._begun = False
 
     def look(self) -> list[Entry]:
         """Return the entries that are new: at first those of the latest driver, then all that come."""
         new = self._read()
         now = self.pace.clock()
-        if self.state or now - self._asked < ASK_EVERY:
+        if self.state or now - self._asked < max(ASK_EVERY, self.every):
             return new
         self._asked = now
         driving = self._workspace.driver_of(self.run)
@@ -83,7 +87,7 @@ class Watch:
 
     def pause(self) -> None:
         """Wait until it is worth while to look again."""
-        self.pace.sleep(self.pace.every)
+        self.pace.sleep(self.every)
 
     def _read(self) -> list[Entry]:
         new = self._journal.read()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +14,7 @@ from dispatch.cli.output import note, print_json
 from dispatch.cli.progress import Shown, open_progress, progress_option
 from dispatch.errors import DispatchError
 from dispatch.image.plan import BuildPlan
+from dispatch.image.report import BuildReport
 
 
 @click.command("build")
@@ -26,6 +29,11 @@ from dispatch.image.plan import BuildPlan
 @click.option(
     "--renew-base", is_flag=True, help="Renew the lock of a base whose packages the archive has dropped."
 )
+@click.option(
+    "--publish",
+    type=click.Choice(["beaker"]),
+    help="Publish the images there, once for the whole workspace; print what jobs are to name.",
+)
 @config_options
 @progress_option
 @json_option
@@ -35,6 +43,7 @@ def command(
     explain: bool,
     jobs: int,
     renew_base: bool,
+    publish: str | None,
     choice: ConfigChoice,
     shown: Shown,
     as_json: bool,
@@ -47,7 +56,15 @@ def command(
         app = open_app(settings=choice.settings, report=progress)
         config = app.config(path, choice.overlay)
         images = app.images(config)
-        plan = images.plan(dict.fromkeys(name for name in config.images.values() if name is not None))
+        names = list(dict.fromkeys(name for name in config.images.values() if name is not None))
+        if publish is not None:
+            with progress:
+                done, failed = _publish(images, names, _Wish(dry_run, explain, jobs, renew_base))
+            documents += done
+            failures += failed
+            _print_references({each["name"]: each["reference"] or "-" for each in done}, as_json)
+            continue
+        plan = images.plan(names)
         if explain or dry_run:
             for name in plan.names:
                 for line in plan.explain(name):
@@ -67,6 +84,37 @@ def command(
         raise failures[0]
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """How images are to be built."""
+
+    dry_run: bool
+    explain: bool
+    jobs: int
+    renew_base: bool
+
+
+def _publish(
+    images: Images, names: list[str], wish: _Wish
+) -> tuple[list[dict[str, Any]], list[DispatchError]]:
+    """Publish, or say what that would do: a document for each name, and what went wrong."""
+    publishing = images.publishing
+    publishing.check()
+    if wish.explain or wish.dry_run:
+        outlook = publishing.outlook(names)
+        missing = [each.name for each in outlook if each.reference is None]
+        plan = images.plan(missing) if missing else None
+        for each in outlook:
+            note(each.line)
+            for line in plan.explain(each.name) if plan is not None and each.name in missing else ():
+                note(f"  {line}")
+        if wish.dry_run:
+            return [each.to_json() for each in outlook], []
+    report = publishing.provide(names, wish.jobs, renew_base=wish.renew_base)
+    done = [{"name": name, "reference": reference} for name, reference in report.references.items()]
+    return done, _failed(report)
+
+
 def _print_references(references: dict[str, str], as_json: bool) -> None:
     if not as_json:
         for name, reference in references.items():
@@ -77,8 +125,12 @@ def _build(
     images: Images, plan: BuildPlan, jobs: int, renew_base: bool
 ) -> tuple[dict[str, str], list[DispatchError]]:
     report = images.build(plan, jobs, renew_base=renew_base)
+    return dict(report.references), _failed(report)
+
+
+def _failed(report: BuildReport) -> list[DispatchError]:
     try:
         report.raise_failures()
     except DispatchError as error:
-        return dict(report.references), [error]
-    return dict(report.references), []
+        return [error]
+    return []

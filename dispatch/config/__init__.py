@@ -8,7 +8,7 @@ is laid over it by ``settings.overrides``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +22,7 @@ from dispatch.settings.images import ImageEntry, read_image, read_image_name, re
 from dispatch.settings.overrides import is_json, overlay
 from dispatch.settings.section import Section
 
-__all__ = ["Config", "find_images", "folders", "load"]
+__all__ = ["Config", "find_images", "folders", "load", "of_graph"]
 
 KEYS = ("image", "images", "include_package", "steps")
 
@@ -68,8 +68,31 @@ def load(
     section.only(KEYS)
     image = read_image_name(section, "image") or settings.image
     entries = [read_images(section.section("images")), settings.images]
-    graph = _graph(section)
     places = folders(path.parent, packaged_images)
+    found = _composed(document, _graph(section), image, entries, places, unused=unused)
+    return replace(found, include_package=read_modules(section, "include_package"))
+
+
+def of_graph(graph: StepGraph, directory: Path, settings: Settings, packaged_images: Path) -> Config:
+    """Make the configuration of a graph that a program made, as a file in ``directory`` (absolute) would be.
+
+    Errors are those of :func:`load`.
+    """
+    document = Document(directory / "step_graph", {}, {})
+    places = folders(directory, packaged_images)
+    return _composed(document, graph, settings.image, [settings.images], places)
+
+
+def _composed(
+    document: Document,
+    graph: StepGraph,
+    image: str | None,
+    entries: list[Mapping[str, ImageEntry]],
+    places: list[Path],
+    *,
+    unused: bool = False,
+) -> Config:
+    """Find the image of each step: ``entries`` are declared ones by name, ``places`` folders of them."""
     inline = _inline(document, graph, Catalogue(entries, places))
     images = {
         name: inline[name].name if name in inline else _image(graph, name, image) for name in graph.order
@@ -80,13 +103,12 @@ def load(
     if unused:
         environments = _with_unused(catalogue, environments, entries[0])
     return Config(
-        path=path,
-        directory=path.parent,
+        path=document.path,
+        directory=document.path.parent,
         graph=graph,
         image=image,
         images=MappingProxyType(images),
         environments=MappingProxyType(environments),
-        include_package=read_modules(section, "include_package"),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
 
-from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, PipImage
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings.document import read_document
 from dispatch.settings.images import IMAGE_FILE, NAME, ImageEntry, UnsupportedImage, read_image
@@ -126,7 +126,7 @@ def _check_locks(environments: Iterable[Environment]) -> None:
     owners: dict[Path, Environment] = {}
     for environment in environments:
         declaration = environment.declaration
-        if isinstance(declaration, DockerImage):
+        if isinstance(declaration, (DockerImage, BeakerImage)):
             continue
         lock = Path(normpath(declaration.lock))
         owner = owners.setdefault(lock, environment)

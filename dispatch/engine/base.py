@@ -87,7 +87,8 @@ class JobSpec:
     ``placement`` is for engines of many machines, as is ``time_limit`` (seconds), after which the engine ends
     the job though no client is there. With ``collects`` false the result stays where the engine keeps it, as
     ``output`` tells: only what else is in the output comes to ``attempt_dir``. ``brings`` are steps whose
-    results have to be on this machine's disk before the job starts.
+    results have to be on this machine's disk before the job starts. ``lasting_secrets`` are those of the
+    secrets that are the account's and the same for every job: an engine that has to store them may keep them.
     """
 
     key: str
@@ -110,6 +111,7 @@ class JobSpec:
     time_limit: float | None = None
     collects: bool = True
     brings: tuple[str, ...] = ()
+    lasting_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,9 @@ class DockerEngine:
         """Return what is mounted at the output directory."""
         job = self._jobs.get(handle.key)
         if job is not None:
-            sources = {mount.target: mount.source for mount in job.spec.mounts}
-            if OUTPUT_TARGET in sources:
-                return sources[OUTPUT_TARGET]
+            for mount in job.spec.mounts:
+                if mount.target == OUTPUT_TARGET:
+                    return mount.source
         else:
             state = self._containers.inspect(handle.engine_id)
             if state is not None and OUTPUT_TARGET in state.mounts:

@@ -5,13 +5,17 @@ Owns the way from a planned step to a job, and from a job's end to the facts tha
 """
 
 from dispatch.executor.base import Executor
+from dispatch.executor.beaker import BeakerJobs
 from dispatch.executor.containers import ContainerJobs
-from dispatch.executor.executors import DockerExecutor, LocalExecutor
-from dispatch.executor.materials import Materials, ProcessMaterials
+from dispatch.executor.executors import BeakerJobsExecutor, DockerExecutor, LocalExecutor
+from dispatch.executor.materials import BeakerMaterials, Materials, ProcessMaterials
 from dispatch.executor.processes import ProcessJobs
 from dispatch.executor.work import works
 
 __all__ = [
+    "BeakerJobs",
+    "BeakerJobsExecutor",
+    "BeakerMaterials",
     "ContainerJobs",
     "DockerExecutor",
     "Executor",

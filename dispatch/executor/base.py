@@ -28,3 +28,7 @@ class Executor(Registrable):
 
         Jobs are given ``grace`` seconds to stop, None for the usual.
         """
+
+
+# The one that is made in a program; it lies above all that is needed to run one.
+Executor.register_lazy("beaker", "dispatch.beaker:BeakerExecutor")

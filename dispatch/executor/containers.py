@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-
 from dispatch import job as jobs
 from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network
 from dispatch.environment import ImageRef, RegistryDigest
 from dispatch.executor.facts import Origin, judge
 from dispatch.executor.materials import Materials
 from dispatch.executor.provenance import provenance_of, with_provenance, write_provenance
-from dispatch.executor.tasks import clone_of, inputs_of, label_of, secrets_of, task_of, variables_of
+from dispatch.executor.tasks import attached, clone_of, inputs_of, label_of, secrets_of, task_of, variables_of
 from dispatch.graph import SHELL
 from dispatch.info import AttemptFacts, StepRecord
-from dispatch.location import HostPath, Location, SharedPath, Spool
+from dispatch.location import HostPath
 from dispatch.plan import PlannedStep, RunPlan
 from dispatch.schedule import ResourceAssignment
 from dispatch.transfer import beside, mount_source
-from dispatch.workspace import manifest as manifests
 from dispatch.workspace.base import Attempt, Workspace
 
 SCRATCH = ("home", "tmp", "cache")
@@ -39,14 +35,18 @@ class ContainerJobs:
     def prepare(self, record: StepRecord, attempt: Attempt, assignment: ResourceAssignment) -> JobSpec:
         """Write the job's directory and say what to run; see :class:`dispatch.dispatcher.JobFactory`."""
         planned, materials = self._plan[record.name], self._materials
-        if attempt.adopts:
-            return self._attached(record, attempt, planned, assignment)
-        results = inputs_of(self._plan, planned, self._workspace)
-        places = jobs.CONTAINER.inputs(results)
-        label = label_of(record, attempt)
-        mounts = tuple(self._mounts(planned, attempt, {places[name]: results[name] for name in places}))
-        task = task_of(self._plan, planned, places, materials)
         secrets = secrets_of(planned, materials)
+        if attempt.adopts:
+            return attached(self._run, record, attempt, self._image(planned), assignment, secrets)
+        given = inputs_of(self._plan, planned, self._workspace, self._capabilities)
+        places = jobs.CONTAINER.inputs(given.places)
+        label = label_of(record, attempt)
+        results = tuple(
+            Mount(mount_source(given.places[name], self._capabilities), place, content=given.contents[name])
+            for name, place in places.items()
+        )
+        mounts = (*self._mounts(planned, attempt), *results, *self._asked(planned))
+        task = task_of(self._plan, planned, places, materials)
         place = jobs.CONTAINER.secrets if secrets.values else ""
         clone = clone_of(planned, materials.clone)
         jobs.write_step_job(
@@ -75,37 +75,20 @@ class ContainerJobs:
             network=Network(planned.node.options.network or Network.BRIDGE.value),
             secrets=secrets.values,
             secret_variables=secrets.variables,
-        )
-
-    def _attached(
-        self, record: StepRecord, attempt: Attempt, planned: PlannedStep, assignment: ResourceAssignment
-    ) -> JobSpec:
-        """Name a job that runs already. How it was started is not known here, and does not matter.
-
-        Its secrets are named so that its log is kept free of them.
-        """
-        return JobSpec(
-            key=attempt.job_key,
-            run=self._run,
-            step=record.name,
-            attempt=attempt.job,
-            image=self._image(planned),
-            command=jobs.CONTAINER.command(),
-            attempt_dir=attempt.place,
-            resources=assignment.resources,
-            secrets=secrets_of(planned, self._materials).values,
-            attach=True,
+            brings=given.brings,
         )
 
     def _digest(self, planned: PlannedStep) -> str:
-        image = self._image(planned)
-        return image.reference if isinstance(image, RegistryDigest) else image.id
+        return reference_of(self._image(planned))
 
     def _image(self, planned: PlannedStep) -> ImageRef:
         assert planned.image is not None
         return self._materials.images[planned.image]
 
-    def _mounts(self, planned: PlannedStep, attempt: Attempt, results: Mapping[str, Location]) -> list[Mount]:
+    def _asked(self, planned: PlannedStep) -> tuple[Mount, ...]:
+        return self._materials.mounts.get(planned.node.name, ())
+
+    def _mounts(self, planned: PlannedStep, attempt: Attempt) -> list[Mount]:
         here, container = attempt.place, jobs.CONTAINER
         assert planned.image is not None
         assert planned.record is not None
@@ -123,10 +106,6 @@ class ContainerJobs:
             # The clone's: private like a copy, and removed like one.
             (here / "src").mkdir(exist_ok=True)
             mounts.append(Mount(beside(work, here / "src"), container.source, read_only=False))
-        for place, location in results.items():
-            source = mount_source(location, self._capabilities)
-            mounts.append(Mount(source, place, content=_content(location)))
-        mounts.extend(self._materials.mounts.get(planned.node.name, ()))
         return mounts
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
@@ -138,12 +117,6 @@ class ContainerJobs:
         return with_provenance(facts, attempt.place) if attempt.adopts else facts
 
 
-def _content(location: Location) -> str:
-    """What names a result for ever, wherever it is: its manifest. Empty for one that has none beside it."""
-    if not isinstance(location, (HostPath, SharedPath, Spool)):
-        return ""
-    try:
-        manifest = (location.path.parent / manifests.NAME).read_bytes()
-    except OSError:
-        return ""
-    return f"result.{hashlib.sha256(manifest).hexdigest()}"
+def reference_of(image: ImageRef) -> str:
+    """What is recorded of an image: the digest or id that it is known by where it runs."""
+    return image.reference if isinstance(image, RegistryDigest) else image.id

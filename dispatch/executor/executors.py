@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from dispatch.dispatcher import Dispatcher, JobFactory, Observer, Pace, StepOutcome
-from dispatch.engine.base import Engine, Event, JobSpec
+from dispatch.engine.base import Capabilities, Engine, Event, JobSpec
 from dispatch.engine.routed import RoutedEngine
 from dispatch.errors import ConfigurationError
 from dispatch.executor.base import Executor
+from dispatch.executor.beaker import BeakerJobs
 from dispatch.executor.containers import ContainerJobs
-from dispatch.executor.materials import Common, Materials, ProcessMaterials
+from dispatch.executor.materials import BeakerMaterials, Common, Materials, ProcessMaterials
 from dispatch.executor.processes import ProcessJobs
 from dispatch.executor.sweeping import sweep
 from dispatch.executor.work import works
@@ -100,6 +101,25 @@ class _EngineExecutor(Executor, Generic[M]):
     def _factory(self, plan: RunPlan, run: str) -> JobFactory:
         """Return what makes jobs of the plan's steps."""
 
+    def _routed(
+        self,
+        plan: RunPlan,
+        run: str,
+        beside: ProcessMaterials | None,
+        contained: Callable[[RunPlan, M, Workspace, Capabilities, str], JobFactory],
+    ) -> JobFactory:
+        """Return what makes jobs for containers, and beside it, where that can be, jobs for this machine."""
+        engine, materials, workspace = self._engine, self._materials, self._workspace
+        if beside is None or not isinstance(engine, RoutedEngine):
+            _refuse(plan, Place.PROCESS, "has no container to run in, and this run has nothing else for it")
+            return contained(plan, materials, workspace, engine.capabilities(), run)
+        inside, here = engine.containers.capabilities(), engine.processes.capabilities()
+        factories: dict[Place, JobFactory] = {
+            Place.CONTAINER: contained(plan, materials, workspace, inside, run),
+            Place.PROCESS: ProcessJobs(plan, beside, workspace, here, run),
+        }
+        return RoutedJobs(plan, factories)
+
 
 @Executor.register("docker")
 class DockerExecutor(_EngineExecutor[Materials]):
@@ -110,17 +130,14 @@ class DockerExecutor(_EngineExecutor[Materials]):
     """
 
     def _factory(self, plan: RunPlan, run: str) -> JobFactory:
-        engine, materials, workspace = self._engine, self._materials, self._workspace
-        beside = materials.processes
-        if beside is None or not isinstance(engine, RoutedEngine):
-            _refuse(plan, Place.PROCESS, "has no container to run in, and this run has nothing else for it")
-            return ContainerJobs(plan, materials, workspace, engine.capabilities(), run)
-        contained, here = engine.containers.capabilities(), engine.processes.capabilities()
-        factories: dict[Place, JobFactory] = {
-            Place.CONTAINER: ContainerJobs(plan, materials, workspace, contained, run),
-            Place.PROCESS: ProcessJobs(plan, beside, workspace, here, run),
-        }
-        return RoutedJobs(plan, factories)
+        return self._routed(plan, run, self._materials.processes, ContainerJobs)
+
+
+class BeakerJobsExecutor(_EngineExecutor[BeakerMaterials]):
+    """Runs each step as an experiment of its own on Beaker; steps that must run here as for Docker."""
+
+    def _factory(self, plan: RunPlan, run: str) -> JobFactory:
+        return self._routed(plan, run, self._materials.processes, BeakerJobs)
 
 
 @Executor.register("local")

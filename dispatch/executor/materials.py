@@ -9,7 +9,8 @@ from typing import Any
 
 from dispatch.engine.base import Mount
 from dispatch.environment import ImageRef
-from dispatch.job import Clone
+from dispatch.job import Clone, Setup
+from dispatch.location import BeakerDataset
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,27 @@ class ProcessMaterials(Common):
 
     python: str
     runtime: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeakerMaterials(Common):
+    """For containers on Beaker.
+
+    ``images`` maps names of environments to what Beaker runs: an image of its own, or a Docker reference,
+    which need not have a digest. ``setups`` maps to how an image that is not one of ours makes its
+    environment, None for one that holds it. ``source`` is the exported tree as an archive in a dataset, or
+    None where each job clones it, as ``clone`` says. ``boot`` is the dataset with the script that begins and
+    the runtime. ``mounts`` are, by step, those that the user asks for. ``time_limit`` (seconds) is for steps
+    that say none. ``processes`` is for those steps of the plan that run on this machine.
+    """
+
+    images: Mapping[str, ImageRef]
+    setups: Mapping[str, Setup | None]
+    source: BeakerDataset | None
+    boot: BeakerDataset
+    mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)
+    time_limit: float | None = None
+    processes: ProcessMaterials | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

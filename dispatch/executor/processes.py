@@ -41,8 +41,8 @@ class ProcessJobs:
         which is gone is told in the same way as in a container.
         """
         planned, materials = self._plan[record.name], self._materials
-        given = inputs_of(self._plan, planned, self._workspace)
-        results = {name: str(place(location, self._capabilities)) for name, location in given.items()}
+        given = inputs_of(self._plan, planned, self._workspace, self._capabilities)
+        results = {name: str(place(location, self._capabilities)) for name, location in given.places.items()}
         here = attempt.directory
         places = jobs.HostPlaces(
             runtime=str(materials.runtime),
@@ -77,6 +77,7 @@ class ProcessJobs:
             network=Network(planned.node.options.network or Network.BRIDGE.value),
             secrets=secrets.values,
             secret_variables=secrets.variables,
+            brings=given.brings,
         )
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from dispatch import job as jobs
+from dispatch.engine.base import Capabilities, JobSpec
+from dispatch.environment import ImageRef
 from dispatch.errors import StepError
 from dispatch.executor.materials import Common
 from dispatch.formats import AUTO
 from dispatch.graph import SHELL
 from dispatch.info import StepRecord
-from dispatch.location import Location
+from dispatch.location import BeakerDataset, HostPath, Location
 from dispatch.options import SecretUse
 from dispatch.plan import PlannedStep, RunPlan
+from dispatch.schedule import ResourceAssignment
+from dispatch.transfer import is_downloaded
+from dispatch.workspace import manifest as manifests
 from dispatch.workspace.base import Attempt, Workspace
 
 
@@ -30,13 +36,28 @@ def label_of(record: StepRecord, attempt: Attempt) -> jobs.StepLabel:
     return jobs.StepLabel(record.name, record.unique_id, record.type, attempt.job)
 
 
-def inputs_of(plan: RunPlan, planned: PlannedStep, workspace: Workspace) -> dict[str, Location]:
-    """Where the results are that a job is given, by step.
+class Inputs(NamedTuple):
+    """Results that a job is given: by step where they are, and what names their content for ever.
+
+    ``brings`` are unique ids of those that this machine has to have first; they are where it will have them.
+    """
+
+    places: dict[str, Location]
+    contents: dict[str, str]
+    brings: tuple[str, ...]
+
+
+def inputs_of(
+    plan: RunPlan, planned: PlannedStep, workspace: Workspace, capabilities: Capabilities
+) -> Inputs:
+    """Find the results that a job is given.
 
     StepError for one that has vanished, WorkspaceError for one that is not what was committed, FormatError
     for one that may not be loaded: whom to trust is decided here, for the runtime loads what it is given.
     """
     found: dict[str, Location] = {}
+    contents: dict[str, str] = {}
+    brings: list[str] = []
     for name in plan.mounted(planned.node.name):
         record = plan[name].record
         assert record is not None
@@ -49,8 +70,29 @@ def inputs_of(plan: RunPlan, planned: PlannedStep, workspace: Workspace) -> dict
         workspace.verify(record.unique_id, deep=False)
         if planned.node.type != SHELL:
             workspace.check_trust(record.unique_id)
+        contents[name] = content_of(location)
+        if is_downloaded(location, capabilities):
+            copy = workspace.copy_of(record.unique_id)
+            assert copy is not None  # it is not on this machine
+            brings.append(record.unique_id)
+            location = HostPath(copy)
         found[name] = location
-    return found
+    return Inputs(found, contents, tuple(brings))
+
+
+def content_of(location: Location) -> str:
+    """What names a result for ever, wherever it is; empty for one of which that is not known.
+
+    A dataset that holds a result never changes; what is on a disk is told by its manifest beside it.
+    """
+    if isinstance(location, BeakerDataset):
+        inside = hashlib.sha256(location.subpath.encode("utf-8", "surrogateescape")).hexdigest()
+        return f"dataset.{location.id}.{inside[:16]}"
+    try:
+        manifest = (location.path.parent / manifests.NAME).read_bytes()
+    except OSError:
+        return ""
+    return f"result.{hashlib.sha256(manifest).hexdigest()}"
 
 
 def task_of(
@@ -73,6 +115,32 @@ def task_of(
         paths=common.paths,
         inline={name: _inline(plan[name]) for name in plan.inlined(node.name)},
         modules=description.modules,
+    )
+
+
+def attached(
+    run: str,
+    record: StepRecord,
+    attempt: Attempt,
+    image: ImageRef,
+    assignment: ResourceAssignment,
+    secrets: Secrets,
+) -> JobSpec:
+    """Name a job that runs already. How it was started is not known here, and does not matter.
+
+    Its secrets are named so that its log is kept free of them.
+    """
+    return JobSpec(
+        key=attempt.job_key,
+        run=run,
+        step=record.name,
+        attempt=attempt.job,
+        image=image,
+        command=jobs.CONTAINER.command(),
+        attempt_dir=attempt.place,
+        resources=assignment.resources,
+        secrets=secrets.values,
+        attach=True,
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch._docker import ImageRecord
-from dispatch.environment import DebianImage, DockerImage, Environment
+from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment
 from dispatch.errors import ConfigurationError, ImageError, LockError, did_you_mean
 from dispatch.image.atomic import write_atomically
 from dispatch.image.ports import HelperRunner, ImageStore, Locks
@@ -133,9 +133,12 @@ def base_environment(
             remedy=f"correct `base:` in {environment.origin}",
         )
     if not isinstance(found.declaration, (DebianImage, DockerImage)):
+        remedy = "name what that one stands on, and ask for the packages of both"
+        if isinstance(found.declaration, BeakerImage):
+            remedy = "name an image of kind docker or debian: what is built on an image of Beaker has no lock"
         raise ConfigurationError(
             f"image {environment.name!r}: its base {base!r} is a {found.declaration.kind.value} environment",
-            remedy="name what that one stands on, and ask for the packages of both",
+            remedy=remedy,
         )
     return found
 

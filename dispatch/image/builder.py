@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch._docker import ImageRecord
-from dispatch.environment import DebianImage, ImageRef, LocalId
+from dispatch.environment import DebianImage, DockerImage, ImageRef, LocalId
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image.base import Ground, Prober, debian_ground, pulled
 from dispatch.image.filelock import file_lock
 from dispatch.image.history import history_of
 from dispatch.image.layers import CachedLayerBroken
 from dispatch.image.maker import ImageMaker, Tools
-from dispatch.image.plan import Action, BuildPlan, Generated, ImagePlan, find_image
+from dispatch.image.plan import BuildPlan, Generated, ImagePlan, Pinned, find_image
 from dispatch.image.report import BuildReport
 from dispatch.image.spec import REPOSITORY
 from dispatch.lock.model import DebianLock
@@ -120,10 +120,15 @@ class _Run:
         with _disk_errors(self._cache):
             if isinstance(plan.source, Generated):
                 return self._generated(plan, plan.source)
-            record_id = plan.image.id if plan.image else ""
-            if plan.action is Action.PULL:
-                record_id = pulled(self._tools.store, plan.source.reference, self._tell).id
+            record_id = plan.image.id if plan.image else self._existing(plan.source)
             return _Made(record_id, plan.tags, None)
+
+    def _existing(self, source: DockerImage | Pinned) -> str:
+        """Fetch what somebody else made, and return its ID."""
+        if isinstance(source, DockerImage):
+            return pulled(self._tools.store, source.reference, self._tell).id
+        assert self._tools.importer is not None, "a plan with images of Beaker comes with who brings them"
+        return self._tools.importer.provide(source.id, self._tell).id
 
     def _generated(self, plan: ImagePlan, generated: Generated) -> _Made:
         name = generated.environment.name

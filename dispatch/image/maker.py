@@ -24,7 +24,7 @@ from dispatch.image.direct import Assembly, OpenLayer
 from dispatch.image.layers import CachedLayerBroken, LayerCache, LayerStream
 from dispatch.image.pip import Tree, normalise
 from dispatch.image.plan import Generated
-from dispatch.image.ports import HelperRunner, ImageStore, Installer, RootfsMaker
+from dispatch.image.ports import BeakerImages, HelperRunner, ImageStore, Installer, RootfsMaker
 from dispatch.image.recipes import PREFIX, site_packages
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
@@ -39,13 +39,17 @@ _NO_ROOM = "no space left on device"
 
 @dataclass(frozen=True)
 class Tools:
-    """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output."""
+    """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output.
+
+    ``importer`` brings images of Beaker; it is needed where a plan has some.
+    """
 
     store: ImageStore
     runner: HelperRunner
     installer: Installer
     rootfs: RootfsMaker
     user: str
+    importer: BeakerImages | None = None
 
 
 class ImageMaker:

@@ -7,11 +7,19 @@ holds, runs no container and builds no base, so a dry run is the plan printed.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dispatch._docker import ImageRecord
-from dispatch.environment import DebianImage, DockerImage, Environment, LocalId, PipImage
+from dispatch.environment import (
+    BeakerId,
+    BeakerImage,
+    DebianImage,
+    DockerImage,
+    Environment,
+    LocalId,
+    PipImage,
+)
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.image.base import base_environment, debian_ground, refuse_misfit
 from dispatch.image.config import is_image_of
@@ -22,6 +30,15 @@ from dispatch.image.spec import DIGEST_LABEL, ImageSpec
 from dispatch.lock.model import DebianLock, PipLock
 
 _PENDING = "pending:"
+_BEAKER = "dispatch-beaker"
+
+Identify = Callable[[str], BeakerId]
+"""Says which image of Beaker a name is of now; ImageError where there is none."""
+
+
+def beaker_reference(image: BeakerId) -> str:
+    """Return the name under which an engine holds an image of Beaker."""
+    return f"{_BEAKER}:{image.id}"
 
 
 class Action(enum.Enum):
@@ -56,6 +73,13 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class Pinned:
+    """An image of Beaker, by the id that its name has there now."""
+
+    id: BeakerId
+
+
+@dataclass(frozen=True)
 class ImagePlan:
     """One distinct image: what it is called, what is to be done for it, and why.
 
@@ -68,7 +92,7 @@ class ImagePlan:
     tags: Mapping[str, str]
     action: Action
     reason: str
-    source: Generated | DockerImage
+    source: Generated | DockerImage | Pinned
     image: LocalId | None = None
     missing_tags: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
@@ -130,13 +154,15 @@ def plan_images(
     locks: Locks,
     store: ImageStore,
     history: SpecHistory | None = None,
+    identify: Identify | None = None,
 ) -> BuildPlan:
     """Plan the images of ``names``, and of what they stand on where that is needed.
 
-    Raises ConfigurationError for an unknown name or base, LockError for a lock that is missing, stale or made
-    for another base, EngineError where the engine does not answer.
+    ``identify`` is needed, and asked, for images of Beaker only. Raises ConfigurationError for an unknown
+    name or base, LockError for a lock that is missing, stale or made for another base, EngineError where the
+    engine does not answer.
     """
-    planner = _Planner(environments, locks, store, history)
+    planner = _Planner(environments, locks, store, history, identify)
     keys = {name: planner.add(planner.environment(name)) for name in dict.fromkeys(names)}
     return BuildPlan(tuple(planner.images.values()), keys)
 
@@ -150,11 +176,13 @@ class _Planner:
         locks: Locks,
         store: ImageStore,
         history: SpecHistory | None,
+        identify: Identify | None,
     ) -> None:
         self._environments = environments
         self._locks = locks
         self._store = store
         self._history = history
+        self._identify = identify
         self._debians: dict[str, Generated] = {}
         self._found: dict[tuple[str, str], ImageRecord | None] = {}
         self.images: dict[str, ImagePlan] = {}
@@ -174,18 +202,27 @@ class _Planner:
         declaration = environment.declaration
         if isinstance(declaration, DockerImage):
             return self._add_docker(environment, declaration)
+        if isinstance(declaration, BeakerImage):
+            return self._add_beaker(environment, declaration)
         if isinstance(declaration, DebianImage):
             return self._add_generated(self._debian(environment, declaration), None)
         return self._add_pip(environment, declaration)
 
     def _add_docker(self, environment: Environment, declaration: DockerImage) -> str:
-        reference = declaration.reference
+        return self._add_existing(environment, declaration.reference, declaration)
+
+    def _add_beaker(self, environment: Environment, declaration: BeakerImage) -> str:
+        assert self._identify is not None, "who plans images of Beaker can say what their names mean"
+        pinned = Pinned(self._identify(declaration.name))
+        return self._add_existing(environment, beaker_reference(pinned.id), pinned)
+
+    def _add_existing(self, environment: Environment, reference: str, source: DockerImage | Pinned) -> str:
         record = self._store.inspect_image(reference)
         action, reason = (Action.PRESENT, "in the engine") if record else (Action.PULL, "not in the engine")
         image = LocalId(record.id) if record else None
         called = self._called(reference, environment)
         tags = {each.name: reference for each in called}
-        self.images[reference] = ImagePlan(reference, called, tags, action, reason, declaration, image)
+        self.images[reference] = ImagePlan(reference, called, tags, action, reason, source, image)
         return reference
 
     def _called(self, key: str, environment: Environment) -> tuple[Environment, ...]:

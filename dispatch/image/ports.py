@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from dispatch.environment import Environment
+from dispatch.environment import BeakerId, Environment
 from dispatch.lock.model import DebianLock, PipLock
 from dispatch.reporting import Reporter
 
 if TYPE_CHECKING:
-    from dispatch._docker import ImageRecord
+    from dispatch._docker import Credentials, ImageRecord
     from dispatch._docker.helper import Finished, OneShot
 
 
@@ -35,6 +35,38 @@ class ImageStore(Protocol):
 
     def pull(self, reference: str, report: Reporter) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError or EngineError where that fails."""
+
+
+class TransferringStore(Protocol):
+    """An engine's images on their way to and from a registry. All methods may raise EngineError."""
+
+    def inspect_image(self, reference: str) -> ImageRecord | None:
+        """Return the image of a reference or ID, or None if the engine does not hold it."""
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image a name, taking it from whichever image has it."""
+
+    def remove_image(self, reference: str) -> None:
+        """Take a name from its image, and remove the image with its last name."""
+
+    def push(
+        self, reference: str, report: Reporter, credentials: Credentials, wanted: Callable[[], bool]
+    ) -> None:
+        """Send an image to the registry that its name is of, for as long as ``wanted`` says; raise ImageError
+        where that fails."""
+
+    def pull(self, reference: str, report: Reporter, credentials: Credentials | None = None) -> ImageRecord:
+        """Fetch an image from its registry; raise ImageError where that fails."""
+
+
+class BeakerImages(Protocol):
+    """Images of Beaker for an engine (``importing.Importer``). All methods may raise EngineError."""
+
+    def identify(self, name: str) -> BeakerId:
+        """Return the id that a name has now; raise ImageError where it has none."""
+
+    def provide(self, image: BeakerId, report: Reporter) -> ImageRecord:
+        """Return the engine's image of an id, fetched where need be; raise ImageError where that fails."""
 
 
 class HelperRunner(Protocol):

@@ -53,6 +53,12 @@ def timestamp(epoch: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
 
 
+def tag_of(name: str, digest: str) -> str:
+    """Return the tag ``<readable>--<digest16>``; ``name`` is for the reader only."""
+    readable = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.")[:40].rstrip("-.")
+    return f"{readable or 'image'}--{digest[:16]}"
+
+
 @dataclass(frozen=True)
 class LayerRecipe:
     """How one layer is made: the kind of its maker, the version of that maker's rules, and its inputs."""
@@ -114,9 +120,8 @@ class ImageSpec:
         return canonical_digest(self.document())
 
     def tag(self, name: str) -> str:
-        """Return the tag ``<readable>--<digest16>``; ``name`` is for the reader only."""
-        readable = re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-.")[:40].rstrip("-.")
-        return f"{readable or 'image'}--{self.digest[:16]}"
+        """Return the tag; see :func:`tag_of`."""
+        return tag_of(name, self.digest)
 
     def reference(self, name: str) -> str:
         """Return ``dispatch:<tag>``."""

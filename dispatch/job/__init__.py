@@ -5,6 +5,7 @@ entrypoint's values, the environment of the job, and the reading of ``outcome.js
 refuses to know plans, images and engines.
 """
 
+from dispatch.job.boot import Boot, provide_boot
 from dispatch.job.environment import (
     describe_environment,
     environment,
@@ -14,12 +15,15 @@ from dispatch.job.environment import (
 )
 from dispatch.job.files import Before, JobFiles, write_describe_job, write_process_job, write_step_job
 from dispatch.job.outcome import Outcome, read_outcome
-from dispatch.job.places import CONTAINER, HostPlaces, Layout, Places
-from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.job.places import BOOTED, CONTAINER, BootedPlaces, HostPlaces, Layout, Places
+from dispatch.job.task import Clone, InlineTask, PythonTask, Setup, ShellTask, StepLabel
 
 __all__ = [
+    "BOOTED",
     "CONTAINER",
     "Before",
+    "Boot",
+    "BootedPlaces",
     "Clone",
     "HostPlaces",
     "InlineTask",
@@ -28,12 +32,14 @@ __all__ = [
     "Outcome",
     "Places",
     "PythonTask",
+    "Setup",
     "ShellTask",
     "StepLabel",
     "describe_environment",
     "environment",
     "input_values",
     "process_environment",
+    "provide_boot",
     "read_outcome",
     "secrets_variable",
     "write_describe_job",

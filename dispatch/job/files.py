@@ -10,7 +10,7 @@ from typing import Any
 
 from dispatch.errors import ConfigurationError
 from dispatch.job.places import CONTAINER, HostPlaces, Layout
-from dispatch.job.task import Clone, InlineTask, PythonTask, ShellTask, StepLabel
+from dispatch.job.task import Clone, InlineTask, PythonTask, Setup, ShellTask, StepLabel
 from dispatch.runtime.outcome import CONTRACT
 
 _SHARED_FILE = 0o644
@@ -31,11 +31,15 @@ class Before:
     """What an entrypoint does before the step.
 
     ``secrets`` is the directory into which it stores what comes in on its standard input (see
-    ``engine.delivery``), empty where nothing does. With ``clone`` it fetches the source.
+    ``engine.delivery``), empty where nothing does. With ``clone`` it fetches the source, with ``setup`` it
+    makes the environment. Where the engine captures the output the job ``packs`` a result that would not
+    come through as files: see ``runtime.packing``.
     """
 
     secrets: str = ""
     clone: Clone | None = None
+    setup: Setup | None = None
+    packs: bool = False
 
 
 NOTHING = Before()
@@ -55,7 +59,8 @@ def write_step_job(
     or JSON cannot hold.
     """
     script = _step_entrypoint(task, workdir, places, before)
-    return _write(directory, script, "job.json", _job(label, task, places))
+    document = _job(label, task, places) | ({"packs": True} if before.packs else {})
+    return _write(directory, script, "job.json", document)
 
 
 def write_process_job(

@@ -101,4 +101,42 @@ class Places:
         return ("/bin/sh", f"{self.job}/entrypoint.sh")
 
 
+@dataclass(frozen=True)
+class BootedPlaces(Places):
+    """Where things are in a container that makes its own places, from what an engine can mount.
+
+    What may be an archive there is unpacked to where all jobs have it. The outcome, the result and the work
+    directory are below the one directory that the engine captures.
+    """
+
+    @property
+    def boot(self) -> str:
+        """The script that begins, and the runtime: the same for all jobs."""
+        return f"{self.root}/boot"
+
+    @property
+    def runtime(self) -> str:
+        """The runtime, read-only."""
+        return f"{self.boot}/runtime"
+
+    @property
+    def source_archive(self) -> str:
+        """The exported tree, as an archive."""
+        return f"{self.root}/source.tar"
+
+    @property
+    def before(self) -> str:
+        """The output of the attempt before, whose work goes on: its ``work/``, or ``work.tar``."""
+        return f"{self.root}/before"
+
+    def packed(self, place: str) -> str:
+        """Return where the archive is of what is to be at the place of an input."""
+        return f"{self.root}/packed/{place.rpartition('/')[2]}.tar"
+
+    def command(self) -> tuple[str, ...]:
+        """The command of every container."""
+        return ("/bin/sh", f"{self.boot}/start.sh")
+
+
 CONTAINER = Places()
+BOOTED = BootedPlaces()

@@ -65,6 +65,24 @@ class ShellTask:
 
 
 @dataclass(frozen=True)
+class Setup:
+    """How a job makes its environment where the image holds none of its own.
+
+    ``venv_name`` is an environment of the image to use, or to make where it is not there; ``base`` is the
+    image's own, and the only one that is written to though it is the image's. Empty: one is made from what
+    the source declares, if it declares anything. ``install_cmd`` is run in place of our way to install that.
+    ``python`` is the minor version (``3.11``) that a new environment is to have; empty, the image's own.
+    One without a name is made at ``place``. ``source`` is the root of the source.
+    """
+
+    venv_name: str = ""
+    install_cmd: str = ""
+    python: str = ""
+    place: str = f"{CONTAINER.scratch}/venv"
+    source: str = CONTAINER.source
+
+
+@dataclass(frozen=True)
 class Clone:
     """A source that the job fetches itself: a commit of the repository at ``url``, which has no credentials.
 

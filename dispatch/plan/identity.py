@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch.describe import Description
-from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.fingerprint import canonical, digest, resolve, unique_id
 from dispatch.graph import SHELL, StepGraph, StepNode
@@ -29,6 +29,8 @@ def image_identity(environment: Environment, lock: Lock | None) -> str:
     declaration = environment.declaration
     if isinstance(declaration, DockerImage):
         return digest(canonical(["docker", declaration.reference]))
+    if isinstance(declaration, BeakerImage):
+        return digest(canonical(["beaker", declaration.name]))
     assert lock is not None
     if isinstance(declaration, PipImage):
         return digest(

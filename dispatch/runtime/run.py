@@ -95,7 +95,7 @@ def main(job_file: str, imported: Callable[[], None] | None = None) -> NoReturn:
     with open(job_file, encoding="utf-8") as file:
         job = json.load(file)
     verdict = _judge(stop, lambda: _run(job, stop, imported), secrets)
-    _leave(job["output"], started, verdict, stop)
+    _leave(job, started, verdict, stop, secrets)
 
 
 def _secrets(directory: str | None) -> list[str]:
@@ -254,20 +254,40 @@ class Inputs:
         return value
 
 
-def _leave(output: str, started: float, verdict: Verdict, stop: Stop) -> NoReturn:
-    """End the process: exit handlers, flush, outcome, in this order."""
+def _leave(
+    job: Mapping[str, Any], started: float, verdict: Verdict, stop: Stop, secrets: Sequence[str]
+) -> NoReturn:
+    """End the process: exit handlers, flush, packing, outcome, in this order."""
     _run_exit_handlers()
     flush()
+    if job.get("packs"):
+        verdict = _packed(job["output"], verdict, secrets)
     # From here on the verdict stands, whatever is asked.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if stop.asked:
         verdict = Verdict(OutcomeState.CANCELLED, CANCELLED)
     try:
-        outcome.write(output, verdict.state, started, verdict.exit_code, verdict.exception)
+        outcome.write(job["output"], verdict.state, started, verdict.exit_code, verdict.exception)
     except OSError as error:
         _tell(f"dispatch: the outcome cannot be written: {error}\n")
         os._exit(FAILED)
     os._exit(_exit_code(verdict))
+
+
+def _packed(output: str, verdict: Verdict, secrets: Sequence[str]) -> Verdict:
+    """Have what is captured of the output be what will be looked for there. Being stopped is seen later."""
+    from dispatch.runtime import packing
+
+    completed = verdict.state is OutcomeState.COMPLETED
+    try:
+        packing.settle(output, completed)
+    except BaseException as error:
+        # What is left of a step without a result is a help to the next attempt, and no more.
+        if completed and not isinstance(error, Cancelled):
+            recorded = failure.record(error, secrets)
+            _tell(recorded["traceback"])
+            return Verdict(OutcomeState.FAILED, FAILED, recorded)
+    return verdict
 
 
 def _exit_code(verdict: Verdict) -> int:

@@ -142,7 +142,8 @@ def find_settings(directory: Path, surroundings: Surroundings, explicit: Path | 
         notices += [_hint(place / name) for name in _LOOKALIKES if (place / name).is_file()]
     path = surroundings.config / SETTINGS_FILE
     if path.is_file():
-        return replace(read_settings(path, surroundings.home, default), notices=tuple(notices))
+        found = read_settings(path, surroundings.home, default)
+        return replace(found, notices=(*notices, *found.notices))
     return Settings(workspace=default, notices=tuple(notices))
 
 
@@ -152,9 +153,12 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
     _refuse_moved(section)
     section.only(KEYS)
     base = Base(path.parent, home)
+    executor = read_executor(section, "executor")
+    # A path of Beaker's hosts that every job sees is one that its user has declared to be shared.
+    on_hosts = executor.beaker.host_paths if executor.beaker is not None else ()
     return Settings(
         workspace=read_workspace(section, "workspace", base) or default,
-        executor=read_executor(section, "executor"),
+        executor=executor,
         include_package=read_modules(section, "include_package"),
         image=read_image_name(section, "image"),
         images=read_images(section.section("images")),
@@ -162,12 +166,13 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         mounts=read_mounts(section, "mounts", base),
         groups=read_groups(section, "groups"),
         secrets=read_secrets(section, "secrets", base),
-        shared_dirs=tuple(base.resolve(text) for text in section.texts("shared_dirs")),
+        shared_dirs=(*(base.resolve(text) for text in section.texts("shared_dirs")), *on_hosts),
         allow_dirty=section.flag("allow_dirty"),
         source=read_source(section, "source"),
         default_format=_format(section),
         trusted_workspaces=read_trusted(section, "trusted_workspaces", base),
         path=path,
+        notices=executor.beaker.notices if executor.beaker is not None else (),
     )
 
 

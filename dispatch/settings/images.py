@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.environment import (
+    BeakerImage,
     DebianImage,
     DockerImage,
     Environment,
@@ -26,6 +27,7 @@ IMAGE_FILE = "image.yml"
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}")
+BEAKER_NAME = re.compile(r"([A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}/)?[A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}")
 _PYTHON = re.compile(r"3\.(9|1[0-9])")
 _SUITE = re.compile(r"[a-z0-9][a-z0-9./-]*")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -36,6 +38,7 @@ _KEYS = {
     ImageKind.DOCKER: ("docker",),
     ImageKind.PIP: ("pip", "python", "base", "lock", "bytecode", "env"),
     ImageKind.DEBIAN: ("debian", "python", "lock", "env"),
+    ImageKind.BEAKER: ("beaker",),
 }
 _DEBIAN_KEYS = ("suites", "packages", "architecture", "epoch")
 
@@ -92,6 +95,8 @@ def read_image(section: Section, name: str) -> ImageEntry:
     declaration: ImageDeclaration
     if kind is ImageKind.DOCKER:
         declaration = DockerImage(_matching(section, "docker", REFERENCE, "a reference such as name:tag"))
+    elif kind is ImageKind.BEAKER:
+        declaration = BeakerImage(_matching(section, "beaker", BEAKER_NAME, "AUTHOR/NAME, or an id"))
     elif kind is ImageKind.PIP:
         declaration = _pip(section, name)
     else:

@@ -126,9 +126,10 @@ class Section:
         section = self.section(key)
         if section is None:
             return {}
-        return {name: section._variable(name) for name in section}
+        return {name: section.variable(name) for name in section}
 
-    def _variable(self, name: str) -> str:
+    def variable(self, name: str) -> str:
+        """The value of the environment variable ``name``, as :meth:`variables` reads it."""
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             fact = f"{name!r} is no name of an environment variable"
             raise self.refusal(name, fact, "use A–Z, a–z, 0–9 and _")

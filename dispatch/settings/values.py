@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings.section import Section, one_of
+
+if TYPE_CHECKING:
+    from dispatch.settings.beaker import BeakerSetup
 
 WORKSPACES = ("local", "memory", "beaker")
 EXECUTORS = ("docker", "local", "beaker")
@@ -44,23 +47,33 @@ class WorkspaceSetting:
 
         if self.dir is not None:
             return f"local://{quote(bytes(self.dir))}"
-        return f"{self.type}://{quote(next(iter(self.options.values()), ''))}"
+        name = self.options.get("beaker_workspace") or self.options.get("name") or ""
+        return f"{self.type}://{quote(name)}"
 
 
 @dataclass(frozen=True)
 class ExecutorSetting:
-    """Which executor (None: by what the steps need), how many steps at once (None: its own default; -1: no
-    limit), and what else its type takes.
+    """Which executor (None: by what the steps need), and how many steps at once (None: its own default; -1:
+    no limit).
 
     ``start_method`` says how processes for steps of this machine begin: ``fork`` or ``spawn`` (None: the
     default). ``gpus`` are the ids of the GPUs of the engine's host that may be used (None: all there are).
+    ``beaker`` is what the executor for Beaker takes; None for others, and where its type alone is said.
     """
 
     type: str | None = None
     parallelism: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
     start_method: str | None = None
     gpus: tuple[str, ...] | None = None
+    beaker: BeakerSetup | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the client of Beaker is told, and the workspace there where the settings name one."""
+        if self.beaker is None:
+            return {}
+        name = self.beaker.beaker_workspace
+        return {**self.beaker.options, **({"beaker_workspace": name} if name else {})}
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,22 @@ def _workspace(mapping: Section, key: str, kind: str, base: Base) -> WorkspaceSe
         return found
     if kind == "memory":
         mapping.only(("type",))
-    return WorkspaceSetting(kind, None, _rest(mapping, "type"))
+        return WorkspaceSetting(kind)
+    return _on_beaker(mapping, key)
+
+
+def _on_beaker(mapping: Section, key: str) -> WorkspaceSetting:
+    """Read ``{type: beaker, beaker_workspace: ORG/NAME}``; its later days called it `workspace`."""
+    from dispatch.settings.beaker import CLIENT
+
+    names = ("beaker_workspace", "workspace")
+    mapping.only(("type", *names, *CLIENT))
+    given = [name for name in names if name in mapping]
+    if len(given) != 1:
+        fact = f"{key}: {'names its workspace twice' if given else 'does not say which'}"
+        raise mapping.refusal(None, fact, "write `beaker_workspace: ORG/NAME`")
+    options = {"beaker_workspace": mapping.text(given[0])} | _rest(mapping, "type", *names)
+    return WorkspaceSetting("beaker", None, MappingProxyType(options))
 
 
 def read_executor(section: Section, key: str) -> ExecutorSetting:
@@ -154,19 +182,23 @@ def read_executor(section: Section, key: str) -> ExecutorSetting:
     if mapping is None:
         return ExecutorSetting()
     kind = mapping.choice("type", EXECUTORS)
-    if kind != "beaker":
-        only_here = () if kind == "docker" else ("start_method",)
-        mapping.only(("type", "parallelism", "gpus", *only_here))
     for taken in ("workspace", "include_package"):
         if taken in mapping:
             fact = f"{key}: {taken!r} does not belong here"
-            raise mapping.refusal(taken, fact, "write it at the top of the file")
+            raise mapping.refusal(taken, fact, f"write `{taken}:` at the top of the file")
+    beaker = None
+    if kind == "beaker":
+        from dispatch.settings.beaker import read_setup
+
+        beaker = read_setup(mapping)
+    else:
+        only_here = () if kind == "docker" else ("start_method",)
+        mapping.only(("type", "parallelism", "gpus", *only_here))
     parallelism = mapping.integer("parallelism")
     if parallelism is not None and parallelism < 1 and parallelism != -1:
         raise mapping.wrong("parallelism", "a number from 1, or -1 for no limit", parallelism)
-    rest = _rest(mapping, "type", "parallelism", "start_method", "gpus")
     start_method = mapping.choice("start_method", START_METHODS)
-    return ExecutorSetting(kind, parallelism, rest, start_method, _gpus(mapping, "gpus"))
+    return ExecutorSetting(kind, parallelism, start_method, _gpus(mapping, "gpus"), beaker)
 
 
 def _gpus(mapping: Section, key: str) -> tuple[str, ...] | None:
@@ -238,5 +270,5 @@ def read_trusted(section: Section, key: str, base: Base) -> tuple[WorkspaceSetti
     return tuple(trusted)
 
 
-def _rest(mapping: Section, *read: str) -> Mapping[str, Any]:
-    return MappingProxyType({key: value for key, value in mapping.content.items() if key not in read})
+def _rest(mapping: Section, *read: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.content.items() if key not in read}

@@ -6,13 +6,14 @@ repository brings along (hooks, filters, file system monitors).
 
 from dispatch.source.git import Git
 from dispatch.source.provenance import Provenance, provenance
-from dispatch.source.pushed import TOKEN_USER, Login
+from dispatch.source.pushed import TOKEN_USER, ClosedRemoteError, Login
 from dispatch.source.ref import Part, SourceRef
 from dispatch.source.remotes import Remote
 from dispatch.source.repository import Repository
 
 __all__ = [
     "TOKEN_USER",
+    "ClosedRemoteError",
     "Git",
     "Login",
     "Part",

@@ -45,6 +45,10 @@ esac
 """
 
 
+class ClosedRemoteError(SourceError):
+    """The remote lets us in only with other access than was used, or shows us no such repository."""
+
+
 @dataclass(frozen=True)
 class Login:
     """How to log in where the user's own access is not to be used: a name, and what gives the token."""
@@ -154,13 +158,13 @@ class RemoteQuestion:
         said = self._without_secrets(message)
         where = f"remote {self.remote.name!r} ({self.remote.url})"
         if _REFUSED.search(message):
-            return SourceError(
+            return ClosedRemoteError(
                 f"{where} does not let us in: {said}",
                 "see that `git fetch` works here, and name a token for the job: "
                 "`source: {mode: clone, token: SECRET}`",
             )
         if _NOT_FOUND.search(message):
-            return SourceError(f"{where} is not there: {said}", "correct it with: git remote set-url")
+            return ClosedRemoteError(f"{where} is not there: {said}", "correct it with: git remote set-url")
         return RemoteError(
             f"{where} does not answer: {said}", "see that `git fetch` works here, or set `source: export`"
         )

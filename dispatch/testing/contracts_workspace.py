@@ -13,7 +13,7 @@ import pytest
 
 from dispatch.errors import ConfigurationError, FormatError, StepStateError, WorkspaceError
 from dispatch.info import AttemptFacts, Run, RunInfo, StepInfo, StepRecord, StepState
-from dispatch.location import HostPath, Spool
+from dispatch.location import BeakerDataset, HostPath, Spool
 from dispatch.params import Params
 from dispatch.step import Step
 from dispatch.workspace.base import (
@@ -89,8 +89,13 @@ def complete(workspace: Workspace, step: StepRecord, run: str = "run", text: str
 
 
 def files(workspace: Workspace, unique_id: str) -> Path:
-    """Return the directory of a result that is on this machine."""
+    """Return the directory of a result, or of its copy, on this machine."""
     location = workspace.locate(unique_id)
+    if isinstance(location, BeakerDataset):
+        workspace.bring(unique_id)
+        copy = workspace.copy_of(unique_id)
+        assert copy is not None
+        return copy
     assert isinstance(location, (HostPath, Spool))
     return location.path
 

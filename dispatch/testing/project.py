@@ -128,7 +128,7 @@ class Project:
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
-                preexec_fn=_interruptible,
+                preexec_fn=_interruptible if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else None,
             )
         )
 
@@ -167,5 +167,8 @@ class Project:
 
 
 def _interruptible() -> None:
-    """A caller that a shell put into the background ignores SIGINT, and so would its children."""
+    """A caller that a shell put into the background ignores SIGINT, and so would its children.
+
+    Not called without need: the child would be a real fork, which it may not survive where we use gRPC.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)

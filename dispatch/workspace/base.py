@@ -14,10 +14,10 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, cast
 
 from dispatch.errors import ConfigurationError
-from dispatch.location import Location
+from dispatch.location import HostPath, Location
 from dispatch.registrable import Registrable
 from dispatch.workspace.claims import (
     Adopts,
@@ -116,10 +116,18 @@ class Workspace(Registrable, ABC):
 
     default_implementation = "local"
 
+    look_every: ClassVar[float] = 0.1
+    """How often others may look at what goes on in a run, in seconds."""
+
     @property
     @abstractmethod
     def url(self) -> str:
         """A URL from which :meth:`from_url` makes the same workspace again."""
+
+    @property
+    def keeps(self) -> type[Location]:
+        """The kind of place where results are."""
+        return HostPath
 
     @property
     @abstractmethod
@@ -264,6 +272,14 @@ class Workspace(Registrable, ABC):
     def run_record(self, name: str) -> RunRecord:
         """Return all that is stored of a run: targets, jobs, facts, end. KeyError where there is none."""
 
+    def run_records(self, names: Iterable[str]) -> list[RunRecord]:
+        """Return all that is stored of these runs, in this order; one that is gone is left out."""
+        found = []
+        for name in names:
+            with contextlib.suppress(KeyError):
+                found.append(self.run_record(name))
+        return found
+
     def keep_difference(self, run_name: str, tree: str, text: bytes) -> None:
         """Keep with a run how the tree that ran differed from its commit; here, nothing is kept.
 
@@ -354,7 +370,7 @@ class Workspace(Registrable, ABC):
 
     @abstractmethod
     def ask(self, name: str, request: Request) -> None:
-        """Leave a request for a run's driver, who takes it within a quarter of a second if it is alive."""
+        """Leave a request for a run's driver, who takes it within seconds if it is alive."""
 
     @abstractmethod
     def log_of_attempt(self, unique_id: str, number: int) -> Path | None:
@@ -460,9 +476,21 @@ class Workspace(Registrable, ABC):
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again. Fast for many."""
 
+    def results_of(self, unique_ids: Iterable[str]) -> dict[str, StepInfo]:
+        """Return what is known of those of the steps that have a result to be used again."""
+        return {unique_id: self.step_info(unique_id) for unique_id in self.completed(unique_ids)}
+
     @abstractmethod
     def work_location(self, record: StepRecord) -> Location:
         """Return the place that a step keeps between attempts, made where missing."""
+
+    def work_before(self, unique_id: str) -> Location | None:  # noqa: ARG002
+        """Return the output of the latest ended attempt at a step that left work where its engine keeps it.
+
+        The work is ``work/`` in there, or the archive ``work.tar``. None where there is none; here, there
+        never is, and what :meth:`work_location` names holds it.
+        """
+        return None
 
     @abstractmethod
     def log_path(self, unique_id: str) -> Path | None:
@@ -479,4 +507,6 @@ def _class_of(name: str) -> type[Workspace]:
 Workspace.register("from_url", constructor="from_url")(Workspace)
 Workspace.register_lazy("local", "dispatch.workspace.local:LocalWorkspace")
 Workspace.register_lazy("memory", "dispatch.workspace.memory:MemoryWorkspace")
+Workspace.register_lazy("beaker", "dispatch.workspace.beaker.workspace:BeakerWorkspace")
 StepCache.register_lazy("memory", "dispatch.workspace.memory_cache:MemoryStepCache")
+StepCache.register_lazy("beaker", "dispatch.workspace.beaker.step_cache:BeakerStepCache")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.info import Run, RunInfo, StepRecord, StepState
-from dispatch.location import HostPath, SharedPath
+from dispatch.location import HostPath, Location, SharedPath
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, removal, search
 from dispatch.workspace.attempts import Attempts, Ports, Standing
@@ -104,6 +104,11 @@ class LocalWorkspace(WorkspaceHere):
     def is_shared(self) -> bool:
         """Whether it lies on a drive that engines elsewhere see under the same name."""
         return self._place is SharedPath
+
+    @property
+    def keeps(self) -> type[Location]:
+        """Directories: of this machine, or of a shared drive."""
+        return self._place
 
     @property
     def ports(self) -> Ports:

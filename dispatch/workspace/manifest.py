@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,12 @@ class Manifest:
 
         The first line has the SHA-256 of all the others.
         """
-        data = {
+        rest = f"{json.dumps(self.to_json(), sort_keys=True)[1:]}\n".encode("ascii")
+        return _seal(rest) + rest
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the manifest in JSON types."""
+        return {
             "manifest": VERSION,
             "unique_id": self.unique_id,
             "attempt": self.attempt,
@@ -77,8 +82,13 @@ class Manifest:
             "links": self.content.links,
             "directories": list(self.content.directories),
         }
-        rest = f"{json.dumps(data, sort_keys=True)[1:]}\n".encode("ascii")
-        return _seal(rest) + rest
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """Read :meth:`to_json`'s; KeyError, TypeError, ValueError or AttributeError for anything else."""
+        files = {name: (facts["size"], facts["sha256"]) for name, facts in data["files"].items()}
+        content = Content(files, data["links"], tuple(data["directories"]))
+        return cls(data["unique_id"], data["attempt"], data["record"], data["facts"], content, data["format"])
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
@@ -99,11 +109,7 @@ class Manifest:
                     f"{path}: written by a newer version of dispatch",
                     "use that version",
                 )
-            files = {name: (facts["size"], facts["sha256"]) for name, facts in data["files"].items()}
-            content = Content(files, data["links"], tuple(data["directories"]))
-            return cls(
-                data["unique_id"], data["attempt"], data["record"], data["facts"], content, data["format"]
-            )
+            return cls.from_json(data)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (KeyError, TypeError, ValueError, AttributeError, IsADirectoryError) as error:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dispatch.errors import ConfigurationError, StepStateError
 from dispatch.formats import AUTO
 from dispatch.info import Run, RunInfo, StepRecord
-from dispatch.location import Spool
+from dispatch.location import Location, Spool
 from dispatch.workspace import manifest as manifests
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Adopts, Attempt, Superseded, Workspace
@@ -361,6 +361,11 @@ class MemoryWorkspace(WorkspaceHere):
     def completed(self, unique_ids: Iterable[str]) -> set[str]:
         """Return those of the steps that have a result to be used again."""
         return {unique_id for unique_id in unique_ids if self._ledger.is_completed(unique_id)}
+
+    @property
+    def keeps(self) -> type[Location]:
+        """Directories that stand in for memory."""
+        return Spool
 
     def work_location(self, record: StepRecord) -> Spool:
         """Return the directory that the step keeps between attempts, made where missing."""

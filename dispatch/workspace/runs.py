@@ -45,9 +45,9 @@ class RunRecord:
     state: str = ""
     ended: datetime | None = None
 
-    def to_bytes(self) -> bytes:
-        """Return the file's bytes."""
-        data = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the record in JSON types, without its name."""
+        return {
             "run": VERSION,
             "start_date": self.start_date.isoformat(),
             "targets": dict(self.targets),
@@ -56,24 +56,31 @@ class RunRecord:
             "state": self.state,
             "ended": self.ended.isoformat() if self.ended else None,
         }
-        return (json.dumps(data, indent=1) + "\n").encode("ascii")
+
+    @classmethod
+    def from_json(cls, name: str, data: Mapping[str, Any]) -> RunRecord:
+        """Read :meth:`to_json`'s; KeyError, TypeError, ValueError or AttributeError for anything else."""
+        _expect_texts(data["targets"], data["jobs"])
+        return cls(
+            name=name,
+            start_date=datetime.fromisoformat(data["start_date"]),
+            targets=data["targets"],
+            jobs=data["jobs"],
+            facts=data["facts"],
+            state=data["state"],
+            ended=datetime.fromisoformat(data["ended"]) if data["ended"] else None,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes."""
+        return (json.dumps(self.to_json(), indent=1) + "\n").encode("ascii")
 
     @classmethod
     def read(cls, directory: Path) -> RunRecord:
         """Read a run's record; KeyError where there is none, WorkspaceError where it is damaged."""
         path = directory / RECORD
         try:
-            data = json.loads(path.read_bytes())
-            _expect_texts(data["targets"], data["jobs"])
-            return cls(
-                name=directory.name,
-                start_date=datetime.fromisoformat(data["start_date"]),
-                targets=data["targets"],
-                jobs=data["jobs"],
-                facts=data["facts"],
-                state=data["state"],
-                ended=datetime.fromisoformat(data["ended"]) if data["ended"] else None,
-            )
+            return cls.from_json(directory.name, json.loads(path.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             raise KeyError(directory.name) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:

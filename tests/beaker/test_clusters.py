@@ -288,3 +288,26 @@ def test_a_job_sees_clusters_and_changes_none(beaker: LocalBeaker) -> None:
             with pytest.raises((BeakerPermissionsError, BeakerClientError, grpc.RpcError)) as caught:
                 change()
             assert "job's token" in str(caught.value)
+
+
+def test_waiting_jobs(beakers: Beakers) -> None:
+    """A cluster that shows what is occupied tells how many jobs wait that it may be given."""
+    closed = replace(
+        CONFIG,
+        clusters=(
+            ClusterConfig("ai2/one", (NodeConfig("n1", cordoned="mended"),)),
+            ClusterConfig("ai2/two", (NodeConfig("n2", cordoned="mended"),)),
+        ),
+    )
+    beaker = beakers.start(closed, "waiting")
+    jobs = HandJobs(beaker)
+    with beaker.client() as client:
+        for _ in range(3):
+            jobs.queue()
+        for name in ("one", "two"):
+            assert (
+                client.cluster.get(f"ai2/{name}", include_cluster_occupancy=True).cluster_job_queue_size == 3
+            )
+            assert client.cluster.get(f"ai2/{name}").cluster_job_queue_size == 0
+        listed = client.cluster.list(include_cluster_occupancy=True)
+        assert [each.cluster_job_queue_size for each in listed] == [3, 3]

@@ -11,12 +11,15 @@ import tempfile
 from pathlib import Path
 
 from dispatch.job import (
+    BOOTED,
     Before,
     Clone,
     HostPlaces,
     PythonTask,
+    Setup,
     ShellTask,
     StepLabel,
+    provide_boot,
     write_describe_job,
     write_process_job,
     write_step_job,
@@ -58,12 +61,30 @@ def variants() -> dict[str, str]:
             "python-clone-hostile.sh": write_step_job(
                 here / "8", label, python(None), before=Before(clone=HOSTILE_CLONE)
             ),
+            "python-setup.sh": write_step_job(
+                here / "10",
+                label,
+                python(None),
+                places=BOOTED,
+                before=Before(setup=Setup("", "", "3.11"), packs=True),
+            ),
+            "shell-setup-hostile.sh": write_step_job(
+                here / "11",
+                label,
+                ShellTask("make table"),
+                f"/src/{HOSTILE}",
+                BOOTED,
+                Before(setup=Setup(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE), packs=True),
+            ),
             "describe.sh": write_describe_job(here / "5", {}),
             "shell-process.sh": write_process_job(
                 here / "6", label, ShellTask("make table"), "/home/me/my project", PROCESS
             ),
         }
-        return {name: files.entrypoint.read_text(encoding="utf-8") for name, files in written.items()}
+        found = {name: files.entrypoint.read_text(encoding="utf-8") for name, files in written.items()}
+        (here / "runtime").mkdir()
+        start = provide_boot(here, here / "runtime").directory / "start.sh"
+        return {**found, "start.sh": start.read_text(encoding="utf-8")}
 
 
 def main(directory: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dispatch.assets import images as packaged_images
 from dispatch.config import Config, find_images, load
-from dispatch.environment import DockerImage, PipImage
+from dispatch.environment import BeakerImage, DockerImage, PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.settings import Settings, WorkspaceSetting, read_settings
 
@@ -261,6 +261,15 @@ def test_two_images_may_share_a_lock_that_answers_both(project: Project) -> None
     assert list(project.load(images + TWO).environments) == ["debian-python", "a", "b"]
 
 
+def test_images_that_exist_have_no_lock(project: Project) -> None:
+    """Of Docker or of Beaker, by name, in place, and twice: none stands in the way of another's lock."""
+    images = "images: {a: {beaker: me/tools}, b: {beaker: me/tools}, c: {docker: 'a:1'}}\n"
+    assert set(project.load(images + TWO).environments) == {"a", "b"}
+    inline = "steps: {one: {type: shell, command: x, step_image: {beaker: ai2/conda}}}"
+    (found,) = project.load(inline).environments.values()
+    assert (found.name, found.declaration) == ("one-image", BeakerImage("ai2/conda"))
+
+
 TWO = "steps: {one: {type: shell, command: x, step_image: a}, two: {type: shell, command: y, step_image: b}}"
 
 
@@ -300,11 +309,11 @@ TWO = "steps: {one: {type: shell, command: x, step_image: a}, two: {type: shell,
         (
             f"image: a\nimages: {{a: {{conda: environment.yml}}}}\n{STEP}",
             "experiment.yml:2:10: image 'a': the kind 'conda' is not supported yet",
-            "declare it as one of: docker, pip, debian",
+            "declare it as one of: docker, pip, debian, beaker",
         ),
         (
-            "steps: {one: {type: shell, command: x, step_image: {beaker: y}}}",
-            "experiment.yml:1:40: image 'one-image': the kind 'beaker' is not supported yet",
+            "steps: {one: {type: shell, command: x, step_image: {dockerfile: y}}}",
+            "experiment.yml:1:40: image 'one-image': the kind 'dockerfile' is not supported yet",
             "",
         ),
         (

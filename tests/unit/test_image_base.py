@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.environment import DebianImage, DockerImage, Environment, ImageDeclaration, PipImage
+from dispatch.environment import (
+    BeakerImage,
+    DebianImage,
+    DockerImage,
+    Environment,
+    ImageDeclaration,
+    PipImage,
+)
 from dispatch.errors import ConfigurationError, ImageError, LockError
 from dispatch.image.base import Ground, Prober, base_environment, base_facts, debian_ground, refuse_misfit
 from dispatch.lock.model import BaseFacts, DebianLock, DebianPackage, PipLock, Target
@@ -108,6 +115,7 @@ def catalogue() -> dict[str, Environment]:
     declarations: dict[str, ImageDeclaration] = {
         "debian-python": debian,
         "theirs": DockerImage("python:3.11"),
+        "ours": BeakerImage("me/tools"),
         "ml": PipImage(Path("/ml.in"), Path("/ml.lock"), "debian-python"),
     }
     return {name: Environment(name, declaration, ORIGIN) for name, declaration in declarations.items()}
@@ -122,6 +130,7 @@ def catalogue() -> dict[str, Environment]:
         ("registry.example/x", "registry.example/x", None),
         ("debian-pyton", "", "did you mean 'debian-python'"),
         ("ml", "", "is a pip environment"),
+        ("ours", "", "is a beaker environment"),
     ],
 )
 def test_what_a_base_may_be(base: str, name: str, error: str | None) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.environment import LocalId
+from dispatch.environment import BeakerId, BeakerImage, LocalId
 from dispatch.errors import ConfigurationError, DispatchError, LockError
 from dispatch.image.history import SpecHistory
-from dispatch.image.plan import Action, BuildPlan, Generated, plan_images
+from dispatch.image.plan import Action, BuildPlan, Generated, Pinned, plan_images
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeImageStore, base_image
 
@@ -84,6 +84,21 @@ def test_docker_images() -> None:
     record = store.add(base_image("python:3.11"))
     plan = plan_images(["theirs"], CATALOGUE, LOCKS, store)
     assert (plan.of("theirs").image, plan.to_do) == (LocalId(record.id), ())
+
+
+def test_images_of_beaker() -> None:
+    """One is present or fetched under the id that its name has now; names of one image fall together."""
+    ids = {"me/tools": BeakerId("01A"), "01A": BeakerId("01A"), "me/other": BeakerId("01B")}
+    catalogue = environments(
+        tools=BeakerImage("me/tools"), pinned=BeakerImage("01A"), other=BeakerImage("me/other")
+    )
+    store = FakeImageStore()
+    record = store.add(replace(base_image("any"), tags=("dispatch-beaker:01B",)))
+    plan = plan_images(["tools", "pinned", "other"], catalogue, LOCKS, store, None, ids.__getitem__)
+    assert actions(plan) == [("pinned+tools", "pull"), ("other", "present")]
+    assert plan.of("tools").tags == dict.fromkeys(("tools", "pinned"), "dispatch-beaker:01A")
+    assert plan.of("other").image == LocalId(record.id) and plan.of("other").digest is None
+    assert plan.of("tools").source == Pinned(BeakerId("01A"))
 
 
 @pytest.mark.parametrize(

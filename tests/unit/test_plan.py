@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from dispatch.environment import DebianImage, DockerImage, Environment, ImageDeclaration, PipImage
+from dispatch.environment import (
+    BeakerImage,
+    DebianImage,
+    DockerImage,
+    Environment,
+    ImageDeclaration,
+    PipImage,
+)
 from dispatch.errors import ConfigurationError, SourceError
 from dispatch.info import AttemptFacts, StepInfo, StepState
 from dispatch.lock.model import DebianLock, DebianPackage, Lock, PipLock, PipPin, Target
@@ -263,3 +270,10 @@ def test_what_makes_a_docker_image_what_it_is() -> None:
     """An image that exists already is its reference."""
     assert image(DockerImage("debian:12"), None) == image(DockerImage("debian:12"), None, "renamed")
     assert image(DockerImage("debian:12"), None) != image(DockerImage("debian:13"), None)
+
+
+def test_what_makes_an_image_of_beaker_what_it_is() -> None:
+    """What it is called there; one of Docker under the same name is another."""
+    assert image(BeakerImage("ai2/conda"), None) == image(BeakerImage("ai2/conda"), None, "renamed")
+    assert image(BeakerImage("ai2/conda"), None) != image(BeakerImage("ai2/other"), None)
+    assert image(BeakerImage("ai2/conda"), None) != image(DockerImage("ai2/conda"), None)

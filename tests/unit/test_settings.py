@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.environment import DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.settings import (
     Base,
@@ -283,21 +283,6 @@ def test_a_workspace_has_a_url_that_means_it(text: str) -> None:
         assert Workspace.from_url(setting.url).url.startswith(setting.url)
 
 
-def test_an_executor_keeps_what_its_type_takes(tmp_path: Path) -> None:
-    """The seed's Beaker settings are read and kept; the executor that needs them is refused only at use."""
-    text = """
-    executor:
-      type: beaker
-      beaker_workspace: ai2/my-workspace
-      clusters:
-        - ai2/general-cirrascale
-      parallelism: -1
-    """
-    options = {"beaker_workspace": "ai2/my-workspace", "clusters": ["ai2/general-cirrascale"]}
-    assert settings(tmp_path, text).executor == ExecutorSetting("beaker", -1, options)
-    assert settings(tmp_path, "executor: local").executor == ExecutorSetting("local")
-
-
 def test_how_local_steps_are_started(tmp_path: Path) -> None:
     """The executor of this machine takes a method of starting processes, with or without a type."""
     text = "executor: {type: local, parallelism: 3, start_method: spawn}"
@@ -452,6 +437,9 @@ PIP = PipImage(Path("a.in"), Path("a.lock"), "debian-python")
             PipImage(Path("a.in"), Path("l/x.lock"), "b:1", "3.11", False, (("A", "x"), ("B", "1"))),
         ),
         ('{docker: "host:5000/team/name:tag"}', DockerImage("host:5000/team/name:tag")),
+        ("{beaker: ai2/conda}", BeakerImage("ai2/conda")),
+        ("{beaker: 01ARZ3NDEKTSV4RRFFQ69G5FAV}", BeakerImage("01ARZ3NDEKTSV4RRFFQ69G5FAV")),
+        ("{beaker: tools--0123456789abcdef.2}", BeakerImage("tools--0123456789abcdef.2")),
         (
             '{debian: {suites: [s], packages: [p3, libc++1], architecture: amd64, epoch: 1}, python: "3.11"}',
             DebianImage(("s",), ("p3", "libc++1"), "amd64", 1, Path("image.lock"), "3.11"),
@@ -474,7 +462,7 @@ def test_the_lock_of_a_debian_image_in_another_file_has_the_images_name(tmp_path
     assert image(tmp_path, text, "mine", "experiment.yml").declaration.lock == tmp_path / "mine.lock"
 
 
-@pytest.mark.parametrize("kind", ["conda", "dockerfile", "beaker"])
+@pytest.mark.parametrize("kind", ["conda", "dockerfile"])
 def test_kinds_that_come_later_are_in_nobodys_way(tmp_path: Path, kind: str) -> None:
     """A kind that is not supported yet is read, whatever it takes, and refused by name only when used."""
     entry = image(tmp_path, f"{{{kind}: x, target: {{cuda: '12.4'}}}}")
@@ -494,6 +482,10 @@ def test_kinds_that_come_later_are_in_nobodys_way(tmp_path: Path, kind: str) -> 
         ("{pip: [a]}", ":1:2: pip: expected text, got a list"),
         ("{docker: -x}", ":1:2: docker: expected a reference such as name:tag, got the text '-x'"),
         ("{docker: 'a b'}", ":1:2: docker: expected a reference"),
+        ("{beaker: a/b/c}", ":1:2: beaker: expected AUTHOR/NAME, or an id, got the text 'a/b/c'"),
+        ("{beaker: -x}", ":1:2: beaker: expected AUTHOR/NAME, or an id"),
+        ("{beaker: 'a:1'}", ":1:2: beaker: expected AUTHOR/NAME, or an id"),
+        ("{beaker: x, env: {A: b}}", ":1:13: unknown key of a 'beaker' image 'env'"),
         ("{pip: a.in, python: 3.10}", ":1:13: python: expected a version in quotes, got the number 3.1"),
         ("{pip: a.in, python: '2.7'}", ':1:13: python: expected a minor version such as "3.11"'),
         ("{pip: a.in, python: '3.11.2'}", ":1:13: python: expected a minor version"),

@@ -10,13 +10,15 @@ import pytest
 from dispatch.engine.base import Capabilities
 from dispatch.errors import ConfigurationError
 from dispatch.location import BeakerDataset, HostPath, Location, SharedPath, Spool
-from dispatch.transfer import Cell, Way, beside, cell, mount_source, place
+from dispatch.transfer import Cell, Way, beside, cell, cell_of, is_downloaded, mount_source, place, stays
 
 DOCKER = Capabilities("docker", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=2, memory=1)
 LOCAL = Capabilities("local", (HostPath, SharedPath, Spool), uid=0, gid=0, cpus=2, memory=1)
 APART = replace(DOCKER, accepts=(SharedPath,), obstacle="it is elsewhere")
 SLURM = Capabilities("slurm", (SharedPath,), uid=0, gid=0, cpus=2, memory=1)
-BEAKER = Capabilities("beaker", (BeakerDataset,), uid=0, gid=0, cpus=2, memory=1)
+BEAKER = Capabilities("beaker", (BeakerDataset, SharedPath), uid=0, gid=0, cpus=2, memory=1)
+FETCHING = replace(DOCKER, accepts=(*DOCKER.accepts, BeakerDataset))
+DATASET = BeakerDataset("01ABC", "result.tar", packed=True)
 
 
 @pytest.mark.parametrize("location", [HostPath(Path("/ws")), SharedPath(Path("/net/ws"))])
@@ -58,9 +60,7 @@ def test_neighbours() -> None:
 @pytest.mark.parametrize(
     ("location", "capabilities", "words"),
     [
-        (HostPath(Path("/ws")), BEAKER, "yet"),
         (SharedPath(Path("/ws")), SLURM, "yet"),
-        (BeakerDataset("01ABC"), BEAKER, "yet"),
         (BeakerDataset("01ABC"), APART, "yet"),
         (HostPath(Path("/ws")), SLURM, "'slurm'$"),
         (Spool(Path("/ws")), BEAKER, "'beaker'$"),
@@ -71,6 +71,32 @@ def test_planned_and_impossible(location: Location, capabilities: Capabilities, 
     """What is to come is told from what will never be."""
     with pytest.raises(ConfigurationError, match=words):
         cell(location, capabilities)
+
+
+@pytest.mark.parametrize(
+    ("location", "expected", "there"),
+    [
+        (DATASET, Cell(Way.DATASET, Way.POINTER), True),
+        (HostPath(Path("/ws")), Cell(Way.UPLOAD, Way.DOWNLOAD), False),
+        (SharedPath(Path("/net/ws")), Cell(Way.MOUNT, Way.RENAME), False),
+    ],
+)
+def test_to_beaker(location: Location, expected: Cell, there: bool) -> None:
+    """Datasets are mounted and stay; files of this machine are brought and come back; drives are mounted."""
+    assert cell(location, BEAKER) == cell_of(type(location), BEAKER) == expected
+    assert mount_source(location, BEAKER) == location
+    assert stays(type(location), BEAKER) is there
+    assert not is_downloaded(location, BEAKER)
+
+
+@pytest.mark.parametrize(
+    "capabilities", [FETCHING, replace(LOCAL, accepts=FETCHING.accepts), replace(FETCHING, obstacle="far")]
+)
+def test_from_beaker(capabilities: Capabilities) -> None:
+    """What is on Beaker comes to this machine before a job of ours starts, and the result goes there."""
+    assert cell(DATASET, capabilities) == Cell(Way.DOWNLOAD, Way.UPLOAD)
+    assert is_downloaded(DATASET, capabilities)
+    assert not stays(BeakerDataset, capabilities)
 
 
 @pytest.mark.parametrize("kind", [HostPath, SharedPath, Spool])
@@ -86,9 +112,8 @@ def test_to_a_process(kind: type[HostPath]) -> None:
     [
         (BeakerDataset("01ABC"), DOCKER, "on Beaker .*'docker'"),
         (Spool(Path("/spool")), BEAKER, "in memory .*'beaker'"),
+        (SharedPath(Path("/net")), replace(BEAKER, accepts=(BeakerDataset,)), "on a shared drive .*'beaker'"),
         (BeakerDataset("01ABC"), LOCAL, "on Beaker .*'local'"),
-        (HostPath(Path("/ws")), BEAKER, "on this machine .*'beaker'"),
-        (BeakerDataset("01ABC"), BEAKER, "on Beaker .*'beaker'"),
         (SharedPath(Path("/net")), replace(DOCKER, accepts=(HostPath,)), "on a shared drive .*'docker'"),
     ],
 )

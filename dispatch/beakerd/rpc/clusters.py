@@ -5,7 +5,7 @@ Which there are, and what they have, the configuration says; see ``store.cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from beaker import beaker_pb2 as pb2
@@ -50,7 +50,8 @@ def get_cluster(backend: Backend, _who: Principal, request: Any) -> Any:
     """A cluster by id."""
     with backend.database.read() as tx:
         found = clusters.cluster(tx, request.cluster_id)
-    return pb2.GetClusterResponse(cluster=_cluster(found, request.include_cluster_occupancy))
+        queues = clusters.waiting(tx) if request.include_cluster_occupancy else None
+    return pb2.GetClusterResponse(cluster=_cluster(found, queues))
 
 
 def list_clusters(backend: Backend, _who: Principal, request: Any) -> Any:
@@ -59,9 +60,9 @@ def list_clusters(backend: Backend, _who: Principal, request: Any) -> Any:
     with backend.database.read() as tx:
         organization = _organization(tx, page.options)
         found = page.take(clusters.clusters(tx, organization), _CLUSTER_ORDER[page.column])
-    occupied = page.options.include_cluster_occupancy
+        queues = clusters.waiting(tx) if page.options.include_cluster_occupancy else None
     return pb2.ListClustersResponse(
-        clusters=[_cluster(each, occupied) for each in found], next_page_token=page.next
+        clusters=[_cluster(each, queues) for each in found], next_page_token=page.next
     )
 
 
@@ -114,7 +115,7 @@ def create_cluster_alias(backend: Backend, who: Principal, request: Any) -> Any:
         if not taken:
             clusters.set_words(tx, row, "aliases", [*aliases, alias])
         found = clusters.cluster(tx, row["id"])
-    return pb2.CreateClusterAliasResponse(cluster=_cluster(found, False))
+    return pb2.CreateClusterAliasResponse(cluster=_cluster(found))
 
 
 def create_cluster_tag(backend: Backend, who: Principal, request: Any) -> Any:
@@ -158,7 +159,8 @@ def _tag(request: Any) -> str:
     return ":".join(parts)
 
 
-def _cluster(cluster: Cluster, occupied: bool) -> Any:
+def _cluster(cluster: Cluster, queues: Mapping[str, int] | None = None) -> Any:
+    """A cluster as it is shown; what is occupied only with ``queues``, how many jobs wait by cluster."""
     row = cluster.row
     found = pb2.Cluster(
         id=row["id"],
@@ -181,7 +183,8 @@ def _cluster(cluster: Cluster, occupied: bool) -> Any:
         found.node_shape.gpu_count = largest["gpus"]
         if largest["gpu_type"] is not None:
             found.node_shape.gpu_type = largest["gpu_type"]
-    if occupied:
+    if queues is not None:
+        found.cluster_job_queue_size = queues.get(cluster.id, 0)
         _occupy(found.cluster_occupancy, cluster)
     return found
 

@@ -8,6 +8,7 @@ members of its organization change it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 from dispatch.beakerd.access import Principal, may_administer
 from dispatch.beakerd.problems import forbidden, not_found
 from dispatch.beakerd.schedule.values import slots_of
+from dispatch.beakerd.spec import load_task
 from dispatch.beakerd.store.accounts import is_member, person
 from dispatch.beakerd.store.database import Transaction
+from dispatch.beakerd.store.states import Status
 
 _CLUSTERS = (
     "SELECT c.*, o.name AS organization FROM clusters c JOIN organizations o ON o.id = c.organization_id"
@@ -138,6 +141,21 @@ def clusters(tx: Transaction, organization: str | None) -> list[Cluster]:
         f"{_CLUSTERS} WHERE NOT c.retired AND (?1 IS NULL OR c.organization_id = ?1)", (organization,)
     )
     return [Cluster(row, tuple(by_cluster.get(row["id"], ()))) for row in rows.fetchall()]
+
+
+def waiting(tx: Transaction) -> Counter[str]:
+    """How many jobs wait that may be given a place in a cluster, by its id; most may be in several."""
+    found: Counter[str] = Counter()
+    every = [row["id"] for row in tx.execute("SELECT id FROM clusters WHERE NOT retired").fetchall()]
+    rows = tx.execute(
+        "SELECT t.spec, count(*) AS jobs FROM jobs j JOIN tasks t ON t.id = j.task_id"
+        " WHERE j.finalized IS NULL AND j.status = ? GROUP BY t.spec",
+        (Status.QUEUED,),
+    )
+    for row in rows.fetchall():
+        for cluster_id in load_task(row["spec"]).clusters or every:
+            found[cluster_id] += row["jobs"]
+    return found
 
 
 def resolve(tx: Transaction, owner: str, name: str) -> str:

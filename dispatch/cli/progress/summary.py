@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dispatch.app.records import place_of
 from dispatch.app.running import RunSummary
 from dispatch.cli.progress.story import Story
 from dispatch.dispatcher.work import StepOutcome, Verdict
 from dispatch.info import StepInfo
-from dispatch.location import HostPath
+from dispatch.location import BeakerDataset
 from dispatch.plan import PlannedStep, Standing
 from dispatch.units import format_duration, format_size
 from dispatch.workspace.base import Workspace
@@ -57,8 +58,7 @@ def ends(summary: RunSummary, workspace: Workspace) -> list[StepEnd]:
         outcome = summary.outcomes.get(step.node.name, inside)
         state = step.standing.value if outcome is inside else outcome.verdict.value
         info = outcome.info or summary.cached.get(step.record.unique_id)
-        location = workspace.locate(step.record.unique_id)
-        result = str(location.path) if isinstance(location, HostPath) else None
+        result = place_of(workspace, step.record.unique_id, info)
         found.append(StepEnd(step, state, outcome.reason, info, result))
     return found
 
@@ -69,7 +69,8 @@ class Account:
 
     ``saved`` are the seconds that the cached steps took when they ran, None where none is known. ``attempts``
     are those of this run, of the steps that had more than one. ``peak`` is the most memory that a step was
-    seen to use, in bytes, with its name. ``results`` is the directory of the run's results.
+    seen to use, in bytes, with its name. ``results`` is the directory of
+    the run's results, or, where they are on Beaker, the workspace's URL.
     """
 
     run: str
@@ -122,7 +123,11 @@ def account(summary: RunSummary, story: Story, workspace: Workspace, seconds: fl
     verdicts = Counter(outcome.verdict for outcome in summary.outcomes.values())
     known = [step for step in story.steps.values() if step.peak_memory]
     most = max(known, key=lambda step: step.peak_memory, default=None)
-    results = workspace.dir / "runs" / summary.name if isinstance(workspace, LocalWorkspace) else None
+    results: str | None = None
+    if isinstance(workspace, LocalWorkspace):
+        results = str(workspace.dir / "runs" / summary.name)
+    elif workspace.keeps is BeakerDataset:
+        results = workspace.url
     return Account(
         run=summary.name,
         state=summary.state,
@@ -132,7 +137,7 @@ def account(summary: RunSummary, story: Story, workspace: Workspace, seconds: fl
         saved=_saved(_cached(summary)),
         attempts={step.name: step.attempts for step in story.steps.values() if step.attempts > 1},
         peak=(most.name, most.peak_memory) if most else None,
-        results=str(results) if results else None,
+        results=results,
     )
 
 

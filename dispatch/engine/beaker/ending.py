@@ -203,10 +203,7 @@ class Finisher:
         partial = output / f".{FILE}.part"
         partial.write_bytes(text)
         partial.replace(output / FILE)
-        try:
-            return bool(json.loads(text)["state"] == OutcomeState.COMPLETED.value)
-        except (ValueError, TypeError, KeyError):
-            return False
+        return _is_completed(output)
 
     def _read(self, dataset_id: str, size: int, sha256: str) -> bytes:
         for _ in range(_READS):
@@ -226,11 +223,18 @@ class Finisher:
         return True
 
     def _output(self, job: BeakerJob, tries: list[Job]) -> BeakerDataset | None:
-        """What the last try left, which is all that a result or the next attempt can begin with."""
+        """What the last try left: its result, or without one all that the next attempt can begin with."""
         if job.spec.collects or job.is_shared:
             return None
         datasets = [each.result_dataset for each in tries if each.result_dataset]
-        return BeakerDataset(datasets[0]) if datasets else None
+        if not datasets:
+            return None
+        if not _is_completed(output_of(job.spec)):
+            return BeakerDataset(datasets[0])
+        packed = f"{_RESULT}{SUFFIX}"
+        if any(each.path == packed for each in self._door.datasets.files(datasets[0], packed)):
+            return BeakerDataset(datasets[0], packed, packed=True)
+        return BeakerDataset(datasets[0], _RESULT)
 
     def _tell_running(self, job: BeakerJob, newest: Job) -> None:
         with job.lock:
@@ -287,3 +291,11 @@ def _swap(new: Path, old: Path) -> None:
         shutil.move(old, aside)
     shutil.move(new, old)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_completed(output: Path) -> bool:
+    """Whether the outcome that was brought here tells of a result."""
+    try:
+        return bool(json.loads((output / FILE).read_bytes())["state"] == OutcomeState.COMPLETED.value)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False

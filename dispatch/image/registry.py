@@ -1,0 +1,65 @@
+"""What sending an image to a registry and fetching it from there have in common.
+
+Owns how often a transfer is begun again, and that the engine keeps no name that only a registry gave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from dispatch._beaker import BeakerDeniedError, BeakerUnreachableError
+from dispatch._docker import EngineAbsentError
+from dispatch.errors import EngineError, ImageError
+from dispatch.image.ports import TransferringStore
+from dispatch.reporting import Reporter
+
+T = TypeVar("T")
+
+PAUSES = (0.5, 1.0, 2.0, 4.0)
+
+
+def always() -> bool:
+    """For transfers that nobody gives up."""
+    return True
+
+
+def persistently(
+    transfer: Callable[[], T],
+    name: str,
+    report: Reporter,
+    sleep: Callable[[float], None],
+    wanted: Callable[[], bool] = always,
+) -> T:
+    """Return what ``transfer`` returns, beginning anew where it breaks off; what it finds done it leaves.
+
+    Not where that is of no use: where we may not, where Beaker or the engine are not there at all, or where
+    it is not ``wanted`` any more.
+    """
+    for pause in PAUSES:
+        try:
+            return transfer()
+        except (EngineAbsentError, BeakerUnreachableError, BeakerDeniedError):
+            raise
+        except (EngineError, ImageError) as error:
+            if not wanted():
+                raise
+            report(f"{name}: {error.message}: trying again")
+            sleep(pause)
+    return transfer()
+
+
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return the repository and the tag of a reference; the tag may have been left out."""
+    repository, colon, tag = reference.rpartition(":")
+    # The colon may be the one before a port.
+    return (repository, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def without_name(engine: TransferringStore, reference: str) -> None:
+    """Take a registry's name from an image that has another one; never its last, with which it would go."""
+    with contextlib.suppress(EngineError, ImageError):
+        record = engine.inspect_image(reference)
+        if record is not None and set(record.tags) - {reference}:
+            engine.remove_image(reference)
