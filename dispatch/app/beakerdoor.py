@@ -29,6 +29,11 @@ def options_of(settings: Settings) -> Mapping[str, Any]:
     return {name: given[name] for name in _CLIENT if name in given}
 
 
+def origin_of(url: str, user_id: str) -> str:
+    """What tells jobs of one workspace and account: the same step of another is another job."""
+    return f"{url} {user_id}"
+
+
 def workspace_on_beaker(
     setting: WorkspaceSetting, settings: Settings, surroundings: Surroundings
 ) -> BeakerWorkspace:
