@@ -29,17 +29,28 @@ def options_of(settings: Settings) -> Mapping[str, Any]:
     return {name: given[name] for name in _CLIENT if name in given}
 
 
+def origin_of(url: str, user_id: str) -> str:
+    """What tells jobs of one workspace and account: the same step of another is another job."""
+    return f"{url} {user_id}"
+
+
 def workspace_on_beaker(
     setting: WorkspaceSetting, settings: Settings, surroundings: Surroundings
 ) -> BeakerWorkspace:
-    """The workspace that ``setting`` names, by the account that the settings tell; nothing is sent yet."""
+    """The workspace that ``setting`` names, by the account that the settings tell, and that it is there.
+
+    Errors as those of :func:`dispatch._beaker.preflight.preflight`, within seconds.
+    """
+    from dispatch._beaker.preflight import preflight
     from dispatch.workspace.beaker.workspace import BeakerWorkspace
 
     options = dict(setting.options)
     name = options.pop(_NAME, None)
-    return BeakerWorkspace(
+    workspace = BeakerWorkspace(
         None if name is None else str(name),
         trusted=setting in settings.trusted_workspaces,
         cache=surroundings.cache / "beaker",
         **{**options_of(settings), **options},
     )
+    preflight(workspace.site.door)
+    return workspace
