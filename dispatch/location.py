@@ -40,17 +40,4 @@ class Spool:
     path: Path
 
 
-@dataclass(frozen=True)
-class EngineData:
-    """What an engine has under a name of its own, such as a bucket: ``kind`` is the engine's word for it.
-
-    Only mounts that the user asks for come from there, never results.
-    """
-
-    kind: str
-    name: str
-    subpath: str = ""
-
-
 Location = Union[HostPath, SharedPath, BeakerDataset, Spool]
-Source = Union[Location, EngineData]

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dispatch.app import App
+from dispatch.location import BeakerDataset
 from dispatch.plan import Place, RunPlan, Standing
 from dispatch.workspace.local import LocalWorkspace
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from dispatch.engine.base import Capabilities, Engine, Handle, Usage
     from dispatch.engine.docker import DockerEngine
     from dispatch.engine.gpus import Gpu
-    from dispatch.engine.process import ProcessEngine
     from dispatch.engine.routed import RoutedEngine
     from dispatch.executor import Executor, ProcessMaterials
     from dispatch.executor.materials import Common
@@ -43,7 +43,8 @@ class Engines:
         self._app = app
         self._parallelism = parallelism
         self._docker: DockerEngine | None = None
-        self._processes: ProcessEngine | None = None
+        self._containers: Engine | None = None
+        self._processes: Engine | None = None
         self._routed: RoutedEngine | None = None
         self._working: Engine | None = None
 
@@ -55,23 +56,36 @@ class Engines:
             self._docker = DockerEngine(self._app.door, uid=os.getuid(), gid=os.getgid())
         return self._docker
 
-    def processes(self, runtime: Path) -> ProcessEngine:
+    def processes(self, runtime: Path) -> Engine:
         """The engine for processes of this machine, which load the given runtime."""
         if self._processes is None:
             from dispatch.engine.process import ProcessEngine, StartMethod
 
             setting = self._app.settings.executor.start_method
-            self._processes = ProcessEngine(
-                python=sys.executable,
-                runtime=runtime,
-                environ=self._app.surroundings.environ,
-                start_method=StartMethod(setting) if setting else StartMethod.FORK,
+            self._processes = self._with_inputs(
+                ProcessEngine(
+                    python=sys.executable,
+                    runtime=runtime,
+                    environ=self._app.surroundings.environ,
+                    start_method=StartMethod(setting) if setting else StartMethod.FORK,
+                )
             )
         return self._processes
 
     def containers(self) -> Engine:
         """The engine for steps that have an image."""
-        return self.docker()
+        if self._containers is None:
+            self._containers = self._with_inputs(self.docker())
+        return self._containers
+
+    def _with_inputs(self, engine: Engine) -> Engine:
+        """An engine of this machine, to which results are brought that are not on it."""
+        workspace = self._app.workspace
+        if workspace.keeps is not BeakerDataset:
+            return engine
+        from dispatch.engine.fetching import FetchingEngine
+
+        return FetchingEngine(engine, workspace.bring)
 
     def scheduler(self, place: Place, runtime: Path, plan: RunPlan | None = None) -> Scheduler:  # noqa: ARG002
         """Who places the steps of a run that has steps at ``place``, of its ``plan`` where one is known."""
@@ -137,7 +151,7 @@ class Engines:
         if self._routed is not None:
             self._routed.close()
             return
-        for engine in (self._processes, self._docker):
+        for engine in (self._processes, self._containers or self._docker):
             if engine is not None:
                 engine.close()
 

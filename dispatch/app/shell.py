@@ -129,9 +129,10 @@ class Shell:
         return replace(job, command=self._command((shell,)), working_dir=materials.workdir)
 
     def _container(self, attempt: Attempt, materials: Materials) -> JobSpec:
+        from dispatch.engine.fetching import seeing
         from dispatch.executor import ContainerJobs
 
-        capabilities = self._running.engines.docker().capabilities()
+        capabilities = seeing(self._running.engines.docker().capabilities())
         if capabilities.obstacle:
             raise ConfigurationError(
                 f"a shell needs an engine that sees this machine's files: {capabilities.obstacle}",
@@ -147,7 +148,10 @@ class Shell:
         assert planned.record is not None
         scheduler = self._running.engines.here(planned.place, runtime)
         assignment = scheduler.schedule(planned.record.unique_id, planned.resources)
-        return jobs.prepare(planned.record, attempt, assignment)
+        job = jobs.prepare(planned.record, attempt, assignment)
+        for unique_id in job.brings:
+            self._app.workspace.bring(unique_id)
+        return job
 
     def _command(self, shell: tuple[str, ...]) -> tuple[str, ...]:
         words = tuple(self._wanted.words)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dispatch.cli.beakergc import command as gc
 from dispatch.cli.options import json_option, open_app
 from dispatch.cli.output import note, print_json, print_table
 from dispatch.errors import ConfigurationError, DispatchError
@@ -157,6 +158,9 @@ def reset(state: Path | None, yes: bool) -> None:
             raise ConfigurationError(f"{beaker.state}: nobody is there to be asked", "say --yes")
         click.confirm(f"remove {beaker.state}, and all containers of its jobs?", abort=True, err=True)
     note(beaker.reset())
+
+
+command.add_command(gc)
 
 
 def _beaker(app: App, state: Path | None) -> LocalBeaker:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dispatch.environment import ImageRef
-from dispatch.location import HostPath, Location, Source
+from dispatch.location import HostPath, Location
 
 RUN_LABEL = "dispatch.run"
 STEP_LABEL = "dispatch.step"
@@ -65,7 +65,7 @@ class Mount:
     location may keep a copy under this name. It is empty for everything else.
     """
 
-    source: Source
+    source: Location
     target: str
     read_only: bool = True
     content: str = ""
@@ -89,7 +89,6 @@ class JobSpec:
     ``output`` tells: only what else is in the output comes to ``attempt_dir``. ``brings`` are steps whose
     results have to be on this machine's disk before the job starts. ``lasting_secrets`` are those of the
     secrets that are the account's and the same for every job: an engine that has to store them may keep them.
-    ``own_secrets`` maps further variables to the names of secrets that the engine has already.
     """
 
     key: str
@@ -113,7 +112,6 @@ class JobSpec:
     collects: bool = True
     brings: tuple[str, ...] = ()
     lasting_secrets: tuple[str, ...] = ()
-    own_secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from dispatch.engine.staging import BACK_LABELS, OUTPUT_TARGET, Staging
 from dispatch.engine.stopping import Stopper
 from dispatch.engine.watch import Watcher
 from dispatch.errors import EngineError
-from dispatch.location import EngineData, HostPath, Location
+from dispatch.location import HostPath, Location
 from dispatch.runtime.mask import Masker
 
 START_THREADS = 4
@@ -162,7 +162,7 @@ class DockerEngine:
         job = self._jobs.get(handle.key)
         if job is not None:
             for mount in job.spec.mounts:
-                if mount.target == OUTPUT_TARGET and not isinstance(mount.source, EngineData):
+                if mount.target == OUTPUT_TARGET:
                     return mount.source
         else:
             state = self._containers.inspect(handle.engine_id)

@@ -6,8 +6,6 @@ and its output is what Beaker captures. Refuses to know how any of it gets to Be
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 from collections.abc import Iterator
 
 from dispatch import job as jobs
@@ -27,7 +25,7 @@ from dispatch.executor.tasks import (
     task_of,
     variables_of,
 )
-from dispatch.info import AttemptFacts, StepRecord, StepState
+from dispatch.info import AttemptFacts, StepRecord
 from dispatch.location import BeakerDataset, HostPath, SharedPath
 from dispatch.plan import PlannedStep, RunPlan
 from dispatch.schedule import ResourceAssignment
@@ -49,9 +47,10 @@ class BeakerJobs:
     - ``HostPath``: files of this machine, to be brought to the target. The job's own are those at
       ``jobs.BOOTED.job``. Where one of the others is brought as an archive, it goes to
       ``jobs.BOOTED.packed(target)``: the job unpacks what it finds there.
+    - ``HostPath`` at ``jobs.BOOTED.work``: nothing is mounted there. What is in it is shown as ``work/`` in
+      ``jobs.BOOTED.before``, and replaced by the work of an attempt without a result.
     - ``SharedPath``: a path of Beaker's hosts. A mount at ``jobs.BOOTED.output`` means that the job writes
       its output there: there is nothing to capture and nothing to collect.
-    - ``EngineData``: what the settings name of Beaker's own.
 
     The output to capture is ``jobs.BOOTED.output``: ``outcome.json``, the result as ``result/`` or as the
     archive ``result.tar``, and of an attempt without a result ``work/`` or ``work.tar``.
@@ -102,22 +101,16 @@ class BeakerJobs:
             secrets=secrets.values,
             secret_variables=secrets.variables,
             lasting_secrets=() if materials.clone is None else materials.clone.secrets,
-            own_secrets=materials.own_secrets,
             placement=assignment.placement,
             time_limit=self._time_limit(planned),
             collects=not stays(self._workspace.keeps, self._capabilities),
         )
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
-        """Judge an ended attempt; see :func:`dispatch.executor.facts.judge`.
-
-        The work of one that has no result is kept for the next, where it came to this machine.
-        """
+        """Judge an ended attempt; see :func:`dispatch.executor.facts.judge`."""
         planned = self._plan[record.name]
         origin = Origin(self._capabilities.name, reference_of(self._image(planned)))
         facts = judge(planned, attempt, event, origin, self._materials)
-        if facts.state is not StepState.COMPLETED:
-            self._keep_work(record, attempt)
         return with_provenance(facts, attempt.place) if attempt.adopts else facts
 
     def _image(self, planned: PlannedStep) -> ImageRef:
@@ -160,31 +153,17 @@ class BeakerJobs:
             packed = isinstance(location, BeakerDataset) and location.packed
             yield Mount(location, PLACES.packed(place) if packed else place, content=given.contents[name])
         yield from self._work(record, attempt)
-        yield from materials.datasets
         yield from materials.mounts.get(planned.node.name, ())
 
     def _work(self, record: StepRecord, attempt: Attempt) -> Iterator[Mount]:
         """What keeps the work directory, and with it the output where that needs no way back."""
         place = self._workspace.work_location(record)
-        if isinstance(place, SharedPath):
-            yield Mount(SharedPath(attempt.place / "output"), PLACES.output, read_only=False)
+        if self._is_shared:
+            shared = SharedPath(attempt.place / "output")
+            yield Mount(shared, PLACES.output, read_only=False)
+        if isinstance(place, (HostPath, SharedPath)) and self._workspace.keeps is not BeakerDataset:
             yield Mount(place, PLACES.work, read_only=False)
             return
         before = self._workspace.work_before(record.unique_id)
         if before is not None:
             yield Mount(before, PLACES.before)
-        elif isinstance(place, HostPath) and any(place.path.iterdir()):
-            yield Mount(place, f"{PLACES.before}/work")
-
-    def _keep_work(self, record: StepRecord, attempt: Attempt) -> None:
-        """Put the work that was collected with an attempt's output where the next one will look for it."""
-        left = attempt.place / "output" / "work"
-        if not left.is_dir() or left.is_symlink():
-            return
-        place = self._workspace.work_location(record)
-        if not isinstance(place, HostPath) or self._workspace.keeps is not HostPath:
-            return
-        # To have none is what a step must be prepared for; to have half of it is not.
-        with contextlib.suppress(OSError):
-            shutil.rmtree(place.path)
-            left.replace(place.path)

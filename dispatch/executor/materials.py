@@ -56,9 +56,8 @@ class BeakerMaterials(Common):
     which need not have a digest. ``setups`` maps to how an image that is not one of ours makes its
     environment, None for one that holds it. ``source`` is the exported tree as an archive in a dataset, or
     None where each job clones it, as ``clone`` says. ``boot`` is the dataset with the script that begins and
-    the runtime. ``mounts`` are, by step, those that the user asks for, ``datasets`` those of every job;
-    ``own_secrets`` maps variables of every job to names of secrets that Beaker has. ``time_limit`` (seconds)
-    is for steps that say none. ``processes`` is for those steps of the plan that run on this machine.
+    the runtime. ``mounts`` are, by step, those that the user asks for. ``time_limit`` (seconds) is for steps
+    that say none. ``processes`` is for those steps of the plan that run on this machine.
     """
 
     images: Mapping[str, ImageRef]
@@ -66,8 +65,6 @@ class BeakerMaterials(Common):
     source: BeakerDataset | None
     boot: BeakerDataset
     mounts: Mapping[str, tuple[Mount, ...]] = field(default_factory=dict)
-    datasets: tuple[Mount, ...] = ()
-    own_secrets: Mapping[str, str] = field(default_factory=dict)
     time_limit: float | None = None
     processes: ProcessMaterials | None = None
 

@@ -20,8 +20,7 @@ class Crashing:
     """
 
     def __init__(self, door: BeakerDoor, at: int | None = None, *, after: bool = False) -> None:
-        self._calls: Callable[..., Any] = door.account.call
-        self.patience = door.account.call.patience
+        self._calls = door.account.call
         self._at = at
         self._after = after
         self.dead = False
@@ -44,6 +43,10 @@ class Crashing:
             if is_last:
                 self.dead = True
                 raise Crash(what)
+
+    def __getattr__(self, name: str) -> Any:
+        """Be all else that the door's calls are."""
+        return getattr(self._calls, name)
 
     def revive(self) -> None:
         """Let the process go on: it was only slow."""

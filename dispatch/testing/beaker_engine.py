@@ -43,6 +43,12 @@ class BeakerLab:
         self._engines: list[BeakerEngine] = []
         self.engine = self.again()
 
+    @property
+    def local(self) -> LocalBeaker:
+        """The server, where it is one of this process."""
+        assert isinstance(self.beaker, LocalBeaker)
+        return self.beaker
+
     def again(self, **more: Any) -> BeakerEngine:
         """What a later client would hold."""
         door = door_of(self.beaker, self.user, patience=self._patience)

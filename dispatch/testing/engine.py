@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Reason, Usage
 from dispatch.errors import EngineError
-from dispatch.location import EngineData, HostPath, Location, SharedPath, Spool
+from dispatch.location import HostPath, Location, SharedPath, Spool
 
 OUTPUT_TARGET = "/dispatch/output"
 TERMINATED = 143
@@ -138,7 +138,7 @@ class FakeEngine:
         """Return what is mounted at the output directory."""
         job = self._jobs.get(handle.key)
         for mount in job.mounts if job is not None else ():
-            if mount.target == OUTPUT_TARGET and not isinstance(mount.source, EngineData):
+            if mount.target == OUTPUT_TARGET:
                 return mount.source
         raise EngineError(f"job {handle.key}: the engine knows no output directory of it")
 

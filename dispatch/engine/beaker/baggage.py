@@ -27,7 +27,7 @@ from dispatch.engine.base import JobSpec, Mount, Placement
 from dispatch.engine.beaker.bundles import Bundles
 from dispatch.engine.beaker.extras import Extras
 from dispatch.engine.beaker.job import OUTPUT, WORK, BeakerJob
-from dispatch.engine.beaker.names import VERSION, Names, Story, fitting
+from dispatch.engine.beaker.names import VERSION, Names, Story, fitting, lasting
 from dispatch.environment import BeakerId, ImageRef, LocalId, RegistryDigest
 from dispatch.errors import EngineError
 from dispatch.location import BeakerDataset, HostPath, SharedPath
@@ -36,7 +36,7 @@ JOB = "/dispatch/job"
 SOURCE = "/dispatch/source.tar"
 SCRATCH = "/dispatch/scratch"
 SECRETS = "/dispatch/secrets"
-WORK_BEFORE = "/dispatch/work.before"
+WORK_BEFORE = "/dispatch/before/work"
 # What the job itself unpacks where it belongs; everything else has to lie there as it is.
 _INPUTS, _PACKED = "/dispatch/inputs/", "/dispatch/packed/"
 _PLACES = {JOB: "job", WORK_BEFORE: "work"}
@@ -53,6 +53,7 @@ class Baggage:
         self._extras = extras
         self._lock = threading.Lock()
         self._sources: dict[Path, BeakerDataset] = {}
+        self._written: dict[str, str] = {}
 
     def bring(self, job: BeakerJob) -> TaskSpec:
         """Have everything on Beaker that a job needs, and return what to run.
@@ -65,7 +66,7 @@ class Baggage:
         image = _image(spec.image)
         mounts = [*self._own(job), *self._others(spec), *self._secrets(job), *self._extras.mounts]
         resources, placement = spec.resources, spec.placement or NO_PLACEMENT
-        variables = {name: self._names.secret(spec.key, name) for name in spec.secret_variables}
+        variables = {name: self._secret(spec, name) for name in spec.secret_variables}
         return TaskSpec(
             image=image,
             command=spec.command,
@@ -194,12 +195,28 @@ class Baggage:
         return DatasetMount(source.id, target, source.subpath)
 
     def _secrets(self, job: BeakerJob) -> Iterator[TaskMount]:
-        """Noted before they are written: whatever happens, they are removed."""
-        names = {name: self._names.secret(job.key, name) for name in job.spec.secrets}
-        job.secrets = tuple(names.values())
+        """Noted before they are written: whatever happens, they are removed, but for those that last."""
+        spec = job.spec
+        names = {name: self._secret(spec, name) for name in spec.secrets}
+        job.secrets = tuple(names[name] for name in names if name not in spec.lasting_secrets)
         for name, secret in names.items():
-            self._door.secrets.write(secret, job.spec.secrets[name])
+            self._write(secret, spec.secrets[name], lasts=name in spec.lasting_secrets)
             yield SecretMount(secret, f"{SECRETS}/{name}")
+
+    def _secret(self, spec: JobSpec, name: str) -> str:
+        if name in spec.lasting_secrets:
+            return lasting(self._door.account.user_name, name)
+        return self._names.secret(spec.key, name)
+
+    def _write(self, secret: str, value: str, *, lasts: bool) -> None:
+        """One that lasts is looked at once, and written where it is another."""
+        if not lasts:
+            self._door.secrets.write(secret, value)
+            return
+        with self._lock:
+            if self._written.get(secret) != value:
+                self._door.secrets.write(secret, value)
+                self._written[secret] = value
 
 
 def _has_files(directory: Path) -> bool:

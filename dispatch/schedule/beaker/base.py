@@ -5,7 +5,7 @@ Importing this needs no beaker-py: a scheduler may be written, and configured, w
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -47,7 +47,7 @@ class ScheduledStep:
     timeout: float | None = None
 
 
-class BeakerScheduler(Registrable):
+class BeakerScheduler(Registrable, ABC):
     """Determines which resources and priority to assign to the execution of a step.
 
     Register your own: ``@BeakerScheduler.register("mine")``. Called from one thread.

@@ -46,6 +46,7 @@ class BeakerSteps(WorkspaceHere):
         super().__init__()
         self.site = site
         self._lookup = Lookup(site)
+        self._trusted = trusted
         ours = Ours(site.door, site.ports.monotonic)
         self._attempts = Attempts(site, self._lookup, ours)
         self._endings = Endings(site, self._lookup, ours)
@@ -57,11 +58,9 @@ class BeakerSteps(WorkspaceHere):
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
 
     @property
-    def keeps(self) -> type[Location]:
-        """Datasets."""
-        from dispatch.location import BeakerDataset
-
-        return BeakerDataset
+    def attempts(self) -> Path:
+        """The directory in which attempts have their own files on this machine."""
+        return self.site.directory / "attempts"
 
     @cached_property
     def step_cache(self) -> BeakerStepCache:
@@ -152,7 +151,7 @@ class BeakerSteps(WorkspaceHere):
         removal = self._attempts.claim(record, "", replaces=True)
         try:
             tried = self._lookup.of(unique_id)
-            self._delete(unique_id, [each for each in tried if self._lookup.result_of(each)], removal)
+            self._delete(unique_id, [each for each in tried if self._lookup.committed_by(each)], removal)
         finally:
             self._endings.end(removal, record, {})
 
@@ -160,7 +159,7 @@ class BeakerSteps(WorkspaceHere):
         """Delete attempts from before a removal, and what of their results lies elsewhere."""
         self.results.forget(unique_id)
         for each in tried:
-            result = self._lookup.result_of(each)
+            result = self._lookup.committed_by(each)
             if each.number >= removal.number or (result is None and not each.told):
                 continue
             if result is not None:
@@ -254,6 +253,32 @@ class BeakerSteps(WorkspaceHere):
         directory = self.site.work(record.unique_id)
         directory.mkdir(parents=True, exist_ok=True)
         return HostPath(directory)
+
+    def work_before(self, unique_id: str) -> BeakerDataset | None:
+        """Return the output of the latest ended attempt at a step that left work; see the workspace's.
+
+        What another account left may hold pickles, so it is begun with only where that account is trusted.
+        """
+        from dispatch.location import BeakerDataset
+
+        for tried in reversed(self._lookup.of(unique_id)):
+            end = self._lookup.end_of(tried)
+            if end is None and self._lookup.result_of(tried) is None:
+                continue
+            if end is None or end.get("removed"):
+                return None
+            output = end.get("output")
+            if output and (self._trusted or tried.dataset.author_id == self.site.door.account.user_id):
+                found = str(output["dataset"])
+                if self._has_work(found):
+                    return BeakerDataset(found)
+        return None
+
+    def _has_work(self, dataset: str) -> bool:
+        files = self.site.door.datasets.files
+        with contextlib.suppress(BeakerNotFoundError):
+            return bool(files(dataset, "work/") or files(dataset, "work.tar"))
+        return False
 
     def log_path(self, unique_id: str) -> Path | None:
         """Return the log of the attempt that gave the result, else of the latest with a log, else None."""
