@@ -39,6 +39,7 @@ _DOWN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
 )
 
 
@@ -76,9 +77,19 @@ class _Method:
         try:
             return self._inner(request, metadata=metadata, timeout=left)
         except grpc.RpcError as error:
-            if isinstance(error, grpc.Call) and error.code() in _DOWN:
+            if isinstance(error, grpc.Call) and _is_passing(error):
                 raise Unavailable(error.details() or str(error.code())) from error
             raise
+
+
+def _is_passing(error: grpc.Call) -> bool:
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # Too many requests; the same code is used for an answer that is too long for us.
+        return "larger than max" not in details
+    if error.code() is grpc.StatusCode.UNKNOWN:
+        return "Stream removed" in details
+    return error.code() in _DOWN
 
 
 class _Service:

@@ -12,14 +12,13 @@ from typing import Any
 
 from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
-from beaker._dataset import _DatasetStorage
 
 from dispatch._beaker.account import Account
 from dispatch._beaker.archive import blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError
-from dispatch._beaker.sending import PIECE, Sender
-from dispatch._beaker.values import dataset_of, file_of
+from dispatch._beaker.sending import PIECE, Sender, opened
+from dispatch._beaker.values import dataset_of, file_of, made_id, storage_of
 
 # Larger blocks would each be given new memory by the system.
 READ_SIZE = 1 << 17
@@ -60,15 +59,19 @@ class Datasets:
             return self.open(found)
         account = self._account
         dataset = Dataset(
-            made["id"], name, account.user_id, account.workspace_id, description, account.wall(), False
+            made_id(f"dataset {name}", made),
+            name,
+            account.user_id,
+            account.workspace_id,
+            description,
+            account.wall(),
+            False,
         )
-        return CreatedDataset(dataset, _DatasetStorage(**made["storage"]))
+        return CreatedDataset(dataset, storage_of(f"dataset {name}", made))
 
     def open(self, dataset: Dataset) -> CreatedDataset:
         """Get ready to write to a dataset that was made before and is not committed."""
-        raw = pb2.Dataset(id=dataset.id)
-        storage = self._call(f"dataset {dataset.name}", lambda: self._client.dataset._get_storage(raw))
-        return CreatedDataset(dataset, storage)
+        return CreatedDataset(dataset, opened(self._account, dataset))
 
     def write(self, created: CreatedDataset, path: str, source: bytes | Path) -> None:
         """Write a file of a dataset. BeakerConflictError once it is committed, NotFound once it is gone."""

@@ -12,7 +12,7 @@ from beaker import exceptions as theirs
 from dispatch._beaker.account import Account
 from dispatch._beaker.model import Image
 from dispatch._beaker.problems import BeakerNotFoundError
-from dispatch._beaker.values import image_of
+from dispatch._beaker.values import image_of, made_id
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Images:
                 exceptions_for_status={409: theirs.BeakerImageConflict(name)},
             ).json(),
         )
-        return str(made["id"])
+        return made_id(f"image {name}", made)
 
     def repository(self, image_id: str, *, upload: bool) -> Repository:
         """Where to push an image to, or pull it from."""

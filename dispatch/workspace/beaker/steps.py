@@ -151,7 +151,7 @@ class BeakerSteps(WorkspaceHere):
         removal = self._attempts.claim(record, "", replaces=True)
         try:
             tried = self._lookup.of(unique_id)
-            self._delete(unique_id, [each for each in tried if self._lookup.result_of(each)], removal)
+            self._delete(unique_id, [each for each in tried if self._lookup.committed_by(each)], removal)
         finally:
             self._endings.end(removal, record, {})
 
@@ -159,7 +159,7 @@ class BeakerSteps(WorkspaceHere):
         """Delete attempts from before a removal, and what of their results lies elsewhere."""
         self.results.forget(unique_id)
         for each in tried:
-            result = self._lookup.result_of(each)
+            result = self._lookup.committed_by(each)
             if each.number >= removal.number or (result is None and not each.told):
                 continue
             if result is not None:
