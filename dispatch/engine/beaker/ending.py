@@ -54,7 +54,10 @@ class _Fault:
 
 
 class Finisher:
-    """Tells of the beginnings and ends of jobs. Its methods may be called from several threads."""
+    """Tells of the beginnings and ends of jobs. ``wake`` is called where one has to be waited for again.
+
+    Its methods may be called from several threads.
+    """
 
     def __init__(
         self,
@@ -62,9 +65,11 @@ class Finisher:
         followers: Followers,
         tell: Callable[[Event], None],
         clock: Callable[[], float],
+        wake: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._door = door
+        self._wake = wake
         self._followers = followers
         self._tell = tell
         self._clock = clock
@@ -108,6 +113,7 @@ class Finisher:
             with job.lock:
                 job.claimed = False
                 job.known_at = self._monotonic()
+            self._wake()
 
     def refuse(self, job: BeakerJob, reason: Reason, message: str) -> None:
         """Tell that a job has ended without having run, or nobody knows how."""
