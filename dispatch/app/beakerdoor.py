@@ -32,14 +32,20 @@ def options_of(settings: Settings) -> Mapping[str, Any]:
 def workspace_on_beaker(
     setting: WorkspaceSetting, settings: Settings, surroundings: Surroundings
 ) -> BeakerWorkspace:
-    """The workspace that ``setting`` names, by the account that the settings tell; nothing is sent yet."""
+    """The workspace that ``setting`` names, by the account that the settings tell, and that it is there.
+
+    Errors as those of :func:`dispatch._beaker.preflight.preflight`, within seconds.
+    """
+    from dispatch._beaker.preflight import preflight
     from dispatch.workspace.beaker.workspace import BeakerWorkspace
 
     options = dict(setting.options)
     name = options.pop(_NAME, None)
-    return BeakerWorkspace(
+    workspace = BeakerWorkspace(
         None if name is None else str(name),
         trusted=setting in settings.trusted_workspaces,
         cache=surroundings.cache / "beaker",
         **{**options_of(settings), **options},
     )
+    preflight(workspace.site.door)
+    return workspace
