@@ -55,6 +55,11 @@ def door_of(settings: Settings, workspace: Workspace) -> BeakerDoor:
     return BeakerDoor(workspace_of(settings), options)
 
 
+def origin_of(url: str, user_id: str) -> str:
+    """What tells jobs of one workspace and account: the same step of another is another job."""
+    return f"{url} {user_id}"
+
+
 def workspace_on_beaker(
     setting: WorkspaceSetting, settings: Settings, surroundings: Surroundings
 ) -> BeakerWorkspace:
