@@ -48,7 +48,7 @@ class Graph:
         return [name for name in self.needs if name not in needed]
 
     def config(self, tag: str, before: str = "sleep 0.2") -> str:
-        """The graph as a config; another ``tag`` makes other identities. ``before`` is what steps do first."""
+        """The graph as a config; another ``tag`` makes other identities. Steps do ``before`` first."""
         steps = {name: self._step(name, tag, before) for name in self.needs}
         return json.dumps({"steps": steps})
 
