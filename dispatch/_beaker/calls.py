@@ -5,6 +5,8 @@ All that we send may be sent twice: names make creation idempotent, the rest set
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import random
 import re
 import threading
@@ -16,7 +18,8 @@ import grpc
 import requests
 from beaker import exceptions as theirs
 
-from dispatch._beaker.client import Limit, Unavailable
+from dispatch._beaker.client import Limit, Unavailable, is_passing
+from dispatch._beaker.door import PATIENCE
 from dispatch._beaker.problems import (
     BeakerConflictError,
     BeakerDamagedError,
@@ -29,7 +32,8 @@ from dispatch._beaker.problems import (
 
 T = TypeVar("T")
 
-PATIENCE = 120.0
+# A server that answers, and says that it failed, may say so to the end of days.
+PATIENCE_FAILING = 30.0
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _CODE = re.compile(r"\[code=(\d+)\]")
@@ -44,6 +48,7 @@ TRUST = (
     "see that the address is Beaker's; where its certificates have an authority of their own, name that in"
     " GRPC_DEFAULT_SSL_ROOTS_FILE_PATH and REQUESTS_CA_BUNDLE (`dispatch beaker env` does for the local one)"
 )
+NO_BEAKER = "see that the address is Beaker's, and that nothing on the way answers in its place"
 TOKEN = 'get a new token, and set BEAKER_TOKEN; for the local Beaker `eval "$(dispatch beaker env)"`'
 
 
@@ -71,7 +76,8 @@ class Calls:
         patience = self.patience if patience is None else patience
         if self._limit.patience is not None:
             patience = min(patience, self._limit.patience)
-        until = self._clock() + self._limit.left(patience)
+        began = self._clock()
+        patience = self._limit.left(patience)
         tries = 0
         while True:
             try:
@@ -83,7 +89,8 @@ class Calls:
                     raise translated(what, error) from error
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)] * (0.75 + random.random() / 2)
                 tries += 1
-                if self._clock() + pause > until or self._closed.wait(pause):
+                most = min(patience, PATIENCE_FAILING) if _is_failing(error) else patience
+                if self._clock() + pause > began + most or self._closed.wait(pause):
                     raise self._unreachable(what, error) from error
 
     def close(self) -> None:
@@ -101,13 +108,22 @@ def is_transient(error: Exception) -> bool:
     """Whether the same call may well succeed in a moment."""
     if _is_untrusted(error):
         return False
-    if isinstance(error, (Unavailable, theirs.BeakerServerError)):
+    if isinstance(error, (Unavailable, theirs.BeakerServerError)) or is_passing(error):
         return True
     if isinstance(error, requests.RequestException):
         response = error.response
-        return response is None or response.status_code in _AGAIN
+        if response is None:
+            # Those that are values too are of addresses that are none, and of answers that are no JSON.
+            return not isinstance(error, ValueError)
+        return response.status_code in _AGAIN
     found = _CODE.match(str(error)) if isinstance(error, theirs.BeakerError) else None
     return found is not None and int(found[1]) in _AGAIN
+
+
+def _is_failing(error: Exception) -> bool:
+    if isinstance(error, requests.RequestException):
+        return error.response is not None and error.response.status_code == 500
+    return isinstance(error, theirs.BeakerServerError)
 
 
 def _is_untrusted(error: Exception) -> bool:
@@ -136,6 +152,8 @@ def translated(what: str, error: Exception) -> Exception:
         return _of_code(what, int(found[1]) if found else 0, words(error))
     if isinstance(error, requests.RequestException) and error.response is not None:
         return _of_code(what, error.response.status_code, words(error))
+    if isinstance(error, requests.exceptions.JSONDecodeError):
+        return BeakerError(f"{what}: what answers is not Beaker: it sends no JSON", NO_BEAKER)
     if isinstance(error, (ValueError, NotImplementedError)):
         return BeakerError(f"{what}: {words(error)}")
     return error

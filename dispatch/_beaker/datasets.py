@@ -6,21 +6,23 @@ links, modes) is the business of whoever packs.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
-from beaker._dataset import _DatasetStorage
 
 from dispatch._beaker.account import Account
-from dispatch._beaker.archive import blocks_of
+from dispatch._beaker.archive import PIECE, blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
-from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError
-from dispatch._beaker.sending import PIECE, Sender
-from dispatch._beaker.values import dataset_of, file_of
+from dispatch._beaker.problems import BeakerConflictError, BeakerDamagedError, BeakerNotFoundError
+from dispatch._beaker.sending import Sender, opened
+from dispatch._beaker.values import dataset_of, file_of, made_id, storage_of
 
+_LOOKS = 5
 # Larger blocks would each be given new memory by the system.
 READ_SIZE = 1 << 17
 
@@ -60,15 +62,19 @@ class Datasets:
             return self.open(found)
         account = self._account
         dataset = Dataset(
-            made["id"], name, account.user_id, account.workspace_id, description, account.wall(), False
+            made_id(f"dataset {name}", made),
+            name,
+            account.user_id,
+            account.workspace_id,
+            description,
+            account.wall(),
+            False,
         )
-        return CreatedDataset(dataset, _DatasetStorage(**made["storage"]))
+        return CreatedDataset(dataset, storage_of(f"dataset {name}", made))
 
     def open(self, dataset: Dataset) -> CreatedDataset:
         """Get ready to write to a dataset that was made before and is not committed."""
-        raw = pb2.Dataset(id=dataset.id)
-        storage = self._call(f"dataset {dataset.name}", lambda: self._client.dataset._get_storage(raw))
-        return CreatedDataset(dataset, storage)
+        return CreatedDataset(dataset, opened(self._account, dataset))
 
     def write(self, created: CreatedDataset, path: str, source: bytes | Path) -> None:
         """Write a file of a dataset. BeakerConflictError once it is committed, NotFound once it is gone."""
@@ -174,6 +180,20 @@ class Datasets:
             if not page.next_page_token:
                 return found
             request.next_page_token = page.next_page_token
+
+    def agreed_files(self, dataset_id: str, prefix: str = "") -> list[DatasetFile]:
+        """Return the same as soon as two answers agree, for those who keep it: one alone might be wrong.
+
+        BeakerDamagedError where they differ again and again.
+        """
+        found = self.files(dataset_id, prefix)
+        for _ in range(_LOOKS):
+            before, found = found, self.files(dataset_id, prefix)
+            if before == found:
+                return found
+        raise BeakerDamagedError(
+            f"dataset {dataset_id}: Beaker tells of other files each time", "repeat the command"
+        )
 
     def read(self, dataset_id: str, path: str) -> bytes:
         """Return a small file's bytes. BeakerNotFoundError. Its digest is the caller's to check."""

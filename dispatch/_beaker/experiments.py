@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +16,7 @@ from dispatch._beaker.calls import is_transient, translated
 from dispatch._beaker.model import Experiment, Job, JobState, LogLine
 from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError, BeakerUnreachableError
 from dispatch._beaker.spec import TaskSpec
-from dispatch._beaker.values import experiment_of, job_of, state_of
+from dispatch._beaker.values import experiment_of, job_of, made_id, state_of
 
 _PAGE = 50
 
@@ -40,7 +42,7 @@ class Experiments:
                 exceptions_for_status={409: theirs.BeakerExperimentConflict(name)},
             ).json(),
         )
-        return str(made["id"])
+        return made_id(f"experiment {name}", made)
 
     def get(self, experiment_id: str) -> Experiment:
         """Return an experiment by id or by ``author/name``. BeakerNotFoundError."""

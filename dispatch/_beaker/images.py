@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +14,7 @@ from beaker import exceptions as theirs
 from dispatch._beaker.account import Account
 from dispatch._beaker.model import Image
 from dispatch._beaker.problems import BeakerNotFoundError
-from dispatch._beaker.values import image_of
+from dispatch._beaker.values import image_of, made_id
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Images:
                 exceptions_for_status={409: theirs.BeakerImageConflict(name)},
             ).json(),
         )
-        return str(made["id"])
+        return made_id(f"image {name}", made)
 
     def repository(self, image_id: str, *, upload: bool) -> Repository:
         """Where to push an image to, or pull it from."""

@@ -6,6 +6,8 @@ that is on its way.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import base64
 import binascii
 import hashlib
@@ -13,15 +15,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
 
 from dispatch._beaker.account import Account
-from dispatch._beaker.model import CreatedDataset
+from dispatch._beaker.archive import PIECE
+from dispatch._beaker.model import CreatedDataset, Dataset
 from dispatch._beaker.problems import BeakerDamagedError, BeakerDeniedError, BeakerError, BeakerNotFoundError
+from dispatch._beaker.values import storage_of
 
-# What is larger goes as an upload of pieces; storage takes up to 32 MiB as one body.
-PIECE = 8 << 20
 TRIES = 3
 _ALGORITHM = "sha-256="
 
@@ -50,7 +51,7 @@ class Sender:
                 if renewed:
                     raise
                 renewed = True
-                self._renew()
+                self._storage = opened(self._account, self._dataset)
             except BeakerError as error:
                 left -= 1
                 if not left or size <= PIECE or type(error) not in (BeakerError, BeakerDamagedError):
@@ -90,12 +91,6 @@ class Sender:
     def _put(self, path: str, body: bytes, headers: dict[str, str]) -> None:
         self._request(path, f"datasets/{self._storage.id}/files/{path}", "PUT", body, headers)
 
-    def _renew(self) -> None:
-        raw = pb2.Dataset(id=self._dataset.id)
-        self._storage = self._account.call(
-            f"dataset {self._dataset.name}", lambda: self._service._get_storage(raw)
-        )
-
     def _request(
         self, path: str, resource: str, method: str, body: bytes | None = None, headers: Any = None
     ) -> Any:
@@ -115,6 +110,19 @@ class Sender:
                 },
             ),
         )
+
+
+def opened(account: Account, dataset: Dataset) -> Any:
+    """How a dataset that is not committed is written, asked anew."""
+    what, service = f"dataset {dataset.name}", account.client.dataset
+    made = account.call(
+        what,
+        lambda: service.http_request(
+            f"datasets/{dataset.id}",
+            exceptions_for_status={404: theirs.BeakerDatasetNotFound(dataset.id)},
+        ).json(),
+    )
+    return storage_of(what, made)
 
 
 def _is_of(told: str, digest: bytes) -> bool:

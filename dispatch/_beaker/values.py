@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
+from dataclasses import fields
 from typing import Any
 
 from beaker import beaker_pb2 as pb2
+from beaker._dataset import _DatasetStorage
 
+from dispatch._beaker.calls import NO_BEAKER
 from dispatch._beaker.model import Cluster, Dataset, DatasetFile, Experiment, Image, Job, JobState, Node
+from dispatch._beaker.problems import BeakerError
 
+_STORAGE = {each.name for each in fields(_DatasetStorage)}
 _STATES: dict[int, JobState] = {
     pb2.WorkloadStatus.STATUS_SUBMITTED: JobState.QUEUED,
     pb2.WorkloadStatus.STATUS_QUEUED: JobState.QUEUED,
@@ -20,6 +27,23 @@ _STATES: dict[int, JobState] = {
     pb2.WorkloadStatus.STATUS_FAILED: JobState.FAILED,
     pb2.WorkloadStatus.STATUS_CANCELED: JobState.CANCELED,
 }
+
+
+def made_id(what: str, made: Any) -> str:
+    """The id of what was made, as REST tells it."""
+    found = made.get("id") if isinstance(made, dict) else None
+    if not isinstance(found, str) or not found:
+        raise BeakerError(f"{what}: Beaker answers without an id", NO_BEAKER)
+    return found
+
+
+def storage_of(what: str, made: Any) -> _DatasetStorage:
+    """How a dataset's files are written. What a later Beaker tells beyond what is known here is left out."""
+    told: Any = made.get("storage") if isinstance(made, dict) else None
+    try:
+        return _DatasetStorage(**{name: value for name, value in told.items() if name in _STORAGE})
+    except (AttributeError, TypeError) as error:
+        raise BeakerError(f"{what}: Beaker does not say how it is written", NO_BEAKER) from error
 
 
 def seconds(message: Any, field: str) -> float | None:

@@ -56,4 +56,4 @@ class BeakerWorkspaceContract(WorkspaceContract, DrivingContract):
         assert workspace.step_cache[record()] == "value"
         shutil.rmtree(workspace.site.cache / "results")
         with pytest.raises(WorkspaceError, match=r"data\.json"):
-            workspace.step_cache[record()]
+            self.again(workspace).step_cache[record()]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dispatch._docker import Door
 from dispatch.beakerd.config import Assumptions, Config
 from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch.testing.beaker_images import Bench
 from dispatch.testing.beaker_rest import Store, new_dataset, rest_of
 from dispatch.testing.beaker_runs import Rig
 
@@ -76,3 +78,11 @@ def workspace(beaker: LocalBeaker) -> str:
 def store(beaker: LocalBeaker, workspace: str) -> Store:
     """An empty dataset."""
     return new_dataset(rest_of(beaker), workspace)
+
+
+@pytest.fixture
+def bench(door: Door, tmp_path: Path) -> Iterator[Bench]:
+    """Images in the engine and on Beaker, of one test."""
+    made = Bench(door, tmp_path / "locks")
+    yield made
+    made.close()

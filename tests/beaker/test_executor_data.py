@@ -55,9 +55,15 @@ def server(beaker_of: Callable[[Config], LocalBeaker], drive: Path) -> LocalBeak
     return made
 
 
+def kept_by(server: LocalBeaker) -> BeakerWorkspace:
+    """The workspace there."""
+    options: dict[str, Any] = dict(options_of(server))
+    return BeakerWorkspace("ai2/my-workspace", **options)
+
+
 def run(server: LocalBeaker, command: str, workspace: Any = None, **more: Any) -> tuple[Any, Path]:
     """Run one command; how it ended, and its result."""
-    options = options_of(server)
+    options: dict[str, Any] = dict(options_of(server))
     kept = BeakerWorkspace("ai2/my-workspace", **options) if workspace is None else workspace
     made = BeakerExecutor(
         kept, docker_image=REFERENCE, beaker_workspace="ai2/my-workspace", **options, **more
@@ -107,7 +113,7 @@ def test_what_is_not_there_is_refused_before_anything_starts(
 ) -> None:
     """It is named, with the remedy, and no experiment is made."""
     given = {"docker_image": REFERENCE, "beaker_workspace": "ai2/my-workspace", **options_of(server), **more}
-    made = BeakerExecutor(BeakerWorkspace("ai2/my-workspace", **options_of(server)), **given)
+    made = BeakerExecutor(kept_by(server), **given)
     with pytest.raises(ConfigurationError, match=fact) as caught:
         made.execute_step_graph(StepGraph.from_params({"only": {"type": "shell", "command": "true"}}))
     assert caught.value.remedy

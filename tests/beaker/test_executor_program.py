@@ -64,8 +64,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return made
 
 
+def kept_by(server: LocalBeaker) -> BeakerWorkspace:
+    """The workspace there."""
+    options: dict[str, Any] = dict(options_of(server))
+    return BeakerWorkspace("ai2/my-workspace", **options)
+
+
 def executor(server: LocalBeaker, workspace: Any = None, **more: Any) -> BeakerExecutor:
-    options = options_of(server)
+    options: dict[str, Any] = dict(options_of(server))
     kept = BeakerWorkspace("ai2/my-workspace", **options) if workspace is None else workspace
     given = {"docker_image": REFERENCE, "beaker_workspace": "ai2/my-workspace", **options, **more}
     return BeakerExecutor(kept, **given)
@@ -81,7 +87,7 @@ def test_a_graph_runs_and_is_cached(server: LocalBeaker) -> None:
     assert {each.verdict.value for each in first.successful.values()} == {"completed"}
     second = executor(server, **more).execute_step_graph(graph())
     assert {each.verdict.value for each in second.successful.values()} == {"cached"}
-    workspace = BeakerWorkspace("ai2/my-workspace", **options_of(server))
+    workspace = kept_by(server)
     result = workspace.step_result_for_run("mine", "second")
     assert (result / "size").read_text().strip() == "6"
     workspace.close()
@@ -163,7 +169,7 @@ def test_uncommitted_changes(server: LocalBeaker, place: Project, allowed: bool)
             made.execute_step_graph(reading)
         return
     run = made.execute_step_graph(reading).run
-    workspace = BeakerWorkspace("ai2/my-workspace", **options_of(server))
+    workspace = kept_by(server)
     assert (workspace.step_result_for_run(run, "read") / "x").read_text() == "changed\n"
     workspace.close()
 

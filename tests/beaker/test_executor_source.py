@@ -52,7 +52,7 @@ def push(project: Project, host: GitHost) -> None:
 
 def run(server: LocalBeaker, image: str, **more: Any) -> str:
     """Run one command that reads the source; what it read."""
-    options = options_of(server)
+    options: dict[str, Any] = dict(options_of(server))
     kept = BeakerWorkspace("ai2/my-workspace", **options)
     made = BeakerExecutor(kept, docker_image=image, beaker_workspace="ai2/my-workspace", **options, **more)
     command = 'cat a.txt > "$DISPATCH_OUTPUT_DIR/x"; env > "$DISPATCH_OUTPUT_DIR/env"'
@@ -61,7 +61,7 @@ def run(server: LocalBeaker, image: str, **more: Any) -> str:
     assert output.successful, output
     result = kept.step_result_for_run(output.run, "only")
     assert TOKEN not in (result / "env").read_text()
-    text = (result / "x").read_text()
+    text = str((result / "x").read_text())
     kept.close()
     return text
 
@@ -117,7 +117,9 @@ def test_a_private_clone(beaker: LocalBeaker, place: Project, host: GitHost, git
     push(place, host)
     assert run(beaker, git_image.id, github_token=TOKEN) == "3\n"
     door = door_of(beaker)
-    assert [name for name in door.secrets.names() if name.startswith("dispatch-")] == ["dispatch-clone-me"]
+    assert [name for name in door.secrets.names() if name.startswith("dispatch-")] == [
+        "dispatch-clone-me-GITHUB_TOKEN"
+    ]
     for each in door.experiments.search(""):
         assert TOKEN not in repr(each)
     with beaker.client() as client:

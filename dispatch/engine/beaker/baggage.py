@@ -27,7 +27,7 @@ from dispatch.engine.base import JobSpec, Mount, Placement
 from dispatch.engine.beaker.bundles import Bundles
 from dispatch.engine.beaker.extras import Extras
 from dispatch.engine.beaker.job import OUTPUT, WORK, BeakerJob
-from dispatch.engine.beaker.names import VERSION, Names, Story, fitting
+from dispatch.engine.beaker.names import VERSION, Names, Story, fitting, lasting
 from dispatch.environment import BeakerId, ImageRef, LocalId, RegistryDigest
 from dispatch.errors import EngineError
 from dispatch.location import BeakerDataset, HostPath, SharedPath
@@ -53,7 +53,7 @@ class Baggage:
         self._extras = extras
         self._lock = threading.Lock()
         self._sources: dict[Path, BeakerDataset] = {}
-        self._written = ""
+        self._written: dict[str, str] = {}
 
     def bring(self, job: BeakerJob) -> TaskSpec:
         """Have everything on Beaker that a job needs, and return what to run.
@@ -195,31 +195,28 @@ class Baggage:
         return DatasetMount(source.id, target, source.subpath)
 
     def _secrets(self, job: BeakerJob) -> Iterator[TaskMount]:
-        """Noted before they are written: whatever happens, they are removed."""
+        """Noted before they are written: whatever happens, they are removed, but for those that last."""
         spec = job.spec
-        job.secrets = tuple(
-            self._secret(spec, name) for name in spec.secrets if name not in spec.lasting_secrets
-        )
-        for name, value in spec.secrets.items():
-            secret = self._secret(spec, name)
-            if name in spec.lasting_secrets:
-                self._write_lasting(secret, value)
-            else:
-                self._door.secrets.write(secret, value)
+        names = {name: self._secret(spec, name) for name in spec.secrets}
+        job.secrets = tuple(names[name] for name in names if name not in spec.lasting_secrets)
+        for name, secret in names.items():
+            self._write(secret, spec.secrets[name], lasts=name in spec.lasting_secrets)
             yield SecretMount(secret, f"{SECRETS}/{name}")
 
     def _secret(self, spec: JobSpec, name: str) -> str:
-        """What a job's secret is called: one that lasts is the account's, and the same for all jobs."""
         if name in spec.lasting_secrets:
-            return self._names.lasting_secret(self._door.account.user_name)
+            return lasting(self._door.account.user_name, name)
         return self._names.secret(spec.key, name)
 
-    def _write_lasting(self, secret: str, value: str) -> None:
-        """Have a secret hold a value; it is asked for once, and written where it holds another."""
+    def _write(self, secret: str, value: str, *, lasts: bool) -> None:
+        """One that lasts is looked at once, and written where it is another."""
+        if not lasts:
+            self._door.secrets.write(secret, value)
+            return
         with self._lock:
-            if self._written != value:
+            if self._written.get(secret) != value:
                 self._door.secrets.write(secret, value)
-                self._written = value
+                self._written[secret] = value
 
 
 def _has_files(directory: Path) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 BUNDLE = "dispatch-bundle-"
 JOB = "dispatch-job-"
 SECRET = "dispatch-"
+CLONE = "dispatch-clone-"
 VERSION = 1
 # Beaker's own limit is not told anywhere; names of so many characters were never refused.
 LONGEST = 100
@@ -54,14 +55,14 @@ class Names:
         """The dataset with what only this job needs; goes with it."""
         return f"{JOB}{fitting(key, LONGEST - 9 - len(JOB))}-{self.tag}"
 
-    @staticmethod
-    def lasting_secret(user: str) -> str:
-        """The secret of an account by which its jobs clone; it stays."""
-        return f"{SECRET}clone-{fitting(user)}"
-
     def secret(self, key: str, name: str) -> str:
         """A secret that only this job needs; goes with it."""
         return f"{SECRET}{digest_of(self.experiment(key))[:8]}-{name}"
+
+
+def lasting(user: str, name: str) -> str:
+    """A secret that is an account's and the same for all its jobs; kept."""
+    return fitting(f"{CLONE}{user}-{name}")
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from dispatch._beaker import (
     BeakerConflictError,
@@ -219,7 +219,7 @@ class Attempts:
         latest = latest_of(tried)
         if latest is None or latest.told.get("removal") or self._lookup.is_alive(latest):
             return None
-        if self._lookup.result_of(latest) is not None or tells_end(self._lookup.end_of(latest)):
+        if self._tells_end(latest):
             return None
         number = latest.adopts or latest.number
         return Orphan(unique_id, number, self._site.attempt(unique_id, number), latest.word("run"))
@@ -233,9 +233,14 @@ class Attempts:
         if self._lookup.result(tried) is not None:
             return True
         about = [each for each in tried if each.told and number in (each.number, each.adopts)]
-        return any(
-            self._lookup.result_of(each) is not None or tells_end(self._lookup.end_of(each)) for each in about
-        )
+        return any(self._tells_end(each) for each in about)
+
+    def _tells_end(self, tried: Tried) -> bool:
+        """Say whether somebody saw the end of an attempt's job."""
+        if self._lookup.committed_by(tried) is not None:
+            return True
+        facts = (self._lookup.end_of(tried) or {}).get("facts") or {}
+        return bool(facts) and facts.get("reason") != LOST
 
 
 def latest_of(tried: list[Tried]) -> Tried | None:
@@ -243,12 +248,6 @@ def latest_of(tried: list[Tried]) -> Tried | None:
     ours = [each for each in tried if each.told]
     highest = max((each.number for each in ours), default=0)
     return next((each for each in ours if each.number == highest), None)
-
-
-def tells_end(end: Mapping[str, Any] | None) -> bool:
-    """Say whether somebody saw the end of an attempt's job."""
-    facts = (end or {}).get("facts") or {}
-    return bool(facts) and facts.get("reason") != LOST
 
 
 def holder_of(tried: Tried) -> str:

@@ -6,12 +6,13 @@ Owns how they are found with few requests, and which of several results counts. 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from dispatch._beaker import Dataset
+from dispatch._beaker import BeakerNotFoundError, Dataset
 from dispatch.errors import WorkspaceError
 from dispatch.info import StepState
 from dispatch.location import BeakerDataset
@@ -29,6 +30,8 @@ RECORD = "record.json"
 _FEW = 3
 _PAGE = 50
 _PAGES = 2
+# For how long a dataset that was seen is taken to be there still.
+_LASTS = 30.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Lookup:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._lock = threading.Lock()
+        self._there: dict[str, float] = {}
 
     def of(self, unique_id: str) -> list[Tried]:
         """Return all attempts at a step, by number, and of one number the oldest first."""
@@ -131,7 +136,17 @@ class Lookup:
         return min(found, key=lambda each: each.dataset.id, default=None)
 
     def result_of(self, tried: Tried) -> Result | None:
-        """Return the result that an attempt left, or None. Only what is committed can be one."""
+        """Return the result that an attempt left, or None. Only what is committed can be one.
+
+        One whose bytes were in a dataset of a job's that was deleted since is none any more.
+        """
+        result = self.committed_by(tried)
+        if result is not None and result.location.id != tried.dataset.id and not self._exist(result):
+            return None
+        return result
+
+    def committed_by(self, tried: Tried) -> Result | None:
+        """Return what an attempt committed as its result, be the bytes still there or not."""
         data = self._site.small.read(tried.dataset, MANIFEST) if tried.dataset.committed else None
         return None if data is None else self._read(tried, data)
 
@@ -140,8 +155,41 @@ class Lookup:
         return self._site.small.read(tried.dataset, END) if tried.dataset.committed else None
 
     def fetch(self, tried: Iterable[Tried]) -> None:
-        """Fetch what :meth:`result_of` asks for, of many attempts at once."""
-        self._site.small.read_all((each.dataset for each in tried), MANIFEST)
+        """Ask at once for what :meth:`result_of` asks for, of many attempts."""
+        every = list(tried)
+        self._site.small.read_all((each.dataset for each in every), MANIFEST)
+        found = [result for each in every if (result := self.committed_by(each)) is not None]
+        unknown = {each.location.id for each in found if each.location.id != each.dataset.id}
+        unknown = {each for each in unknown if not self._is_known(each)}
+        if len(unknown) > _FEW:
+            # The youngest results of jobs, of which these mostly are.
+            for each in self._site.door.datasets.search(results=True, newest=True, limit=_PAGES * _PAGE):
+                self._know(each.id)
+        left = [
+            each for each in found if each.location.id in unknown and not self._is_known(each.location.id)
+        ]
+        if left:
+            with ThreadPoolExecutor(min(PARALLEL, len(left))) as pool:
+                list(pool.map(self._exist, left))
+
+    def _exist(self, result: Result) -> bool:
+        """Say whether the dataset with the bytes of a result is there; asked again after a while."""
+        dataset = result.location.id
+        if not self._is_known(dataset):
+            try:
+                self._site.door.datasets.get(dataset)
+            except BeakerNotFoundError:
+                return False
+            self._know(dataset)
+        return True
+
+    def _is_known(self, dataset: str) -> bool:
+        with self._lock:
+            return self._site.ports.monotonic() - self._there.get(dataset, -_LASTS) < _LASTS
+
+    def _know(self, dataset: str) -> None:
+        with self._lock:
+            self._there[dataset] = self._site.ports.monotonic()
 
     def is_alive(self, tried: Tried) -> bool:
         """Say whether somebody works at an attempt, for all we know."""
@@ -175,7 +223,7 @@ class Lookup:
             if is_unique_id(unique_id) and self.name(unique_id, each.number) == each.dataset.name:
                 return unique_id
         for each in tried:
-            result = self.result_of(each)
+            result = self.committed_by(each)
             if result is not None:
                 return result.manifest.unique_id
         return None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import tempfile
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dispatch._beaker import BeakerDamagedError, BeakerNotFoundError
+from dispatch._beaker import BeakerDamagedError, BeakerNotFoundError, DatasetFile
 from dispatch.errors import FormatError, WorkspaceError
 from dispatch.formats import read_result
 from dispatch.workspace.beaker.copies import Copies
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from dispatch.info import StepRecord
     from dispatch.workspace.base import Attempt
 
+_SMALL = 256 << 10
+_VALUES = 128
+
 
 class Results:
     """The results of one workspace. ``trusted``: pickles of other accounts may be loaded."""
@@ -37,6 +43,7 @@ class Results:
         self._trusted = trusted
         self.copies = Copies(site)
         self._located: dict[str, Result] = {}
+        self._values = _Values()
 
     def of(self, unique_id: str) -> Result | None:
         """Return the result of a step that counts, or None."""
@@ -79,12 +86,17 @@ class Results:
         if result is None:
             raise KeyError(unique_id)
         self._check_trust(result)
+        known = self._values.get(result.dataset.id)
+        if known is not None:
+            return pickle.loads(known)
         try:
             with self.copies.using(result) as place:
                 value = read_result(place, trust_pickle=True)
                 if is_used_up(value):
                     # It reads, or leads, into the copy.
                     self.copies.hold(result)
+                else:
+                    self._values.put(result, value)
                 return value
         except (BeakerDamagedError, BeakerNotFoundError) as error:
             raise _damaged(result, error.message) from error
@@ -191,18 +203,59 @@ class Results:
         where, files = result.location, result.manifest.content.files
         prefix = where.subpath.rpartition("/")[0] if where.packed else where.subpath
         prefix = f"{prefix}/" if prefix else ""
-        listed = self._site.door.datasets.files(where.id, where.subpath)
-        found = {each.path: (each.size, each.sha256) for each in listed}
         if where.packed and where.subpath[len(prefix) :] not in files:
             # What is in the archive only its bytes tell.
             wanted: Mapping[str, tuple[int, str] | None] = {where.subpath: None}
         else:
             wanted = {f"{prefix}{path}": facts for path, facts in files.items()}
-        for path, facts in wanted.items():
-            if path not in found:
-                raise _damaged(result, f"{path}: is missing")
-            if facts is not None and found[path] != facts:
-                raise _damaged(result, f"{path}: has {found[path][0]} bytes instead of {facts[0]}")
+        datasets = self._site.door.datasets
+        if _difference(datasets.files(where.id, where.subpath), wanted):
+            # Before a result is called damaged, it is looked at with more care.
+            difference = _difference(datasets.agreed_files(where.id, where.subpath), wanted)
+            if difference:
+                raise _damaged(result, difference)
+
+
+def _difference(listed: list[DatasetFile], wanted: Mapping[str, tuple[int, str] | None]) -> str:
+    """What is not as it should be; empty where all is."""
+    found = {each.path: (each.size, each.sha256) for each in listed}
+    for path, facts in wanted.items():
+        if path not in found:
+            return f"{path}: is missing"
+        if facts is not None and found[path][0] != facts[0]:
+            return f"{path}: has {found[path][0]} bytes instead of {facts[0]}"
+        if facts is not None and found[path] != facts:
+            return f"{path}: has other bytes"
+    return ""
+
+
+class _Values:
+    """Small values, the latest that were read, as pickles: each read is to make a new object."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pickles: OrderedDict[str, bytes] = OrderedDict()
+
+    def get(self, dataset: str) -> bytes | None:
+        """Return the pickle of a result's value, if it is here."""
+        with self._lock:
+            found = self._pickles.get(dataset)
+            if found is not None:
+                self._pickles.move_to_end(dataset)
+            return found
+
+    def put(self, result: Result, value: Any) -> None:
+        """Keep a value, if it is small and can be pickled."""
+        if sum(size for size, _ in result.manifest.content.files.values()) > _SMALL:
+            return
+        try:
+            pickled = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception:
+            return
+        with self._lock:
+            self._pickles[result.dataset.id] = pickled
+            while len(self._pickles) > _VALUES:
+                self._pickles.popitem(last=False)
 
 
 def _damaged(result: Result, fact: str) -> DamagedError:

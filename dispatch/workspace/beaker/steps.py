@@ -58,13 +58,6 @@ class BeakerSteps(WorkspaceHere):
         """Return the steps of all registered runs by unique id, each as the youngest of them knows it."""
 
     @property
-    def keeps(self) -> type[Location]:
-        """Datasets."""
-        from dispatch.location import BeakerDataset
-
-        return BeakerDataset
-
-    @property
     def attempts(self) -> Path:
         """The directory in which attempts have their own files on this machine."""
         return self.site.directory / "attempts"
@@ -158,7 +151,7 @@ class BeakerSteps(WorkspaceHere):
         removal = self._attempts.claim(record, "", replaces=True)
         try:
             tried = self._lookup.of(unique_id)
-            self._delete(unique_id, [each for each in tried if self._lookup.result_of(each)], removal)
+            self._delete(unique_id, [each for each in tried if self._lookup.committed_by(each)], removal)
         finally:
             self._endings.end(removal, record, {})
 
@@ -166,7 +159,7 @@ class BeakerSteps(WorkspaceHere):
         """Delete attempts from before a removal, and what of their results lies elsewhere."""
         self.results.forget(unique_id)
         for each in tried:
-            result = self._lookup.result_of(each)
+            result = self._lookup.committed_by(each)
             if each.number >= removal.number or (result is None and not each.told):
                 continue
             if result is not None:

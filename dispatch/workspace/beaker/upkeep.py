@@ -56,7 +56,10 @@ def _wrong_with(
     found = []
     for each in tried:
         try:
-            lookup.result_of(each)
+            left = lookup.committed_by(each)
+            if left is not None and lookup.result_of(each) is None:
+                fact = f"its bytes are gone: dataset {left.location.id} was deleted"
+                found.append(Finding(each.dataset.name, unique_id, Wrong.RESULT, fact))
         except (BeakerDamagedError, WorkspaceError) as error:
             found.append(Finding(each.dataset.name, unique_id, Wrong.UNREADABLE, error.message, error.remedy))
     if found:

@@ -12,6 +12,6 @@ from dispatch import Step
 class Train(Step):
     def run(self, epochs: int = 2) -> dict:
         for epoch in range(epochs):
-            print(f"epoch {epoch}: loss {1 / (epoch + 1):.3f}")
+            self.logger.info("epoch %d: loss %.3f", epoch, 1 / (epoch + 1))
         gpus = os.environ.get("BEAKER_ASSIGNED_GPU_COUNT", "")
         return {"python": f"{sys.version_info[0]}.{sys.version_info[1]}", "prefix": sys.prefix, "gpus": gpus}

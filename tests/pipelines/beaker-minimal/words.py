@@ -15,5 +15,5 @@ class Count(Step):
     VERSION = "001"
 
     def run(self, words: list) -> dict:
-        print(f"counting {len(words)} words")
+        self.logger.info("counting %d words", len(words))
         return {word: words.count(word) for word in sorted(set(words))}
