@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ FAULTS = (
     ("rest:GET /api/v3/datasets/*/files/*", "truncate", 0.1),
     ("rest:GET /api/v3/datasets/*/files/*", "corrupt", 0.1),
     ("rest:GET /api/v3/datasets/*/files/*", "wrong-digest", 0.1),
-    ("rpc:*", "wrong-digest", 0.1),
+    ("rpc:ListDatasetFiles", "wrong-digest", 0.1),
 )
 # Each fault in a run of its own takes minutes: less thoroughly, several at a time.
 SETS = [[each] for each in FAULTS] if STRESS >= 1 else [FAULTS[:6], FAULTS[6:14], FAULTS[14:]]
@@ -69,23 +69,24 @@ def test_a_run_with_faults(
     server = beakers.spawn(tmp_path / "server.yml")
     on = project_on_beaker(server, tmp_path / "project", shared)
     control = Faults(server)
-    rules = {
-        f"{where} {kind}": control.add(where, kind, probability=chance, seed=7, seconds=_seconds(kind))
-        for where, kind, chance in faults
-    }
-    done = on.project.dispatch("run", on.config(GRAPH, "faulty"), "-n", "faulty", "--json").well()
+    rules = {f"{where} {kind}": _begin(control, where, kind, chance) for where, kind, chance in faults}
+    done = on.project.dispatch("run", on.config(GRAPH, "faulty", ":"), "-n", "faulty", "--json").well()
     assert verdicts(done) == {"completed": len(GRAPH.needs)}
     _right(on, "faulty")
-    hits = {name: control.hits(rule) for name, rule in rules.items()}
+    hits = {name: sum(map(control.hits, each)) for name, each in rules.items()}
     control.clear()
-    assert any(hits.values()), hits
+    assert all(hits.values()), hits
     door = door_of(server)
     until(lambda: not left(door), f"left on Beaker: {left(door)}")
     door.close()
 
 
-def _seconds(kind: str) -> float:
-    return 0.2 if kind == "latency" else 0.0
+def _begin(control: Faults, on: str, kind: str, chance: float) -> list[str]:
+    """Let a fault happen: by chance, or, where two of the same cannot be told from the truth, now and then."""
+    if (on, kind) == ("rpc:ListDatasetFiles", "wrong-digest"):
+        return [control.add(on, kind, times=1, after=29 * number) for number in range(8)]
+    seconds = 0.2 if kind == "latency" else 0.0
+    return [control.add(on, kind, probability=chance, seed=7, seconds=seconds)]
 
 
 def _right(on: OnBeaker, run: str) -> None:
@@ -94,6 +95,3 @@ def _right(on: OnBeaker, run: str) -> None:
     once = Counter({"begun": 1, "ended": 1})
     assert {name: calls for name, calls in on.calls().items() if calls != once} == {}
     assert set(on.calls()) == set(GRAPH.needs)
-
-
-Check = Callable[[OnBeaker], None]
