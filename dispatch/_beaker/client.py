@@ -6,6 +6,8 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import logging
 import threading
 import time
@@ -38,7 +40,6 @@ REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `
 _DOWN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
 )
 

@@ -6,6 +6,8 @@ links, modes) is the business of whoever packs.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from beaker import beaker_pb2 as pb2
 from beaker import exceptions as theirs
 
 from dispatch._beaker.account import Account
-from dispatch._beaker.archive import blocks_of
+from dispatch._beaker.archive import PIECE, blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
 from dispatch._beaker.problems import BeakerConflictError, BeakerDamagedError, BeakerNotFoundError
-from dispatch._beaker.sending import PIECE, Sender, opened
+from dispatch._beaker.sending import Sender, opened
 from dispatch._beaker.values import dataset_of, file_of, made_id, storage_of
 
 _LOOKS = 5

@@ -84,10 +84,9 @@ class App:
     @cached_property
     def beaker(self) -> BeakerDoor:
         """Beaker at the workspace that the settings name; nothing is asked of it yet."""
-        from dispatch._beaker import BeakerDoor
-        from dispatch.app.beakerdoor import options_of, workspace_of
+        from dispatch.app.beakerdoor import door_of
 
-        return BeakerDoor(workspace_of(self.settings), options_of(self.settings))
+        return door_of(self.settings, self.workspace)
 
     @property
     def _doors(self) -> Doors:

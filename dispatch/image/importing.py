@@ -24,7 +24,7 @@ from dispatch.environment import BeakerId
 from dispatch.errors import ImageError
 from dispatch.image.plan import beaker_reference
 from dispatch.image.ports import TransferringStore
-from dispatch.image.registry import persistently, split_reference, without_name
+from dispatch.image.registry import Called, persistently, split_reference, without_name
 from dispatch.reporting import Reporter
 
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -96,7 +96,7 @@ class Importer:
         source, login = self._place(told)
         held = self._engine.inspect_image(source) if login is None else None
         if held is None:
-            held = self._engine.pull(source, report, login)
+            held = self._engine.pull(source, Called(report, source, told.name or told.id), login)
         self._engine.tag(held.id, *split_reference(reference))
         if login is not None:
             without_name(self._engine, source)

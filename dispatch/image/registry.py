@@ -13,7 +13,7 @@ from dispatch._beaker import BeakerDeniedError, BeakerUnreachableError
 from dispatch._docker import EngineAbsentError
 from dispatch.errors import EngineError, ImageError
 from dispatch.image.ports import TransferringStore
-from dispatch.reporting import Reporter
+from dispatch.reporting import Reporter, Task
 
 T = TypeVar("T")
 
@@ -48,6 +48,23 @@ def persistently(
             report(f"{name}: {error.message}: trying again")
             sleep(pause)
     return transfer()
+
+
+class Called:
+    """A reporter that calls an image by a name for people, where the engine only knows where it lies."""
+
+    def __init__(self, report: Reporter, reference: str, name: str) -> None:
+        self._report = report
+        self._reference = reference
+        self._name = name
+
+    def __call__(self, line: str, /) -> None:
+        """See :class:`dispatch.reporting.Reporter`."""
+        self._report(line.replace(self._reference, self._name))
+
+    def task(self, name: str, total: int | None = None) -> Task:
+        """See :class:`dispatch.reporting.Reporter`."""
+        return self._report.task(name.replace(self._reference, self._name), total)
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -119,7 +119,8 @@ def test_an_image_is_pulled_once_and_pinned_by_its_id(
     assert importer.provide(made, report).id == image
     ((_, login),) = engine.pulls
     assert login is not None and login.password not in "\n".join([*report.lines, repr(login)])
-    assert [task.state for task in report.tasks] == ["done"] and report.tasks[0].bytes > 0
+    assert [(task.name, task.state) for task in report.tasks] == [(f"{name}: pulling", "done")]
+    assert report.tasks[0].bytes > 0
     assert report.lines[0] == f"{name}: pulling from Beaker"
 
 

@@ -7,6 +7,7 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dispatch.app.beakerdoor import origin_of
 from dispatch.app.engines import Engines
 from dispatch.app.onbeaker.placing import scheduler_of, step_of, steps_of, terms_of
 from dispatch.plan import Place, RunPlan, Standing
@@ -57,8 +58,7 @@ class BeakerEngines(Engines):
             place = workspace.attempt_directory("any", 1)
             self._beaker = BeakerEngine(
                 self.door,
-                # The same step of another workspace, or of another account, is another job.
-                origin=f"{workspace.url} {self.door.account.user_id}",
+                origin=origin_of(workspace.url, self.door.account.user_id),
                 attempts=place.parent if place is not None else cache / "attempts",
                 cache=cache / "beaker-jobs",
                 extras=extras_of(self._setup, self.door),
