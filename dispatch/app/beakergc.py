@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dispatch.app.beakerdoor import origin_of
 from dispatch.engine.beaker.names import BUNDLE, JOB, LONGEST, VERSION, Names, Story, digest_of, fitting
 from dispatch.errors import ConfigurationError
 from dispatch.location import BeakerDataset
@@ -200,7 +201,7 @@ class Judge:
 
     def _is_settled(self, job: _Job) -> bool:
         """Whether the end of an experiment that is held was recorded here by somebody else."""
-        names = Names(f"{self._workspace.url} {self._door.account.user_id}")
+        names = Names(origin_of(self._workspace.url, self._door.account.user_id))
         unique_id, _, number = job.story.key.rpartition(".")
         ours = job.tag == names.tag and number.isdecimal()
         return ours and self._workspace.settled(unique_id, int(number))

@@ -32,7 +32,7 @@ from dispatch.dispatcher import Observer, StepOutcome
 from dispatch.environment import ImageRef
 from dispatch.errors import SourceError
 from dispatch.graph import SHELL, StepGraph
-from dispatch.image.plan import BuildPlan
+from dispatch.image.plan import BuildPlan, Pinned
 from dispatch.info import StepInfo
 from dispatch.plan import Given, Identities, Place, PlannedStep, RunPlan, Standing, Wanted, plan_run
 from dispatch.reporting import working
@@ -269,7 +269,8 @@ class Running:
     def _digest(self, image: str) -> str | None:
         assert self._build_plan is not None
         planned = self._build_plan.of(image)
-        return planned.digest or (planned.image.id if planned.image else None)
+        named = planned.source.id.id if isinstance(planned.source, Pinned) else None
+        return planned.digest or (planned.image.id if planned.image else named)
 
     def _provide(self, image: str) -> tuple[ImageRef, Path]:
         reference = self.build([image])[image]

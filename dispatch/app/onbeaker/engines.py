@@ -7,8 +7,9 @@ import time
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from dispatch.app.beakerdoor import origin_of
 from dispatch.app.engines import Engines
-from dispatch.app.onbeaker.placing import scheduler_of, steps_of, terms_of
+from dispatch.app.onbeaker.placing import scheduler_of, step_of, steps_of, terms_of
 from dispatch.plan import Place, RunPlan, Standing
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dispatch.engine.beaker import BeakerEngine
     from dispatch.executor import Executor, ProcessMaterials
     from dispatch.executor.materials import Common
+    from dispatch.graph import StepNode
     from dispatch.schedule import Scheduler
     from dispatch.schedule.beaker import BeakerScheduler
     from dispatch.settings.beaker import BeakerSetup
@@ -56,8 +58,7 @@ class BeakerEngines(Engines):
             place = workspace.attempt_directory("any", 1)
             self._beaker = BeakerEngine(
                 self.door,
-                # The same step of another workspace, or of another account, is another job.
-                origin=f"{workspace.url} {self.door.account.user_id}",
+                origin=origin_of(workspace.url, self.door.account.user_id),
                 attempts=place.parent if place is not None else cache / "attempts",
                 cache=cache / "beaker-jobs",
                 extras=extras_of(self._setup, self.door),
@@ -96,6 +97,13 @@ class BeakerEngines(Engines):
             Rules(terms_of(self._setup), self.limit(Place.CONTAINER), self._app.settings.groups),
             here=self.here(Place.PROCESS, runtime) if local else None,
         )
+
+    def fits(self, node: StepNode) -> None:
+        """Refuse what a step asks for by itself, where no cluster ever can give it."""
+        from dispatch.schedule.beaker.placing import BeakerPlacing
+
+        step = step_of(node)
+        BeakerPlacing(self._scheduler, {step.unique_id: step}).refuse_impossible(step.resources)
 
     def executor(
         self, plan: RunPlan, here: ProcessMaterials, inside: Common | None, observer: Observer
