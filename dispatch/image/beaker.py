@@ -20,7 +20,7 @@ from dispatch.environment import BeakerId, LocalId
 from dispatch.errors import ImageError
 from dispatch.image.filelock import file_lock
 from dispatch.image.ports import TransferringStore
-from dispatch.image.registry import Called, always, persistently, split_reference, without_name
+from dispatch.image.registry import Called, FinalError, always, persistently, split_reference, without_name
 from dispatch.image.spec import tag_of
 from dispatch.reporting import Reporter
 
@@ -111,7 +111,7 @@ class Publisher:
                 found = self._usable(digest)
                 if found is not None:
                     return found
-        raise ImageError(
+        raise FinalError(
             f"image {name!r}: {_NAMES} images of other content, or of others, have its names on Beaker",
             f"remove those whose name begins with {tag} and that nobody needs",
         )
