@@ -1,7 +1,7 @@
 """gRPC's core is told to keep its handshakes to itself: it would write each failed one to our error output.
 
-It listens once, when it is loaded, and only to an environment variable, which no child of ours shall see. Who
-sets the variable himself is heard.
+Whoever imports the vendors' libraries imports this first. gRPC listens once, when it is loaded, and only to
+an environment variable, which no child of ours shall see. Who sets the variable himself is heard.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -11,8 +13,9 @@ import grpc
 from beaker import exceptions as theirs
 from beaker._service_client import RpcMethod
 
-from dispatch._beaker.calls import PATIENCE, Calls
+from dispatch._beaker.calls import Calls
 from dispatch._beaker.client import Client, connect
+from dispatch._beaker.door import PATIENCE
 from dispatch._beaker.problems import BeakerError, BeakerNotFoundError
 
 

@@ -5,6 +5,8 @@ All that we send may be sent twice: names make creation idempotent, the rest set
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import random
 import re
 import threading
@@ -16,7 +18,8 @@ import grpc
 import requests
 from beaker import exceptions as theirs
 
-from dispatch._beaker.client import Limit, Unavailable
+from dispatch._beaker.client import Limit, Unavailable, is_passing
+from dispatch._beaker.door import PATIENCE
 from dispatch._beaker.problems import (
     BeakerConflictError,
     BeakerDamagedError,
@@ -29,7 +32,6 @@ from dispatch._beaker.problems import (
 
 T = TypeVar("T")
 
-PATIENCE = 120.0
 # A server that answers, and says that it failed, may say so to the end of days.
 PATIENCE_FAILING = 30.0
 _PAUSES = (0.05, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -106,7 +108,7 @@ def is_transient(error: Exception) -> bool:
     """Whether the same call may well succeed in a moment."""
     if _is_untrusted(error):
         return False
-    if isinstance(error, (Unavailable, theirs.BeakerServerError)):
+    if isinstance(error, (Unavailable, theirs.BeakerServerError)) or is_passing(error):
         return True
     if isinstance(error, requests.RequestException):
         response = error.response

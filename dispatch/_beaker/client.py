@@ -6,6 +6,8 @@ Here each attempt has a deadline and fails at once; :mod:`dispatch._beaker.calls
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import logging
 import threading
 import time
@@ -38,7 +40,6 @@ REMEDY = "log in with BEAKER_TOKEN or the Beaker command line's config, or see `
 _DOWN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
 )
 
@@ -77,12 +78,15 @@ class _Method:
         try:
             return self._inner(request, metadata=metadata, timeout=left)
         except grpc.RpcError as error:
-            if isinstance(error, grpc.Call) and _is_passing(error):
+            if is_passing(error):
                 raise Unavailable(error.details() or str(error.code())) from error
             raise
 
 
-def _is_passing(error: grpc.Call) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Whether gRPC says that a call, or a stream in the middle, came to nothing this time."""
+    if not isinstance(error, grpc.Call):
+        return False
     details = error.details() or ""
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # Too many requests; the same code is used for an answer that is too long for us.

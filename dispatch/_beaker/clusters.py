@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from typing import Any
 
 from beaker import beaker_pb2 as pb2

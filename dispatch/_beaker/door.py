@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dispatch._beaker.account import Account
-from dispatch._beaker.calls import PATIENCE
-from dispatch._beaker.clusters import Clusters
-from dispatch._beaker.datasets import Datasets
-from dispatch._beaker.experiments import Experiments
-from dispatch._beaker.images import Images
-from dispatch._beaker.secrets import Secrets
+if TYPE_CHECKING:
+    from dispatch._beaker.account import Account
+    from dispatch._beaker.clusters import Clusters
+    from dispatch._beaker.datasets import Datasets
+    from dispatch._beaker.experiments import Experiments
+    from dispatch._beaker.images import Images
+    from dispatch._beaker.secrets import Secrets
 
+PATIENCE = 120.0
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 class BeakerDoor:
-    """Beaker as one account sees it in one workspace. Making one sends nothing.
+    """Beaker as one account sees it in one workspace. Making one sends nothing, and loads no vendor's code.
 
     ``options`` are those of ``Beaker.from_env``; environment and configuration file are read by beaker-py.
     ``patience`` is for how many seconds the server may be away in the middle of the work. May be used from
@@ -34,32 +35,57 @@ class BeakerDoor:
         user_agent: str = "dispatch",
         patience: float = PATIENCE,
     ) -> None:
-        self.account = Account(workspace, options, user_agent, patience)
+        self._workspace = workspace
+        self._options = options
+        self._user_agent = user_agent
+        self._patience = patience
+
+    @cached_property
+    def account(self) -> Account:
+        """Who we are, and in which workspace."""
+        from dispatch._beaker.account import Account
+
+        return Account(self._workspace, self._options, self._user_agent, self._patience)
 
     @cached_property
     def datasets(self) -> Datasets:
         """Its datasets."""
-        return Datasets(self.account)
+        account = self.account
+        from dispatch._beaker.datasets import Datasets
+
+        return Datasets(account)
 
     @cached_property
     def experiments(self) -> Experiments:
         """Its experiments and jobs."""
-        return Experiments(self.account)
+        account = self.account
+        from dispatch._beaker.experiments import Experiments
+
+        return Experiments(account)
 
     @cached_property
     def images(self) -> Images:
         """Its images."""
-        return Images(self.account)
+        account = self.account
+        from dispatch._beaker.images import Images
+
+        return Images(account)
 
     @cached_property
     def secrets(self) -> Secrets:
         """Its secrets."""
-        return Secrets(self.account)
+        account = self.account
+        from dispatch._beaker.secrets import Secrets
+
+        return Secrets(account)
 
     @cached_property
     def clusters(self) -> Clusters:
         """The clusters that it may use."""
-        return Clusters(self.account)
+        account = self.account
+        from dispatch._beaker.clusters import Clusters
+
+        return Clusters(account)
 
     @property
     def address(self) -> str:
@@ -68,4 +94,5 @@ class BeakerDoor:
 
     def close(self) -> None:
         """Close the connections."""
-        self.account.close()
+        if "account" in self.__dict__:
+            self.account.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Iterator, Sequence
 from typing import Any
 

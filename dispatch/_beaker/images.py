@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

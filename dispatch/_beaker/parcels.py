@@ -12,16 +12,17 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from dispatch._beaker.archive import archive_of, blocks_of, inner, is_executable, unpack
+from dispatch._beaker.archive import PIECE, archive_of, blocks_of, inner, is_executable, unpack
 from dispatch._beaker.door import BeakerDoor
 from dispatch._beaker.model import CreatedDataset
 from dispatch._beaker.problems import BeakerDamagedError, BeakerNotFoundError
-from dispatch._beaker.receiving import Checked, received
-from dispatch._beaker.sending import PIECE, Sender
 from dispatch._beaker.work import Work
 from dispatch.workspace.manifest import Content, survey
+
+if TYPE_CHECKING:
+    from dispatch._beaker.sending import Sender
 
 T = TypeVar("T")
 
@@ -49,6 +50,8 @@ def upload(door: BeakerDoor, created: CreatedDataset, directory: Path, target: s
     :raises WorkspaceError: a file changed meanwhile
     :raises BeakerConflictError: the dataset is committed; BeakerNotFoundError: it is gone
     """
+    from dispatch._beaker.sending import Sender
+
     content = survey(directory, _size)
     sender = Sender(door.account, created)
     packed = travels_packed(directory, content)
@@ -120,6 +123,8 @@ def download(
 def _fetch_packed(
     door: BeakerDoor, dataset_id: str, subpath: str, target: Path, expected: Content | None
 ) -> Content:
+    from dispatch._beaker.receiving import Checked, received
+
     wanted = None
     if expected is None:
         wanted = _listed(door, dataset_id, subpath).get(subpath)
@@ -147,6 +152,8 @@ def _fetch_packed(
 def _fetch_files(
     door: BeakerDoor, dataset_id: str, subpath: str, target: Path, expected: Content | None
 ) -> Content:
+    from dispatch._beaker.receiving import Checked, received
+
     prefix = f"{subpath}/" if subpath else ""
     if expected is None:
         listed = _listed(door, dataset_id, subpath)
@@ -157,9 +164,11 @@ def _fetch_files(
             raise BeakerNotFoundError(f"dataset {dataset_id}: {subpath or 'it'}: has no files on Beaker")
     else:
         wanted = expected.files
-    content = Content({}, {}, expected.directories if expected else _parents(wanted))
+    # What Beaker lists are files: the directories that they are in are part of it, too.
+    told = expected.directories if expected else ()
+    content = Content({}, {}, tuple(sorted({*told, *_parents(wanted)})))
     target.mkdir(parents=True, exist_ok=True)
-    for path in (*content.directories, *_parents(wanted)):
+    for path in content.directories:
         (target / inner(path)).mkdir(parents=True, exist_ok=True)
 
     work = Work()
@@ -180,7 +189,7 @@ def _fetch_files(
 
         return _again(once)
 
-    content.files.update(zip(wanted, work.each(fetch, wanted), strict=True))
+    content.files.update(zip(wanted, work.each(fetch, [*wanted]), strict=True))
     return content
 
 

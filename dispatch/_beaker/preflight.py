@@ -7,6 +7,8 @@ asks has not begun anything that could be lost.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

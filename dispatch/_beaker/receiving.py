@@ -5,8 +5,9 @@ Refuses to know what the digest should be.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import hashlib
-import io
 from collections.abc import Iterator
 
 import requests
@@ -41,7 +42,7 @@ def received(datasets: Datasets, dataset_id: str, path: str) -> Iterator[bytes]:
                 ) from error
 
 
-class Checked(io.RawIOBase):
+class Checked:
     """A stream of blocks as a file to read, which counts and hashes what goes through."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
@@ -51,12 +52,14 @@ class Checked(io.RawIOBase):
         self._digest = hashlib.sha256()
 
     def blocks(self) -> Iterator[bytes]:
+        """Yield what was not read yet, as it comes."""
         for block in self._source:
             self._size += len(block)
             self._digest.update(block)
             yield block
 
-    def read(self, count: int = -1, /) -> bytes:
+    def read(self, count: int, /) -> bytes:
+        """Return so many bytes, fewer only at the end."""
         parts, left = [self._rest[:count]], count - min(count, len(self._rest))
         self._rest = self._rest[count:]
         while left:
@@ -69,10 +72,12 @@ class Checked(io.RawIOBase):
         return b"".join(parts)
 
     def to_end(self) -> tuple[int, str]:
+        """Read the rest, and return the size and SHA-256 of the whole."""
         for _ in self.blocks():
             pass
         return self.facts
 
     @property
     def facts(self) -> tuple[int, str]:
+        """Size and SHA-256 of what came until now."""
         return self._size, self._digest.hexdigest()

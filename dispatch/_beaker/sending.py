@@ -6,6 +6,8 @@ that is on its way.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 import base64
 import binascii
 import hashlib
@@ -16,12 +18,11 @@ from typing import Any
 from beaker import exceptions as theirs
 
 from dispatch._beaker.account import Account
+from dispatch._beaker.archive import PIECE
 from dispatch._beaker.model import CreatedDataset, Dataset
 from dispatch._beaker.problems import BeakerDamagedError, BeakerDeniedError, BeakerError, BeakerNotFoundError
 from dispatch._beaker.values import storage_of
 
-# What is larger goes as an upload of pieces; storage takes up to 32 MiB as one body.
-PIECE = 8 << 20
 TRIES = 3
 _ALGORITHM = "sha-256="
 

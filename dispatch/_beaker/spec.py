@@ -6,6 +6,8 @@ dispatcher alone retries), and is resumed by it only where it is said so.
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dispatch._beaker import _quiet  # noqa: F401  # isort: skip
+
 from dataclasses import fields
 from typing import Any
 
