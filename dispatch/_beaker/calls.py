@@ -18,7 +18,7 @@ import grpc
 import requests
 from beaker import exceptions as theirs
 
-from dispatch._beaker.client import Limit, Unavailable
+from dispatch._beaker.client import Limit, Unavailable, is_passing
 from dispatch._beaker.door import PATIENCE
 from dispatch._beaker.problems import (
     BeakerConflictError,
@@ -108,7 +108,7 @@ def is_transient(error: Exception) -> bool:
     """Whether the same call may well succeed in a moment."""
     if _is_untrusted(error):
         return False
-    if isinstance(error, (Unavailable, theirs.BeakerServerError)):
+    if isinstance(error, (Unavailable, theirs.BeakerServerError)) or is_passing(error):
         return True
     if isinstance(error, requests.RequestException):
         response = error.response

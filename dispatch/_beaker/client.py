@@ -78,12 +78,15 @@ class _Method:
         try:
             return self._inner(request, metadata=metadata, timeout=left)
         except grpc.RpcError as error:
-            if isinstance(error, grpc.Call) and _is_passing(error):
+            if is_passing(error):
                 raise Unavailable(error.details() or str(error.code())) from error
             raise
 
 
-def _is_passing(error: grpc.Call) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Whether gRPC says that a call, or a stream in the middle, came to nothing this time."""
+    if not isinstance(error, grpc.Call):
+        return False
     details = error.details() or ""
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # Too many requests; the same code is used for an answer that is too long for us.

@@ -18,10 +18,11 @@ from beaker import exceptions as theirs
 from dispatch._beaker.account import Account
 from dispatch._beaker.archive import PIECE, blocks_of
 from dispatch._beaker.model import CreatedDataset, Dataset, DatasetFile
-from dispatch._beaker.problems import BeakerConflictError, BeakerNotFoundError
+from dispatch._beaker.problems import BeakerConflictError, BeakerDamagedError, BeakerNotFoundError
 from dispatch._beaker.sending import Sender, opened
 from dispatch._beaker.values import dataset_of, file_of, made_id, storage_of
 
+_LOOKS = 5
 # Larger blocks would each be given new memory by the system.
 READ_SIZE = 1 << 17
 
@@ -179,6 +180,20 @@ class Datasets:
             if not page.next_page_token:
                 return found
             request.next_page_token = page.next_page_token
+
+    def agreed_files(self, dataset_id: str, prefix: str = "") -> list[DatasetFile]:
+        """Return the same as soon as two answers agree, for those who keep it: one alone might be wrong.
+
+        BeakerDamagedError where they differ again and again.
+        """
+        found = self.files(dataset_id, prefix)
+        for _ in range(_LOOKS):
+            before, found = found, self.files(dataset_id, prefix)
+            if before == found:
+                return found
+        raise BeakerDamagedError(
+            f"dataset {dataset_id}: Beaker tells of other files each time", "repeat the command"
+        )
 
     def read(self, dataset_id: str, path: str) -> bytes:
         """Return a small file's bytes. BeakerNotFoundError. Its digest is the caller's to check."""

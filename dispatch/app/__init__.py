@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from dispatch import assets
 from dispatch.errors import ConfigurationError, did_you_mean
-from dispatch.settings import Base, Settings, Surroundings, find_settings, parse_workspace, read_environment
+from dispatch.settings import (
+    Base,
+    Settings,
+    Surroundings,
+    WorkspaceSetting,
+    find_settings,
+    parse_workspace,
+    read_environment,
+)
 
 if TYPE_CHECKING:
     from dispatch._beaker import BeakerDoor
@@ -76,10 +84,16 @@ class App:
     @cached_property
     def beaker(self) -> BeakerDoor:
         """Beaker at the workspace that the settings name; nothing is asked of it yet."""
-        from dispatch._beaker import BeakerDoor
-        from dispatch.app.beakerdoor import options_of, workspace_of
+        from dispatch.app.beakerdoor import door_of
 
-        return BeakerDoor(workspace_of(self.settings), options_of(self.settings))
+        return door_of(self.settings, self.workspace)
+
+    def close_beaker(self) -> None:
+        """Close the connections to Beaker, where they are not the workspace's, too."""
+        door = self.__dict__.get("beaker")
+        kept = getattr(getattr(self.workspace, "site", None), "door", None)
+        if door is not None and door is not kept:
+            door.close()
 
     @property
     def _doors(self) -> Doors:
@@ -96,17 +110,25 @@ class App:
             self.door, self.surroundings.state, LinuxMachine(self.surroundings.environ), self.say
         )
 
+    @property
+    def workspace_setting(self) -> WorkspaceSetting:
+        """Which workspace is named by hand, else by the settings. Nobody is asked whether it is there."""
+        if isinstance(self._workspace, str):
+            return parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
+        return self.settings.workspace
+
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace given by hand or by a program, else that of the settings."""
+        """The workspace given by hand or by a program, else that of the settings.
+
+        One on Beaker is asked for, so that a mistake is told at once.
+        """
         from dispatch.workspace.base import Workspace
         from dispatch.workspace.local import LocalWorkspace
 
-        setting = self.settings.workspace
         if isinstance(self._workspace, Workspace):
             return self._workspace
-        if self._workspace is not None:
-            setting = parse_workspace(self._workspace, Base(self._here, self.surroundings.home))
+        setting = self.workspace_setting
         if setting.type == "local" and setting.dir is not None:
             trusted = setting in self.settings.trusted_workspaces
             shared = any(setting.dir.is_relative_to(drive) for drive in self.settings.shared_dirs)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dispatch.app.driving import ends
 from dispatch.app.records import ORPHANED, RUNNING, step_of
@@ -48,11 +48,21 @@ class Cancelled:
     over: dict[str, str] = field(default_factory=dict)
 
 
+class Stops(Protocol):
+    """Whoever can end what dead clients left."""
+
+    def stop(self, run: str, unique_ids: set[str], grace: float, pace: Pace) -> None:
+        """Stop the run's jobs of these steps, and wait for their ends. EngineError where they do not end."""
+
+    def close(self) -> None:
+        """Wait for what is being removed."""
+
+
 class Cancelling:
     """Cancels runs of one workspace. ``left`` gives the engine on which a dead client's jobs may be left."""
 
     def __init__(
-        self, workspace: Workspace, left: Callable[[], Left], sender: str, pace: Pace | None = None
+        self, workspace: Workspace, left: Callable[[], Stops], sender: str, pace: Pace | None = None
     ) -> None:
         self._workspace = workspace
         self._left = left
@@ -229,8 +239,12 @@ class Left:
         return number.isdecimal() and handle.is_of(self._workspace.attempt_directory(unique_id, int(number)))
 
 
-def left_behind(app: App) -> Left:
-    """What a dead client of this application's workspace may have left on the engine of this machine."""
+def left_behind(app: App) -> Stops:
+    """What a dead client of this application's workspace may have left where its executor runs steps."""
+    if app.settings.executor.type == "beaker":
+        from dispatch.app.onbeaker.left import left_on_beaker
+
+        return left_on_beaker(app)
     from dispatch.app.engines import Engines
 
     containers = app.door.containers

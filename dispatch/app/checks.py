@@ -81,10 +81,14 @@ def machine_checks(app: App, *, contained: bool) -> Iterator[Check]:
     yield ok("python", f"{platform.python_version()} at {sys.executable}")
     settings = app.settings.path
     yield ok("settings", str(settings) if settings else "no file: defaults hold")
-    engine = guarded("engine", lambda: _engine(app), contained)
+    beaker = app.settings.executor.type == "beaker"
+    if beaker:
+        yield guarded("beaker", lambda: _beaker(app))
+    contained_here = contained and not beaker
+    engine = guarded("engine", lambda: _engine(app), contained_here)
     yield engine
     if engine.level is Level.OK:
-        yield guarded("disk: engine", lambda: _engine_disk(app), contained)
+        yield guarded("disk: engine", lambda: _engine_disk(app), contained_here)
     yield guarded("git", lambda: _git(app), contained)
     yield guarded("workspace", lambda: _workspace(app))
     yield guarded("disk: workspace", lambda: _workspace_disk(app))
@@ -117,6 +121,12 @@ def _engine(app: App) -> Check:
     copies = f"; files are copied: {found.obstacle}" if found.obstacle else ""
     has = f"{found.cpus} CPUs, {format_size(found.memory)} of memory{gpus}{copies}"
     return ok("engine", f"{found.name} {info.get('ServerVersion', '')} at {app.door.address}: {has}")
+
+
+def _beaker(app: App) -> Check:
+    from dispatch.app.onbeaker.side import BeakerSide
+
+    return ok("beaker", BeakerSide(app, None).reach())
 
 
 def _engine_disk(app: App) -> Check:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dispatch.app import App, Overlay
 from dispatch.app.checks import BUILDER, CONFIGURATION, Check, Level, guarded, ok, source_tree, warning
-from dispatch.app.engines import Engines
+from dispatch.app.sides import Side, side_of
 from dispatch.errors import ConfigurationError, DispatchError, ImageError, SourceError
 from dispatch.image.plan import Action
 from dispatch.plan import Place
@@ -24,6 +24,7 @@ from dispatch.settings import SourceMode
 if TYPE_CHECKING:
     from dispatch.app.source import SourceTree
     from dispatch.config import Config
+    from dispatch.graph import StepNode
 
 _SHORT = 12
 
@@ -36,6 +37,7 @@ class ConfigChecks:
         self._path = path
         self._overlay = overlay
         self._config: Config | None = None
+        self._side = side_of(app, None)
 
     def read(self) -> Check:
         """Read the configuration."""
@@ -61,7 +63,7 @@ class ConfigChecks:
         yield from self._resources()
 
     def _read(self) -> Check:
-        self._config = self._app.config(self._path, self._overlay)
+        self._config = self._side.complete(self._app.config(self._path, self._overlay))
         return ok("config", f"{self._path}: {len(self._config.graph)} steps, {len(self._names())} images")
 
     def _names(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class ConfigChecks:
     def _image(self, name: str) -> Check:
         """Read the image's locks, and ask the engine for it."""
         assert self._config is not None
-        plan = self._app.images(self._config).plan([name])
+        plan = self._side.builds(self._app.images(self._config), [name])
         planned = plan.of(name)
         if planned.action is Action.PRESENT:
             return ok(f"image {name}", "is there")
@@ -165,7 +167,6 @@ class ConfigChecks:
     def _resources(self) -> Iterator[Check]:
         """What steps ask for, held against what the engine and this machine have when idle."""
         assert self._config is not None
-        engines = Engines(self._app, None)
         try:
             for step, node in self._config.graph.items():
                 asked = node.options.resources
@@ -173,15 +174,15 @@ class ConfigChecks:
                     continue
                 here = self._config.images[step] is None or not self.contained or asked.machine == LOCAL
                 place = Place.PROCESS if here else Place.CONTAINER
-                yield guarded(f"step {step}", partial(_fits, engines, place, step, asked))
+                yield guarded(f"step {step}", partial(_fits, self._side, place, node))
         finally:
-            engines.close()
+            self._side.engines.close()
 
 
-def _fits(engines: Engines, place: Place, step: str, asked: StepResources) -> Check:
+def _fits(side: Side, place: Place, node: StepNode) -> Check:
     try:
-        engines.scheduler(place, Path()).refuse_impossible(asked)
+        side.fits(place, node)
     except DispatchError as error:
         raise ConfigurationError(error.message, error.remedy) from error
-    wanted = ", ".join(f"{name} {value}" for name, value in asked.to_json().items())
-    return ok(f"step {step}", f"there is room for it: {wanted}")
+    wanted = ", ".join(f"{name} {value}" for name, value in node.options.resources.to_json().items())
+    return ok(f"step {node.name}", f"there is room for it: {wanted}")

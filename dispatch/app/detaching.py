@@ -18,8 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from dispatch.errors import ConfigurationError, EngineError
-from dispatch.workspace.base import Workspace
-from dispatch.workspace.memory import MemoryWorkspace
+from dispatch.settings import WorkspaceSetting
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,9 @@ class Parent:
         return None, code
 
 
-def refuse_impossible(workspace: Workspace) -> None:
+def refuse_impossible(workspace: WorkspaceSetting) -> None:
     """ConfigurationError for a workspace that ends with this process."""
-    if isinstance(workspace, MemoryWorkspace):
+    if workspace.type == "memory":
         raise ConfigurationError(
             f"{workspace.url}: is gone when this command ends, so nothing can go on in it",
             "name a workspace in a directory, or run without --detach",

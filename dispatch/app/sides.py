@@ -7,13 +7,14 @@ this machine. ``onbeaker.side`` has the same for Beaker.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.app.cloning import clone_for
 from dispatch.app.engines import Engines
 from dispatch.errors import ConfigurationError, SourceError
 from dispatch.graph import SHELL, StepNode
-from dispatch.plan import PlannedStep, RunPlan
+from dispatch.plan import Place, PlannedStep, RunPlan
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -39,6 +40,13 @@ class Side:
 
     def check(self) -> None:
         """Refuse settings that cannot be, before anything is asked."""
+
+    def fits(self, place: Place, node: StepNode) -> None:
+        """Refuse what a step asks for by itself, where nothing ever can give it.
+
+        :raises UnrecoverableResourceAssignmentError: where nothing can
+        """
+        self.engines.here(place, Path()).refuse_impossible(node.options.resources)
 
     def complete(self, config: Config) -> Config:
         """Return the configuration with what only this side adds to it."""

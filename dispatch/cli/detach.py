@@ -24,8 +24,8 @@ def detached(app: App, as_json: bool) -> Callable[[str], None]:
     """
     from dispatch.app.detaching import Child, detach, refuse_impossible
 
-    workspace = app.workspace
-    refuse_impossible(workspace)
+    # Not the workspace itself: a connection that is open does not come through a fork.
+    refuse_impossible(app.workspace_setting)
     half = detach()
     if not isinstance(half, Child):
         _print_name(half, as_json)
@@ -36,7 +36,7 @@ def detached(app: App, as_json: bool) -> Callable[[str], None]:
         # A client that takes a run over begins it a second time.
         if not gone:
             gone = True
-            half.let_go(run, workspace.run_log(run))
+            half.let_go(run, app.workspace.run_log(run))
 
     return begun
 

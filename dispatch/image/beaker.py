@@ -20,7 +20,7 @@ from dispatch.environment import BeakerId, LocalId
 from dispatch.errors import ImageError
 from dispatch.image.filelock import file_lock
 from dispatch.image.ports import TransferringStore
-from dispatch.image.registry import always, persistently, split_reference, without_name
+from dispatch.image.registry import Called, FinalError, always, persistently, split_reference, without_name
 from dispatch.image.spec import tag_of
 from dispatch.reporting import Reporter
 
@@ -77,7 +77,7 @@ class Publisher:
         if not found.committed:
             report(f"{name}: publishing to Beaker as {found.name}")
             try:
-                self._push(found.id, image, report)
+                self._push(found, image, report)
                 self._door.images.commit(found.id)
             except (BeakerError, ImageError):
                 # Another client of ours may have ended it meanwhile: it is whole, and nobody may change it.
@@ -111,18 +111,29 @@ class Publisher:
                 found = self._usable(digest)
                 if found is not None:
                     return found
-        raise ImageError(
+        raise FinalError(
             f"image {name!r}: {_NAMES} images of other content, or of others, have its names on Beaker",
             f"remove those whose name begins with {tag} and that nobody needs",
         )
 
-    def _push(self, beaker_id: str, image: LocalId, report: Reporter) -> None:
-        place = self._door.images.repository(beaker_id, upload=True)
+    def _push(self, found: Image, image: LocalId, report: Reporter) -> None:
+        place = self._door.images.repository(found.id, upload=True)
+        called = Called(report, place.tag, found.name)
         self._engine.tag(image.id, *split_reference(place.tag))
         try:
-            self._engine.push(place.tag, report, Credentials(place.user, place.password), self._wanted)
+            self._engine.push(place.tag, called, Credentials(place.user, place.password), self._wanted)
         finally:
             without_name(self._engine, place.tag)
+
+
+def begun(door: BeakerDoor) -> list[Image]:
+    """Return the images of our own that were begun and are not whole (yet)."""
+    own = door.images.search('"dispatch": 1', own=True)
+    return [each for each in own if not each.committed and _is_name_of(each, _digest_of(each))]
+
+
+def _is_name_of(image: Image, digest: str | None) -> bool:
+    return digest is not None and len(digest) == 64 and f"--{digest[:16]}" in image.name
 
 
 def _id(image: Image) -> str:

@@ -13,11 +13,15 @@ from dispatch._beaker import BeakerDeniedError, BeakerUnreachableError
 from dispatch._docker import EngineAbsentError
 from dispatch.errors import EngineError, ImageError
 from dispatch.image.ports import TransferringStore
-from dispatch.reporting import Reporter
+from dispatch.reporting import Reporter, Task
 
 T = TypeVar("T")
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
+
+
+class FinalError(ImageError):
+    """An image cannot be had, and will not be by beginning anew."""
 
 
 def always() -> bool:
@@ -34,13 +38,13 @@ def persistently(
 ) -> T:
     """Return what ``transfer`` returns, beginning anew where it breaks off; what it finds done it leaves.
 
-    Not where that is of no use: where we may not, where Beaker or the engine are not there at all, or where
-    it is not ``wanted`` any more.
+    Not where that is of no use: after a FinalError, where we may not, where Beaker or the engine are not
+    there at all, or where it is not ``wanted`` any more.
     """
     for pause in PAUSES:
         try:
             return transfer()
-        except (EngineAbsentError, BeakerUnreachableError, BeakerDeniedError):
+        except (FinalError, EngineAbsentError, BeakerUnreachableError, BeakerDeniedError):
             raise
         except (EngineError, ImageError) as error:
             if not wanted():
@@ -48,6 +52,23 @@ def persistently(
             report(f"{name}: {error.message}: trying again")
             sleep(pause)
     return transfer()
+
+
+class Called:
+    """A reporter that calls an image by a name for people, where the engine only knows where it lies."""
+
+    def __init__(self, report: Reporter, reference: str, name: str) -> None:
+        self._report = report
+        self._reference = reference
+        self._name = name
+
+    def __call__(self, line: str, /) -> None:
+        """See :class:`dispatch.reporting.Reporter`."""
+        self._report(line.replace(self._reference, self._name))
+
+    def task(self, name: str, total: int | None = None) -> Task:
+        """See :class:`dispatch.reporting.Reporter`."""
+        return self._report.task(name.replace(self._reference, self._name), total)
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ class BeakerLab:
         self.door: BeakerDoor = door_of(beaker, user, patience=patience)
         self._doors = [self.door]
         self._patience = patience
-        self._engines: list[BeakerEngine] = []
+        self.engines: list[BeakerEngine] = []
         self.engine = self.again()
 
     @property
@@ -56,7 +56,7 @@ class BeakerLab:
             door, origin=self.names.origin, attempts=self.attempts, cache=self.directory / "cache", **more
         )
         self._doors.append(door)
-        self._engines.append(engine)
+        self.engines.append(engine)
         return engine
 
     def job(self, key: str, shell: str, **more: Any) -> JobSpec:
@@ -105,7 +105,7 @@ class BeakerLab:
             self.door.experiments.cancel([each.id for each in live])
             until(lambda: not self.door.experiments.search(finalized=False), "all experiments end")
         finally:
-            for engine in self._engines:
+            for engine in self.engines:
                 engine.close()
             for door in self._doors:
                 door.close()

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from dispatch.testing.beaker import LocalBeaker
+from dispatch.testing.beaker import BeakerProcess, LocalBeaker
 
 TIMEOUT = 30.0
 
@@ -17,7 +17,7 @@ TIMEOUT = 30.0
 class Faults:
     """Asks a server that has ``control`` on; what it refuses is an ``urllib.error.HTTPError``."""
 
-    def __init__(self, beaker: LocalBeaker, token: str | None = None):
+    def __init__(self, beaker: LocalBeaker | BeakerProcess, token: str | None = None):
         self._rest = beaker.endpoint.rest
         self._authority = beaker.endpoint.ca if beaker.endpoint.rest_tls else None
         self._token = token or beaker.endpoint.admin_token

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dispatch._beaker import BeakerDoor
 from dispatch.testing.beaker import BeakerProcess, LocalBeaker
 from dispatch.testing.busybox import REFERENCE
 from dispatch.testing.project import Done, Project
@@ -40,8 +41,14 @@ class Graph:
         """What a step's result must be."""
         return "".join(self.value(need) for need in self.needs[name]) + f"{name}\n"
 
+    @property
+    def last(self) -> list[str]:
+        """The steps that no other needs."""
+        needed = {need for needs in self.needs.values() for need in needs}
+        return [name for name in self.needs if name not in needed]
+
     def config(self, tag: str, before: str = "sleep 0.2") -> str:
-        """The graph as a config; another ``tag`` makes other identities. ``before`` is what steps do first."""
+        """The graph as a config; another ``tag`` makes other identities. Steps do ``before`` first."""
         steps = {name: self._step(name, tag, before) for name in self.needs}
         return json.dumps({"steps": steps})
 
@@ -84,10 +91,17 @@ class OnBeaker:
             path.unlink()
 
     def check(self, graph: Graph, run: str) -> None:
-        """Every result of a run is what it must be; AssertionError where one is not."""
-        for name in graph.needs:
+        """The results of a run that no other step needs, in which all others are, are what they must be."""
+        for name in graph.last:
             place = self.project.dispatch("result", run, name).well().out.strip()
             assert (Path(place) / "value").read_text() == graph.value(name), name
+
+
+def left(door: BeakerDoor) -> list[str]:
+    """What is on Beaker that a run leaves only if it goes wrong: the uncommitted, jobs' data, secrets."""
+    datasets = door.datasets.search("dispatch-")
+    found = [each.name for each in datasets if not each.committed or each.name.startswith("dispatch-job-")]
+    return [*found, *(name for name in door.secrets.names() if name.startswith("dispatch-"))]
 
 
 def verdicts(done: Done) -> Counter[str]:

@@ -105,6 +105,7 @@ def test_the_server_is_killed_and_comes_back(
     long = lab.job("long.1", f"echo a; sleep 6; echo b; {COMPLETED}")
     lab.engine.submit([short, long])
     begun(lab.engine)
+    begun(lab.engine)
     server.kill()
     # Long enough for the short one to end meanwhile.
     assert lab.engine.next_event(3.0) is None

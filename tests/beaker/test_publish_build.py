@@ -166,6 +166,29 @@ def test_killed_in_the_middle_of_a_push(
     assert record is not None and not [name for name in record.tags if name.startswith("127.")]
 
 
+def test_runs_on_beaker_name_the_id(
+    beaker: LocalBeaker, doors: Callable[..., BeakerDoor], base: str, tmp_path: Path
+) -> None:
+    """The first run publishes what its steps need; a teammate without an engine runs in the same image."""
+    settings = (
+        "workspace: beaker://ai2/my-workspace\n"
+        "executor: {type: beaker, beaker_workspace: ai2/my-workspace, clusters: [ai2/general-cirrascale]}\n"
+    )
+    step = "{type: shell, step_image: debian-python, command: 'python3 -V > \"$DISPATCH_OUTPUT_DIR/%s\"'}"
+    for user, env in (("me", {}), ("you", {"DOCKER_HOST": NOWHERE})):
+        project = project_of(tmp_path, beaker, user, **env)
+        text = f"steps: {{{user}: {step % user}}}\n"
+        project.write({"dispatch.yml": settings, "e.yml": text}).commit()
+        done = project.dispatch("run", "--json", "-n", f"of-{user}", "e.yml").well()
+        assert [each["verdict"] for each in done.json()["steps"]] == ["completed"]
+        assert ("publishing to Beaker" in done.err) is (user == "me")
+    told = only(doors())
+    assert told.name == base.partition(":")[2]
+    with beaker.client() as client:
+        specs = [client.experiment.get_spec(each.experiment) for each in client.workload.list()]
+    assert [spec.tasks[0].image.beaker for spec in specs] == [told.id] * 2
+
+
 def images_of(own: BeakerDoor, door: Callable[[], Door], **more: str) -> Images:
     """The images that a run on Beaker may name."""
     origin = Path("/here/e.yml")

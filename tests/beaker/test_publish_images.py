@@ -40,6 +40,7 @@ def test_everybody_finds_what_one_has_published(
     assert json.loads(found.description) == {"dispatch": 1, "digest": image.digest, "lock": image.lock}
     (task,) = report.tasks
     assert (task.state, task.bytes, task.total) == ("done", 8 * MB, 8 * MB)
+    assert task.name == f"{found.name}: pushing"
     assert report.lines == [
         f"Tools of Mine: publishing to Beaker as {found.name}",
         "Tools of Mine: published",

@@ -119,7 +119,8 @@ def test_an_image_is_pulled_once_and_pinned_by_its_id(
     assert importer.provide(made, report).id == image
     ((_, login),) = engine.pulls
     assert login is not None and login.password not in "\n".join([*report.lines, repr(login)])
-    assert [task.state for task in report.tasks] == ["done"] and report.tasks[0].bytes > 0
+    assert [(task.name, task.state) for task in report.tasks] == [(f"{name}: pulling", "done")]
+    assert report.tasks[0].bytes > 0
     assert report.lines[0] == f"{name}: pulling from Beaker"
 
 
@@ -167,8 +168,11 @@ def test_what_names_mean(
         with pytest.raises(ImageError, match=says) as caught:
             importer.identify(wrong)
         assert wrong in caught.value.message and caught.value.remedy
-    with pytest.raises(ImageError, match="not committed"):
-        mine.provide(BeakerId(uncommitted), RecordingReporter())
+    for wrong, says in ((uncommitted, "not committed"), ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "has none")):
+        told = RecordingReporter()
+        with pytest.raises(ImageError, match=says):
+            mine.provide(BeakerId(wrong), told)
+        assert told.lines == []
     with beaker.client() as client:
         client.image.update(client.image.get(made.id), name="old")
     other = loaded()

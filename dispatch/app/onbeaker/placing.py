@@ -10,6 +10,7 @@ from dispatch.params import Params
 from dispatch.plan import Place, PlannedStep, RunPlan, Standing
 
 if TYPE_CHECKING:
+    from dispatch.graph import StepNode
     from dispatch.schedule.beaker import BeakerScheduler, ScheduledStep, Terms
     from dispatch.settings import Settings
     from dispatch.settings.beaker import BeakerSetup
@@ -50,6 +51,14 @@ def _scheduled(step: PlannedStep, unique_id: str) -> ScheduledStep:
         config={"type": step.node.type, **step.node.arguments},
         timeout=options.timeout,
     )
+
+
+def step_of(node: StepNode) -> ScheduledStep:
+    """A step of which only its declaration is known."""
+    from dispatch.schedule.beaker import ScheduledStep
+
+    options = node.options
+    return ScheduledStep(node.name, node.name, options.resources, options.metadata, timeout=options.timeout)
 
 
 def scheduler_of(setup: BeakerSetup, settings: Settings) -> BeakerScheduler:

@@ -11,6 +11,7 @@ from dispatch.app.onbeaker.engines import BeakerEngines
 from dispatch.app.onbeaker.source import Cloning
 from dispatch.app.sides import Secret, Side
 from dispatch.image.plan import Action, Generated, ImagePlan
+from dispatch.plan import Place
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -40,9 +41,16 @@ class BeakerSide(Side):
 
     def check(self) -> None:
         """Refuse a workspace that cannot be, and find out whether Beaker is there and has what is named."""
+        rules.check_workspace(self.app.workspace, self.app.say)
+        self.reach()
+
+    def reach(self) -> str:
+        """Find out whether Beaker is there and has what the settings name, and say who is where.
+
+        Raises what :func:`dispatch._beaker.preflight.preflight` does.
+        """
         from dispatch._beaker.preflight import Needs, preflight
 
-        rules.check_workspace(self.app.workspace, self.app.say)
         setup = self.setup
         given = setup.scheduler is None
         preflight(
@@ -55,6 +63,15 @@ class BeakerSide(Side):
                 jobs=True,
             ),
         )
+        account = self.engines.door.account
+        return f"{self.engines.door.address}: {account.user_name} in {account.workspace_name}"
+
+    def fits(self, place: Place, node: StepNode) -> None:
+        """Refuse what a step asks for, where no cluster ever can give it."""
+        if place is Place.CONTAINER:
+            self.engines.fits(node)
+        else:
+            super().fits(place, node)
 
     def complete(self, config: Config) -> Config:
         """Give steps without an image the executor's."""

@@ -26,6 +26,11 @@ from dispatch.location import BeakerDataset
 from dispatch.workspace.manifest import Content, survey
 
 _BLOCK = 1 << 20
+_TRIES = 4
+
+
+class _SpoiledError(EngineError):
+    """What is on Beaker is not what was sent."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Bundles:
         with self._lock_of(parcel.digest):
             found = self._known.get(parcel.digest)
             if found is None:
-                dataset = self._found(parcel) or self._made(parcel, name)
+                dataset = self._found(parcel) or self._made_well(parcel, name)
                 found = self._known[parcel.digest] = BeakerDataset(dataset.id, parcel.location, parcel.packed)
             return found
 
@@ -189,6 +194,13 @@ class Bundles:
         files = {each.path: (each.size, each.sha256) for each in self._door.datasets.files(dataset.id)}
         return files == parcel.files
 
+    def _made_well(self, parcel: _Parcel, name: str) -> Dataset:
+        """Make it, and again where Beaker tells of other bytes than it was sent."""
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(_SpoiledError):
+                return self._made(parcel, name)
+        return self._made(parcel, name)
+
     def _made(self, parcel: _Parcel, name: str) -> Dataset:
         plain = f"{BUNDLE}{parcel.digest[:16]}"
         nonce = self.nonce()
@@ -203,7 +215,8 @@ class Bundles:
         try:
             parcel.send(created)
             if not self._holds(dataset, parcel):
-                raise EngineError(f"bundle {name!r}: what Beaker keeps is not what it was sent", "run again")
+                fact = f"bundle {name!r}: what Beaker keeps is not what it was sent"
+                raise _SpoiledError(fact, "run again")
             self._door.datasets.commit(dataset.id)
         except BaseException:
             with contextlib.suppress(EngineError):

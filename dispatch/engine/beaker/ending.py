@@ -39,7 +39,7 @@ RESUMES_WITHIN = 30.0
 _RESULT = "result"
 _WORK_BACK = "work.back"
 # What arrives damaged may have been damaged on its way.
-_READS = 3
+_READS = 5
 # So often may Beaker refuse something before an end is told without it.
 _REFUSALS = 5
 
@@ -54,7 +54,10 @@ class _Fault:
 
 
 class Finisher:
-    """Tells of the beginnings and ends of jobs. Its methods may be called from several threads."""
+    """Tells of the beginnings and ends of jobs. ``wake`` is called where one has to be waited for again.
+
+    Its methods may be called from several threads.
+    """
 
     def __init__(
         self,
@@ -62,9 +65,11 @@ class Finisher:
         followers: Followers,
         tell: Callable[[Event], None],
         clock: Callable[[], float],
+        wake: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._door = door
+        self._wake = wake
         self._followers = followers
         self._tell = tell
         self._clock = clock
@@ -108,6 +113,7 @@ class Finisher:
             with job.lock:
                 job.claimed = False
                 job.known_at = self._monotonic()
+            self._wake()
 
     def refuse(self, job: BeakerJob, reason: Reason, message: str) -> None:
         """Tell that a job has ended without having run, or nobody knows how."""
@@ -189,20 +195,24 @@ class Finisher:
 
     def _outcome(self, dataset_id: str, output: Path) -> bool:
         """Bring the outcome, where there is one, and say whether there is a result with it."""
-        found = [each for each in self._door.datasets.files(dataset_id, FILE) if each.path == FILE]
-        if not found:
+        text = self._read(dataset_id)
+        if text is None:
             return False
         output.mkdir(parents=True, exist_ok=True)
-        text = self._read(dataset_id, found[0].size, found[0].sha256)
         partial = output / f".{FILE}.part"
         partial.write_bytes(text)
         partial.replace(output / FILE)
         return _is_completed(output)
 
-    def _read(self, dataset_id: str, size: int, sha256: str) -> bytes:
+    def _read(self, dataset_id: str) -> bytes | None:
+        """The outcome's bytes, None where there is none. What it should be is asked anew each time, too."""
+        datasets = self._door.datasets
         for _ in range(_READS):
-            text = self._door.datasets.read(dataset_id, FILE)
-            if len(text) == size and sha256 in ("", hashlib.sha256(text).hexdigest()):
+            found = next((each for each in datasets.files(dataset_id, FILE) if each.path == FILE), None)
+            if found is None:
+                return None
+            text = datasets.read(dataset_id, FILE)
+            if len(text) == found.size and found.sha256 in ("", hashlib.sha256(text).hexdigest()):
                 return text
         raise BeakerDamagedError(f"dataset {dataset_id}: {FILE}: other bytes came than Beaker says it has")
 

@@ -82,8 +82,8 @@ class BeakerEngine:
         self._experiments = Experiments(door, self._names)
         self._baggage = Baggage(door, self.bundles, self._names, extras)
         self._followers = Followers(door)
-        self._finisher = Finisher(door, self._followers, self._queue.put, clock)
-        self._launcher = Launcher(door, self._experiments, self._baggage, self._finisher)
+        self._finisher = Finisher(door, self._followers, self._queue.put, clock, self._wake)
+        self._launcher = Launcher(door, self._experiments, self._baggage, self._finisher, self._wake)
         self._poller = Poller(door, f"-{self._names.tag}", self._jobs, self, tick, clock)
 
     def capabilities(self) -> Capabilities:
@@ -102,9 +102,7 @@ class BeakerEngine:
 
     def submit(self, jobs: Sequence[JobSpec]) -> list[Handle]:
         """Have experiments made in the background; the handle's engine id is the experiment's plain name."""
-        handles = [self._accept(job) for job in jobs]
-        self._poller.wake()
-        return handles
+        return [self._accept(job) for job in jobs]
 
     def next_event(self, timeout: float | None) -> Event | None:
         """Return the next event; raise EngineError once Beaker is away for longer than the door's patience,
@@ -211,6 +209,9 @@ class BeakerEngine:
     def lost(self, error: EngineError) -> None:
         """Let ``next_event`` raise."""
         self._queue.put(error)
+
+    def _wake(self) -> None:
+        self._poller.wake()
 
     def _later(self, act: Callable[[BeakerJob], None], job: BeakerJob) -> None:
         with contextlib.suppress(RuntimeError):  # closed meanwhile

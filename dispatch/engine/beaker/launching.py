@@ -18,7 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 class Launcher:
-    """Starts jobs, and attaches to them. Its methods may be called from several threads."""
+    """Starts jobs, and attaches to them. ``wake`` is called when there is one more to wait for.
+
+    Its methods may be called from several threads.
+    """
 
     def __init__(
         self,
@@ -26,12 +29,14 @@ class Launcher:
         experiments: Experiments,
         baggage: Baggage,
         finisher: Finisher,
+        wake: Callable[[], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._door = door
         self._experiments = experiments
         self._baggage = baggage
         self._finisher = finisher
+        self._wake = wake
         self._monotonic = monotonic
 
     def start(self, job: BeakerJob) -> None:
@@ -74,6 +79,7 @@ class Launcher:
             job.experiment_id = experiment_id
             job.known_at = self._monotonic()
             cancelled = job.cancelled
+        self._wake()
         if cancelled:
             self._door.experiments.cancel([experiment_id])
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dispatch._beaker import BeakerDamagedError, BeakerNotFoundError
+from dispatch._beaker import BeakerDamagedError, BeakerNotFoundError, DatasetFile
 from dispatch.errors import FormatError, WorkspaceError
 from dispatch.formats import read_result
 from dispatch.workspace.beaker.copies import Copies
@@ -203,18 +203,30 @@ class Results:
         where, files = result.location, result.manifest.content.files
         prefix = where.subpath.rpartition("/")[0] if where.packed else where.subpath
         prefix = f"{prefix}/" if prefix else ""
-        listed = self._site.door.datasets.files(where.id, where.subpath)
-        found = {each.path: (each.size, each.sha256) for each in listed}
         if where.packed and where.subpath[len(prefix) :] not in files:
             # What is in the archive only its bytes tell.
             wanted: Mapping[str, tuple[int, str] | None] = {where.subpath: None}
         else:
             wanted = {f"{prefix}{path}": facts for path, facts in files.items()}
-        for path, facts in wanted.items():
-            if path not in found:
-                raise _damaged(result, f"{path}: is missing")
-            if facts is not None and found[path] != facts:
-                raise _damaged(result, f"{path}: has {found[path][0]} bytes instead of {facts[0]}")
+        datasets = self._site.door.datasets
+        if _difference(datasets.files(where.id, where.subpath), wanted):
+            # Before a result is called damaged, it is looked at with more care.
+            difference = _difference(datasets.agreed_files(where.id, where.subpath), wanted)
+            if difference:
+                raise _damaged(result, difference)
+
+
+def _difference(listed: list[DatasetFile], wanted: Mapping[str, tuple[int, str] | None]) -> str:
+    """What is not as it should be; empty where all is."""
+    found = {each.path: (each.size, each.sha256) for each in listed}
+    for path, facts in wanted.items():
+        if path not in found:
+            return f"{path}: is missing"
+        if facts is not None and found[path][0] != facts[0]:
+            return f"{path}: has {found[path][0]} bytes instead of {facts[0]}"
+        if facts is not None and found[path] != facts:
+            return f"{path}: has other bytes"
+    return ""
 
 
 class _Values:
