@@ -88,6 +88,13 @@ class App:
 
         return door_of(self.settings, self.workspace)
 
+    def close_beaker(self) -> None:
+        """Close the connections to Beaker, where they are not the workspace's, too."""
+        door = self.__dict__.get("beaker")
+        kept = getattr(getattr(self.workspace, "site", None), "door", None)
+        if door is not None and door is not kept:
+            door.close()
+
     @property
     def _doors(self) -> Doors:
         from dispatch.app.images import Doors

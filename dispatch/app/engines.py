@@ -119,9 +119,17 @@ class Engines:
         return self._working.usage(handles) if self._working is not None else {}
 
     def executor(
-        self, plan: RunPlan, here: ProcessMaterials, inside: Common | None, observer: Observer
+        self,
+        plan: RunPlan,
+        here: ProcessMaterials,
+        inside: Common | None,
+        observer: Observer,
+        run: str = "",  # noqa: ARG002
     ) -> Executor:
-        """Who runs a plan: with ``inside``, what containers need, in containers, and here what has none."""
+        """Who runs a plan as the run of that name: with ``inside``, what containers need, in containers.
+
+        What has no image runs here.
+        """
         from dispatch.executor import DockerExecutor, LocalExecutor
 
         workspace, clock = self._app.workspace, time.monotonic

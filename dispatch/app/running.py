@@ -21,7 +21,7 @@ from dispatch.app.describing import Describing
 from dispatch.app.driving import Begun, carry_out, state_of
 from dispatch.app.engines import Engines
 from dispatch.app.placing import Placing
-from dispatch.app.registering import held, register
+from dispatch.app.registering import Seat, held, register
 from dispatch.app.runtimes import Runtimes
 from dispatch.app.secrets import needed, resolve
 from dispatch.app.sides import Side, side_of
@@ -342,7 +342,7 @@ class Running:
             self._keep_difference(run, bool(own.standing(Standing.RUN)))
             begun(run)
 
-        outcomes = carry_out(seat, lambda each: self._executor(own, built, each), observer, start, say)
+        outcomes = carry_out(seat, lambda each: self._executor(seat, built, each), observer, start, say)
         return RunSummary(seat.name, own, outcomes, self._cached)
 
     def _built(self, plan: RunPlan) -> Mapping[str, ImageRef]:
@@ -363,10 +363,11 @@ class Running:
         found = resolve(asked, app.settings.secrets, app.surroundings.environ, self._config.directory)
         return {**found, **{name: held[name] for name in wanted if name in held}}
 
-    def _executor(self, plan: RunPlan, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
+    def _executor(self, seat: Seat, images: Mapping[str, ImageRef], observer: Observer) -> Executor:
+        plan = seat.plan
         here = self.process_materials()
         inside = self._side.materials(self, plan.standing(Standing.RUN), images, here) if images else None
-        self._runner = self.engines.executor(plan, here, inside, observer)
+        self._runner = self.engines.executor(plan, here, inside, observer, seat.name)
         return self._runner
 
     def cancel(self, names: Sequence[str] | None, grace: float | None) -> None:

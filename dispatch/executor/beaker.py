@@ -164,6 +164,7 @@ class BeakerJobs:
         if isinstance(place, (HostPath, SharedPath)) and self._workspace.keeps is not BeakerDataset:
             yield Mount(place, PLACES.work, read_only=False)
             return
-        before = self._workspace.work_before(record.unique_id)
+        # The first attempt has nothing to begin with, and need not ask.
+        before = self._workspace.work_before(record.unique_id) if attempt.number > 1 else None
         if before is not None:
             yield Mount(before, PLACES.before)

@@ -6,7 +6,7 @@ An archive is there only when it is whole. Refuses to move anything anywhere.
 """
 
 # pathlib takes longer to import than all of the runtime.
-# ruff: noqa: PTH105, PTH112, PTH115, PTH118
+# ruff: noqa: PTH105, PTH112, PTH114, PTH115, PTH118
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ def settle(output: str, completed: bool) -> None:
 
 def pack(directory: str) -> None:
     """Put an archive in the place of a directory that would not come through as files."""
+    if os.path.islink(directory):
+        raise FormatError(f"{directory}: is a link", "leave the result in the directory that is there for it")
     entries = sorted(_walk(directory, ""))
     if not _travels_packed(directory, entries):
         return

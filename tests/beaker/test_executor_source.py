@@ -103,7 +103,13 @@ def test_a_private_repository_needs_no_token(
     assert exports(beaker) == 1
 
 
-def test_a_private_clone(beaker: LocalBeaker, place: Project, host: GitHost, git_image: ImageRecord) -> None:
+def test_a_private_clone(
+    beaker: LocalBeaker,
+    place: Project,
+    host: GitHost,
+    git_image: ImageRecord,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It takes the token of the settings, which is kept as one secret for all jobs, and in no other place."""
     place.write({"dispatch.yml": CLONE}).commit()
     push(place, host)
@@ -111,6 +117,8 @@ def test_a_private_clone(beaker: LocalBeaker, place: Project, host: GitHost, git
     with pytest.raises(ConfigurationError, match="jobs can clone it with a token alone") as caught:
         run(beaker, git_image.id)
     assert "export GITHUB_TOKEN" in caught.value.remedy
+    # It wins over the one of the environment.
+    monkeypatch.setenv("GITHUB_TOKEN", "ghp_of_another_account")
     assert run(beaker, git_image.id, github_token=TOKEN) == "1\n"
     assert exports(beaker) == 0
     place.write({"a.txt": "3\n"}).commit()

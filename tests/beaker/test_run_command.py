@@ -119,7 +119,7 @@ def test_ctrl_c(project: Project) -> None:
         shown = project.dispatch("status", "stopped", "--json")
         return shown.code == 0 and shown.out.count('"running"') >= 3
 
-    until(running, 60.0)
+    until(running, "all three steps run")
     began = time.monotonic()
     started.signal(signal.SIGINT, group=True)
     done = started.end()

@@ -21,6 +21,7 @@ from dispatch.job import (
     BootedPlaces,
     Outcome,
     PythonTask,
+    Setup,
     ShellTask,
     StepLabel,
     environment,
@@ -56,9 +57,9 @@ class Container:
         runtime = payload.provide(root / "cache").directory
         (self.root / "boot").symlink_to(provide_boot(root / "cache", runtime, self.places).directory)
 
-    def write(self, task: ShellTask | PythonTask) -> None:
+    def write(self, task: ShellTask | PythonTask, setup: Setup | None = None) -> None:
         """Write the job's files."""
-        before = Before(packs=True)
+        before = Before(packs=True, setup=setup)
         write_step_job(self.root / "job", LABEL, task, self.places.source, self.places, before)
 
     def start(self) -> subprocess.Popen[str]:
@@ -311,6 +312,40 @@ def test_a_link_out_of_the_result_is_refused(tmp_path: Path, kind: str) -> None:
         assert (code, made.outcome.phase) == (69, "result")
     assert made.outcome.state is OutcomeState.FAILED
     assert "'out'" in err or "./out" in err
+
+
+@pytest.mark.parametrize("kind", ["python", "shell"])
+def test_a_result_elsewhere_is_refused(tmp_path: Path, kind: str) -> None:
+    """A step that puts a link in the place of its result's directory has none."""
+    made = Container(tmp_path)
+    command = f"rmdir {made.places.result}; ln -s {tmp_path} {made.places.result}"
+    if kind == "python":
+        made.write(_python(made, command))
+        process = made.start()
+        process.communicate(timeout=120)
+        assert process.returncode == 1
+    else:
+        assert made.run(command)[0] == 69
+    assert made.outcome.state is OutcomeState.FAILED
+    assert not (made.output / "result.tar").exists()
+
+
+@shells
+def test_who_is_stopped_while_packages_come_in(tmp_path: Path, shell: list[str]) -> None:
+    """The job ends at once, in that phase, and is cancelled by its own account."""
+    tools = _programs(tmp_path)
+    (tools / "python3").write_text('#!/bin/sh\ntouch "$HOME/ready"\nexec sleep 60\n')
+    (tools / "python3").chmod(0o755)
+    made = Container(tmp_path, shell, f"{tools}:{os.environ['PATH']}")
+    tree(Path(made.places.source), **{"requirements.txt": "numpy\n"})
+    setup = Setup(source=made.places.source, place=f"{made.places.scratch}/venv")
+    made.write(ShellTask("true"), setup)
+    process = made.start()
+    _wait_for(made.root / "scratch" / "home" / "ready")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 143
+    os.killpg(process.pid, signal.SIGKILL)
+    assert (made.outcome.state, made.outcome.phase) == (OutcomeState.CANCELLED, "environment")
 
 
 def test_the_work_of_a_failed_python_step_is_packed(tmp_path: Path) -> None:

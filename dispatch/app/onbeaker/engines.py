@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Collection
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ class BeakerEngines(Engines):
         self._setup = setup
         self._given = scheduler
         self._beaker: BeakerEngine | None = None
+        self._run = ""
+        self._left_over: set[str] | None = None
 
     @property
     def door(self) -> BeakerDoor:
@@ -95,8 +98,16 @@ class BeakerEngines(Engines):
             self._scheduler,
             steps_of(plan),
             Rules(terms_of(self._setup), self.limit(Place.CONTAINER), self._app.settings.groups),
+            running=self._left,
             here=self.here(Place.PROCESS, runtime) if local else None,
         )
+
+    def _left(self) -> Collection[str]:
+        """The unique ids whose jobs an earlier client of this run left when we took it over."""
+        if self._left_over is None:
+            handles = self.beaker().find(self._run) if self._run else []
+            self._left_over = {handle.key.rpartition(".")[0] for handle in handles}
+        return self._left_over
 
     def fits(self, node: StepNode) -> None:
         """Refuse what a step asks for by itself, where no cluster ever can give it."""
@@ -106,11 +117,17 @@ class BeakerEngines(Engines):
         BeakerPlacing(self._scheduler, {step.unique_id: step}).refuse_impossible(step.resources)
 
     def executor(
-        self, plan: RunPlan, here: ProcessMaterials, inside: Common | None, observer: Observer
+        self,
+        plan: RunPlan,
+        here: ProcessMaterials,
+        inside: Common | None,
+        observer: Observer,
+        run: str = "",
     ) -> Executor:
-        """Who runs a plan."""
+        """Who runs a plan; jobs of the run that an earlier client left have their places already."""
         if inside is None:
             return super().executor(plan, here, inside, observer)
+        self._run, self._left_over = run, None
         from dispatch.executor import BeakerJobsExecutor, BeakerMaterials
 
         assert isinstance(inside, BeakerMaterials)
@@ -123,3 +140,4 @@ class BeakerEngines(Engines):
         super().close()
         if self._beaker is not None and self._routed is None:
             self._beaker.close()
+        self._app.close_beaker()

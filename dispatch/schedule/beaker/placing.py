@@ -77,6 +77,7 @@ class BeakerPlacing:
         self._terms = {key: _terms(step).over(rules.terms) for key, step in steps.items()}
         self._held: dict[str, tuple[ResourceAssignment, str | None]] = {}
         self._in_group: Counter[str | None] = Counter()
+        self._taken: set[str] = set()
         self._refused: dict[str, tuple[float, ResourceAssignmentError]] = {}
         self._silent: float | None = None
 
@@ -86,7 +87,9 @@ class BeakerPlacing:
         """See :class:`~dispatch.schedule.base.Scheduler`; a step that holds already gets the same again."""
         if unique_id in self._held:
             return self._held[unique_id][0]
-        if unique_id in self._running():
+        if unique_id not in self._taken and unique_id in self._running():
+            # Once: an attempt after that one is to be placed as any other.
+            self._taken.add(unique_id)
             found = assigned(resources, self._terms[unique_id], self._terms[unique_id].clusters)
         else:
             self._refuse_crowd(group)

@@ -315,6 +315,9 @@ settle() {
         return 0
     fi
     rm -rf -- "${dispatch_output:?}/work"
+    if [ ! -d "$dispatch_output/result" ] || [ -h "$dispatch_output/result" ]; then
+        refuse 69 "the result's directory is gone: leave the result in the directory that is there for it"
+    fi
     dispatch_found=$(strange | head -n 1)
     [ -z "$dispatch_found" ] || refuse 69 "result file $dispatch_found: leave regular files, and links inside of the result"
     plain result || pack result || refuse 69 "the result cannot be packed, which takes tar and room on the disk"
