@@ -126,6 +126,16 @@ class Publisher:
             without_name(self._engine, place.tag)
 
 
+def begun(door: BeakerDoor) -> list[Image]:
+    """Return the images of our own that were begun and are not whole (yet)."""
+    own = door.images.search('"dispatch": 1', own=True)
+    return [each for each in own if not each.committed and _is_name_of(each, _digest_of(each))]
+
+
+def _is_name_of(image: Image, digest: str | None) -> bool:
+    return digest is not None and len(digest) == 64 and f"--{digest[:16]}" in image.name
+
+
 def _id(image: Image) -> str:
     return image.id
 
