@@ -294,10 +294,9 @@ class BeakerWorkspace(BeakerSteps):
         """Return the file for what a run's client says once it has no terminal, on this machine."""
         return self._runs.log(name)
 
-    def renew(self) -> tuple[Superseded, ...]:
-        """Tell others that we are alive; see :meth:`Workspace.renew`."""
+    def _renew(self) -> tuple[Superseded, ...]:
         self._drives.renew()
-        return super().renew()
+        return super()._renew()
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
