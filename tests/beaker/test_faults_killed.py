@@ -43,15 +43,19 @@ def test_a_client_killed_at_any_moment(beakers: Beakers, tmp_path: Path) -> None
         started.signal(signal.SIGKILL, group=False)
         started.end()
         again = time.monotonic()
-        done = on.project.dispatch("run", config, "-n", f"moment{number}", "--json").well()
+        done = on.project.dispatch("run", config, "--json").well()
         # The next moments are spread over as long as a whole run takes here.
         longest = max(longest, min(moment, again - began) + time.monotonic() - again)
         assert sum(verdicts(done).values()) == len(GRAPH.needs)
         assert set(verdicts(done)) <= {"completed", "cached"}
-        on.check(GRAPH, f"moment{number}")
+        on.check(GRAPH, done.json()["run"])
         assert on.calls() == dict.fromkeys(GRAPH.needs, ONCE), f"moment {number}, after {moment:.2f} s"
         on.forget()
-    # The runs of killed clients have no end, which is for people to see; what they left is removed on demand.
-    on.project.dispatch("beaker", "gc", "--remove", "--older-than", "0.001").well()
-    until(lambda: not left(door), f"left on Beaker: {left(door)}")
+    on.project.dispatch("beaker", "gc", "--remove").well()
+
+    def lost() -> list[str]:
+        # What was brought for a job that was never made might still be in use until an hour has passed.
+        return [name for name in left(door) if not name.startswith("dispatch-job-")]
+
+    until(lambda: not lost(), f"left on Beaker: {lost()}")
     door.close()
