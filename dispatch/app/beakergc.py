@@ -1,9 +1,9 @@
 """`dispatch beaker gc`: what our runs left on Beaker and nobody needs any more.
 
 Owns what is of no use of what was made for jobs: experiments that are only there for people, data, secrets,
-bundles, and images that never became whole. What is left of steps, runs and clients the workspace knows. Never
-touched: what lives, what is a result or may become one, what another author made, and what does not look as we
-make it. The plan is a value, and what it holds is removed only if it would be planned again.
+bundles, and images that never became whole. What is left of steps, runs and clients the workspace knows.
+Never touched: what lives, what is a result or may become one, what another author made, and what does not
+look as we make it. The plan is a value, and what it holds is removed only if it would be planned again.
 """
 
 from __future__ import annotations

@@ -101,8 +101,8 @@ def test_preempted_elsewhere(site_of: Callable[..., Site], captured: bool) -> No
     site.lab.engine.release(*site.lab.engine.submit([job]))
     site.lab.engine.settle()
     if captured:
-        before = Mount(BeakerDataset(event.output.id, "work"), "/dispatch/work.before")
-        following = replace(site.lab.job("some.2", "cat /dispatch/work.before/x"), mounts=(before,))
+        before = Mount(BeakerDataset(event.output.id, "work"), "/dispatch/before/work")
+        following = replace(site.lab.job("some.2", "cat /dispatch/before/work/x"), mounts=(before,))
         site.lab.engine.submit([following])
         assert end_of(site.lab.engine, following.key).exit_code == 0
         assert (following.attempt_dir / "out.log").read_text() == "half\n"
