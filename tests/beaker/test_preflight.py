@@ -236,3 +236,24 @@ def test_the_library_says_nothing_by_itself(beaker: LocalBeaker) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     assert "PATH=" in done.stdout
     assert "GRPC" not in done.stdout
+
+
+ALONE = """
+from dispatch._beaker import BeakerDoor
+from dispatch._beaker.preflight import preflight
+from dispatch.errors import ConfigurationError
+try:
+    preflight(BeakerDoor("ai2/my-workspace"))
+except ConfigurationError as error:
+    print(error.message, error.remedy, sep="\\n")
+"""
+
+
+def test_nobody_is_asked_without_a_token(tmp_path: Path) -> None:
+    """Where there is neither a configuration nor a variable, that is what is said, and how to log in."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=environ, capture_output=True, text=True)
+    message, remedy = done.stdout.splitlines()
+    assert message.startswith("Beaker: ")
+    assert "BEAKER_TOKEN" in remedy
+    assert done.stderr == ""
