@@ -46,6 +46,8 @@ WIDE = {
     ("step.py", "__init__"),
     ("cli/run.py", "command"),
     ("cli/build.py", "command"),
+    # The parameters of the ancestor.
+    ("beaker/executor.py", "__init__"),
 }
 LONGEST = 60
 WIDEST = 6
