@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -212,6 +213,20 @@ def test_a_server_that_answers_after_a_moment_is_there(beaker_of: Callable[[Conf
     Faults(running).add("rpc:GetUser", "unavailable", times=3)
     with _closing(door_of(running)) as door:
         preflight(door, seconds=SECONDS)
+
+
+def test_other_threads_have_the_time_that_they_have(beaker: LocalBeaker) -> None:
+    """A preflight in the middle of a run hurries nobody but itself."""
+    door = door_of(beaker)
+    limit = door.account.client.limit
+    limit.until = limit.clock()
+    seen: list[float] = []
+    thread = threading.Thread(target=lambda: seen.append(limit.left(5.0)))
+    thread.start()
+    thread.join()
+    assert seen == [5.0]
+    assert limit.left(5.0) <= 0
+    door.close()
 
 
 STRANGER = """
