@@ -64,6 +64,7 @@ class Baggage:
         """
         spec = job.spec
         image = _image(spec.image)
+        job.brought = True
         mounts = [*self._own(job), *self._others(spec), *self._secrets(job), *self._extras.mounts]
         resources, placement = spec.resources, spec.placement or NO_PLACEMENT
         variables = {name: self._secret(spec, name) for name in spec.secret_variables}

@@ -243,7 +243,7 @@ class BeakerEngine:
         if job is not None and not job.asked:
             self._baggage.remove(job)
             return
-        if job is not None and job.experiment is not None and not job.spec.attach:
+        if job is not None and job.experiment is not None and job.brought:
             story = Story.read(job.experiment.description)
             if story is not None:
                 self._experiments.release(job.experiment, story)
