@@ -201,7 +201,7 @@ class Finisher:
             return (
                 f"it ended while nobody looked after it: {newest.message or newest.state.value} (see {url})"
             )
-        return f"{newest.message or newest.state.value} (see {url})"
+        return f"{newest.message} (see {url})" if newest.message else f"see {url}"
 
     def _task(self, job: BeakerJob) -> str:
         if job.experiment is None:
