@@ -70,7 +70,7 @@ JOB = Job("j", "t", "w", JobState.FAILED, 0.0, 1.0, 2.0, 3.0, 4.0, 1, 0, "", "d"
     ],
 )
 def test_in_the_words_of_beaker(change: dict[str, Any], told: dict[str, Any]) -> None:
-    """Each thing that a task may ask for is said as Beaker's specification has it, durations in nanoseconds."""
+    """Each thing that a task may ask for is said as Beaker has it, durations in nanoseconds."""
     spec = replace(TASK, **change).for_beaker().to_json()
     (task,) = spec["tasks"]
     assert {name: task[name] for name in told} == told
