@@ -164,9 +164,11 @@ def _fetch_files(
             raise BeakerNotFoundError(f"dataset {dataset_id}: {subpath or 'it'}: has no files on Beaker")
     else:
         wanted = expected.files
-    content = Content({}, {}, expected.directories if expected else _parents(wanted))
+    # What Beaker lists are files: the directories that they are in are part of it, too.
+    told = expected.directories if expected else ()
+    content = Content({}, {}, tuple(sorted({*told, *_parents(wanted)})))
     target.mkdir(parents=True, exist_ok=True)
-    for path in (*content.directories, *_parents(wanted)):
+    for path in content.directories:
         (target / inner(path)).mkdir(parents=True, exist_ok=True)
 
     work = Work()
@@ -187,7 +189,7 @@ def _fetch_files(
 
         return _again(once)
 
-    content.files.update(zip(wanted, work.each(fetch, wanted), strict=True))
+    content.files.update(zip(wanted, work.each(fetch, [*wanted]), strict=True))
     return content
 
 

@@ -1,10 +1,13 @@
-"""Several files on their way at the same time; when one fails, none of the others goes on for long."""
+"""Several files on their way at the same time; when one fails, none of the others goes on for long.
+
+Threads are not waited for at the end of the program: whoever presses Ctrl-C does not wait for a server that
+is away.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -17,10 +20,12 @@ class _StoppedError(Exception):
 
 
 class Work:
-    """Files that are moved at the same time, a few at once. After the first error all of them end."""
+    """Files that are moved a few at once. After the first error all of them end."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._failed: Exception | None = None
 
     def going_on(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """The same blocks, as long as the others go well."""
@@ -29,20 +34,40 @@ class Work:
                 raise _StoppedError
             yield block
 
-    def each(self, act: Callable[[str], T], items: Iterable[str]) -> list[T]:
+    def each(self, act: Callable[[str], T], items: Sequence[str]) -> list[T]:
         """What ``act`` returns for each, in their order; else the first error."""
-        pool = ThreadPoolExecutor(WORKERS, "beaker-bytes")
-        running = [pool.submit(act, each) for each in items]
+        found: dict[str, T] = {}
+        waiting = iter(items)
+
+        def work() -> None:
+            while not self._stop.is_set():
+                with self._lock:
+                    item = next(waiting, None)
+                if item is None:
+                    return
+                try:
+                    found[item] = act(item)
+                except Exception as error:
+                    self._end(error)
+
+        threads = [
+            threading.Thread(target=work, name="beaker-bytes", daemon=True)
+            for _ in range(min(WORKERS, len(items)))
+        ]
         try:
-            wait(running, return_when=FIRST_EXCEPTION)
-            failed = [error for each in running if each.done() and (error := each.exception())]
-            if failed:
-                raise failed[0]
-            return [each.result() for each in running]
-        except BaseException as error:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:
             self._stop.set()
-            # Who presses Ctrl-C does not wait for a server that is away.
-            pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
             raise
-        finally:
-            pool.shutdown(wait=False)
+        if self._failed is not None:
+            raise self._failed
+        return [found[each] for each in items]
+
+    def _end(self, error: Exception) -> None:
+        with self._lock:
+            if self._failed is None and not isinstance(error, _StoppedError):
+                self._failed = error
+        self._stop.set()

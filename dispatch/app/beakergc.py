@@ -1,9 +1,9 @@
 """`dispatch beaker gc`: what our runs left on Beaker and nobody needs any more.
 
-Owns what is of no use of what the engine made: experiments that are only there for people, data, secrets and
-bundles of jobs. What is left of steps, runs and clients the workspace knows. Never touched: what lives, what
-is a result or may become one, what another author made, and what does not look as we make it. The plan is a
-value, and what it holds is removed only if it would be planned again.
+Owns what is of no use of what was made for jobs: experiments that are only there for people, data, secrets,
+bundles, and images that never became whole. What is left of steps, runs and clients the workspace knows.
+Never touched: what lives, what is a result or may become one, what another author made, and what does not
+look as we make it. The plan is a value, and what it holds is removed only if it would be planned again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from dispatch.app.beakerdoor import origin_of
 from dispatch.engine.beaker.names import BUNDLE, JOB, LONGEST, VERSION, Names, Story, digest_of, fitting
 from dispatch.errors import ConfigurationError
+from dispatch.image.beaker import begun
 from dispatch.location import BeakerDataset
 from dispatch.workspace.beaker import leftovers
 from dispatch.workspace.beaker.lookup import Lookup
@@ -45,6 +46,7 @@ class Kind(enum.Enum):
     JOB_DATA = "job data"
     SECRET = "secret"
     BUNDLE = "bundle"
+    IMAGE = "image"
     SESSION = "session"
     RUN = "run"
 
@@ -62,7 +64,7 @@ class Leftover:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is younger stays: experiments, attempts and bundles than ``old``, all else than ``fresh``.
+    """What is younger stays: experiments, attempts, bundles and images than ``old``, all else than ``fresh``.
 
     Both are seconds of the epoch.
     """
@@ -152,6 +154,9 @@ class Judge:
         yield from data
         yield from self._secret(data)
         yield from self._bundles()
+        for image in begun(self._door):
+            if image.created < self._bounds.old:
+                yield Leftover(Kind.IMAGE, image.name, image.id, "its publishing was never ended")
         for left in leftovers.of_runs(self._workspace.site, self._datasets, self._bounds.fresh):
             yield _leftover(Kind.RUN, left)
         for left in leftovers.of_sessions(self._workspace.site, self._datasets):
@@ -164,6 +169,8 @@ class Judge:
             self._door.secrets.delete(leftover.name)
         elif leftover.kind is Kind.EXPERIMENT:
             self._door.experiments.delete([leftover.id])
+        elif leftover.kind is Kind.IMAGE:
+            self._door.images.delete([leftover.id])
         elif leftover.closes:
             datasets.commit(leftover.id)
         elif leftover.kind is Kind.ATTEMPT and leftover.id in self._spent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ LATEST = "latest"
 RUNNING = "running"
 ORPHANED = "orphaned"
 TEXT_LIMIT = 16 * 1024 * 1024
-_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,11 @@ def show(workspace: Workspace, name: str) -> RunReport:
     facts = run.facts if run.state else {}
     verdicts: Mapping[str, str] = facts.get("verdicts", {})
     reasons: Mapping[str, str] = facts.get("reasons", {})
-
-    def row(step: str) -> StepRow:
-        return _row(workspace, name, step, (verdicts.get(step, ""), reasons.get(step, "")))
-
-    steps = tuple(_each(workspace, row, _steps(run)))
+    infos = workspace.infos_of_run(name)
+    steps = tuple(
+        _row(workspace, step, infos[step], (verdicts.get(step, ""), reasons.get(step, "")))
+        for step in _steps(run)
+    )
     differences = workspace.differences(name)
     return RunReport(
         name,
@@ -214,19 +213,8 @@ def _here(workspace: Workspace, unique_id: str) -> Path | None:
     return location.path if isinstance(location, (HostPath, SharedPath)) else None
 
 
-def _each(workspace: Workspace, row: Callable[[str], StepRow], steps: Sequence[str]) -> Iterable[StepRow]:
-    """Look steps up: several at once where each look is a question to another machine."""
-    if workspace.keeps is not BeakerDataset:
-        return map(row, steps)
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(row, steps))
-
-
-def _row(workspace: Workspace, run: str, step: str, end: tuple[str, str]) -> StepRow:
+def _row(workspace: Workspace, step: str, info: StepInfo, end: tuple[str, str]) -> StepRow:
     verdict, reason = end
-    info = workspace.step_info(workspace.step_of_run(run, step))
     facts = info.attempt
     state = verdict if verdict and info.state is not StepState.RUNNING else info.state.value
     return StepRow(

@@ -17,7 +17,7 @@ from dispatch.units import parse_duration
     default="7d",
     show_default=True,
     metavar="TIME",
-    help="Leave alone experiments, failed attempts and bundles that are younger.",
+    help="Leave alone experiments, failed attempts, bundles and images that are younger.",
 )
 @click.option("--remove", "really", is_flag=True, help="Remove it; without this it is only shown.")
 @click.option(
@@ -29,7 +29,8 @@ def command(older_than: str, really: bool, watch: bool, workspace: str | None, a
     """Remove what your runs left on Beaker and nobody needs: never a result, nor what lives.
 
     That is data and secrets of jobs that are over, ended experiments whose end is recorded, failed attempts
-    but the newest, bundles that no job reads, and what clients left that were killed.
+    but the newest, bundles that no job reads, images that were never published whole, and what clients left
+    that were killed.
     """
     from dispatch.app import beakergc
     from dispatch.workspace.beaker.session import STALE_AFTER

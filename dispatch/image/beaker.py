@@ -20,7 +20,7 @@ from dispatch.environment import BeakerId, LocalId
 from dispatch.errors import ImageError
 from dispatch.image.filelock import file_lock
 from dispatch.image.ports import TransferringStore
-from dispatch.image.registry import Called, always, persistently, split_reference, without_name
+from dispatch.image.registry import Called, FinalError, always, persistently, split_reference, without_name
 from dispatch.image.spec import tag_of
 from dispatch.reporting import Reporter
 
@@ -111,7 +111,7 @@ class Publisher:
                 found = self._usable(digest)
                 if found is not None:
                     return found
-        raise ImageError(
+        raise FinalError(
             f"image {name!r}: {_NAMES} images of other content, or of others, have its names on Beaker",
             f"remove those whose name begins with {tag} and that nobody needs",
         )
@@ -124,6 +124,16 @@ class Publisher:
             self._engine.push(place.tag, called, Credentials(place.user, place.password), self._wanted)
         finally:
             without_name(self._engine, place.tag)
+
+
+def begun(door: BeakerDoor) -> list[Image]:
+    """Return the images of our own that were begun and are not whole (yet)."""
+    own = door.images.search('"dispatch": 1', own=True)
+    return [each for each in own if not each.committed and _is_name_of(each, _digest_of(each))]
+
+
+def _is_name_of(image: Image, digest: str | None) -> bool:
+    return digest is not None and len(digest) == 64 and f"--{digest[:16]}" in image.name
 
 
 def _id(image: Image) -> str:

@@ -21,10 +21,9 @@ from dispatch._beaker import (
 from dispatch._beaker.preflight import reachable
 from dispatch._docker import Credentials, ImageRecord
 from dispatch.environment import BeakerId
-from dispatch.errors import ImageError
 from dispatch.image.plan import beaker_reference
 from dispatch.image.ports import TransferringStore
-from dispatch.image.registry import Called, persistently, split_reference, without_name
+from dispatch.image.registry import Called, FinalError, persistently, split_reference, without_name
 from dispatch.reporting import Reporter
 
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
@@ -59,13 +58,13 @@ class Importer:
         except BeakerNotFoundError as error:
             own = None if "/" in name else self._door.images.find(name)
             if own is None:
-                raise ImageError(
+                raise FinalError(
                     f"image {name!r}: Beaker at {self._door.address} has none of this name",
                     "name it as AUTHOR/NAME, or by its id; the token's account must see its workspace",
                 ) from error
             found = own
         if not found.committed:
-            raise ImageError(
+            raise FinalError(
                 f"image {name!r}: it is on Beaker, but not committed: its content is not whole yet",
                 "wait for whoever publishes it, or publish it again",
             )

@@ -20,6 +20,10 @@ T = TypeVar("T")
 PAUSES = (0.5, 1.0, 2.0, 4.0)
 
 
+class FinalError(ImageError):
+    """An image cannot be had, and will not be by beginning anew."""
+
+
 def always() -> bool:
     """For transfers that nobody gives up."""
     return True
@@ -34,13 +38,13 @@ def persistently(
 ) -> T:
     """Return what ``transfer`` returns, beginning anew where it breaks off; what it finds done it leaves.
 
-    Not where that is of no use: where we may not, where Beaker or the engine are not there at all, or where
-    it is not ``wanted`` any more.
+    Not where that is of no use: after a FinalError, where we may not, where Beaker or the engine are not
+    there at all, or where it is not ``wanted`` any more.
     """
     for pause in PAUSES:
         try:
             return transfer()
-        except (EngineAbsentError, BeakerUnreachableError, BeakerDeniedError):
+        except (FinalError, EngineAbsentError, BeakerUnreachableError, BeakerDeniedError):
             raise
         except (EngineError, ImageError) as error:
             if not wanted():

@@ -268,6 +268,11 @@ class Workspace(Registrable, ABC):
         Of a step that was removed since, only name and unique id are left.
         """
 
+    def infos_of_run(self, name: str) -> dict[str, StepInfo]:
+        """Return what is known of a run's steps, targets and jobs, by name. KeyError for no such run."""
+        run = self.run_record(name)
+        return {step: self.step_info(self.step_of_run(name, step)) for step in {**run.jobs, **run.targets}}
+
     @abstractmethod
     def run_record(self, name: str) -> RunRecord:
         """Return all that is stored of a run: targets, jobs, facts, end. KeyError where there is none."""

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_full_disk(tmp_path: Path) -> None:
-    """Uploads, secrets and datasets for which there is no room are refused; with room, all is as before."""
+
+@pytest.mark.parametrize("name", ["fill_disk.py", "full_cache.py"])
+def test_full_disk(tmp_path: Path, name: str) -> None:
+    """Uploads, secrets, datasets and copies without room are refused; with room, all is as before."""
     namespace = (
         ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     )
-    program = Path(__file__).with_name("fill_disk.py")
+    program = Path(__file__).with_name(name)
     done = subprocess.run(
         [*namespace, sys.executable, str(program), str(tmp_path)],
         capture_output=True,

@@ -92,10 +92,20 @@ def test_a_result_that_stays_is_pointed_at(lab: BeakerLab) -> None:
     assert lab.door.datasets.read(event.output.id, "result/a") == b"one\n"
     assert list((job.attempt_dir / "output" / "result").iterdir()) == []
     assert (job.attempt_dir / "output" / "outcome.json").exists()
-    assert lab.engine.output(*lab.engine.submit([job])) == event.output
+    assert event.output.subpath == "result" and not event.output.packed
+    assert lab.engine.output(*lab.engine.submit([job])) == BeakerDataset(event.output.id)
     release(lab, job)
     assert lab.left() == []
     assert lab.door.datasets.read(event.output.id, "result/a") == b"one\n"
+
+
+def test_a_packed_result_is_pointed_at_as_such(lab: BeakerLab) -> None:
+    """Where the job has packed it, the event says so."""
+    pack = f"mkdir -p {OUT}/r; echo one > {OUT}/r/a; cd {OUT}/r && tar -cf ../result.tar . && rm -r {OUT}/r"
+    job = replace(lab.job("some.1", f"{pack}; {COMPLETED}"), collects=False, mounts=())
+    event = run(lab, job)
+    captured = lab.tries(job.key)[0].result_dataset
+    assert event.output == BeakerDataset(captured, "result.tar", packed=True)
 
 
 def test_work_comes_back_and_goes_again(lab: BeakerLab, tmp_path: Path) -> None:
@@ -104,12 +114,12 @@ def test_work_comes_back_and_goes_again(lab: BeakerLab, tmp_path: Path) -> None:
     (work / "old").mkdir(parents=True)
     (work / "old" / "x").write_text("before\n")
     mount = Mount(HostPath(work), "/dispatch/work", read_only=False)
-    script = f"mkdir -p {OUT}/work; cat /dispatch/work.before/old/x > {OUT}/work/seen; {FAILED}; exit 1"
+    script = f"mkdir -p {OUT}/work; cat /dispatch/before/work/old/x > {OUT}/work/seen; {FAILED}; exit 1"
     first = lab.job("some.1", script)
     first = replace(first, mounts=(*first.mounts, mount))
     assert run(lab, first).exit_code == 1
     assert {each.name: each.read_text() for each in work.iterdir()} == {"seen": "before\n"}
-    second = lab.job("some.2", f"cat /dispatch/work.before/seen; {COMPLETED}")
+    second = lab.job("some.2", f"cat /dispatch/before/work/seen; {COMPLETED}")
     assert run(lab, replace(second, mounts=(*second.mounts, mount))).exit_code == 0
     assert (second.attempt_dir / "out.log").read_text() == "before\n"
     assert (work / "seen").read_text() == "before\n"

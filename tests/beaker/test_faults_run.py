@@ -82,7 +82,7 @@ def test_a_run_with_faults(
 
 
 def _begin(control: Faults, on: str, kind: str, chance: float) -> list[str]:
-    """Let a fault happen: by chance, or, where two of the same cannot be told from the truth, now and then."""
+    """Let a fault happen: by chance, or, where two alike would pass for the truth, now and then."""
     if (on, kind) == ("rpc:ListDatasetFiles", "wrong-digest"):
         return [control.add(on, kind, times=1, after=29 * number) for number in range(8)]
     seconds = 0.2 if kind == "latency" else 0.0

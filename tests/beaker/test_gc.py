@@ -279,3 +279,20 @@ def test_the_command(server: LocalBeaker, workspace: BeakerWorkspace, tmp_path: 
     refused = project.dispatch("beaker", "gc", "-w", str(tmp_path / "here"))
     assert refused.code == 2
     assert "-w beaker://" in refused.err
+
+
+def test_images_that_never_became_whole(workspace: BeakerWorkspace, make: Make) -> None:
+    """One that we began to publish goes once it is old; what is young, another's, or not made by us stays."""
+    digest = "0123456789abcdef" * 4
+    description = f'{{"dispatch": 1, "digest": "{digest}", "lock": "x"}}'
+    name, images = f"tools--{digest[:16]}", workspace.site.door.images
+    begun = images.create(name, "", "", description)
+    for other, text in (("tools", description), (f"{name}.2", "mine"), (f"{name}.3", '{"digest": 1}')):
+        images.create(other, "", "", text)
+    make("you").site.door.images.create(name, "", "", description)
+    young = beakergc.plan(workspace, Bounds(time.time() - 3600, time.time() + 1e6))
+    assert not [each for each in young if each.kind is Kind.IMAGE]
+    found = [each for each in beakergc.plan(workspace, LATER) if each.kind is Kind.IMAGE]
+    assert [(each.name, each.id) for each in found] == [(name, begun)]
+    assert beakergc.remove(workspace, tuple(found), LATER) == tuple(found)
+    assert begun not in [each.id for each in images.search()] and len(images.search()) == 4

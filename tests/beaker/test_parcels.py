@@ -12,7 +12,7 @@ from dispatch._beaker import BeakerDoor
 from dispatch._beaker.parcels import download, upload
 from dispatch.testing.beaker import LocalBeaker
 from dispatch.testing.beaker_doors import door_of
-from dispatch.workspace.manifest import survey
+from dispatch.workspace.manifest import Content, survey
 
 
 @pytest.fixture
@@ -71,3 +71,17 @@ def test_a_directory_comes_back_as_it_was(
             for root in (source, target)
         ]
         assert modes[0] == modes[1]
+
+
+def test_what_beaker_lists_is_enough_to_expect(door: BeakerDoor, tmp_path: Path) -> None:
+    """A pointer knows files alone: the directories that they are in come with them."""
+    source = tmp_path / "source"
+    source.mkdir()
+    few(source)
+    created = door.datasets.create("listed")
+    upload(door, created, source, "")
+    listed = Content(
+        {each.path: (each.size, each.sha256) for each in door.datasets.files(created.dataset.id)}
+    )
+    target = tmp_path / "target"
+    assert download(door, created.dataset.id, "", False, target, listed) == survey(source) == survey(target)

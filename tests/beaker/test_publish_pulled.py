@@ -168,8 +168,11 @@ def test_what_names_mean(
         with pytest.raises(ImageError, match=says) as caught:
             importer.identify(wrong)
         assert wrong in caught.value.message and caught.value.remedy
-    with pytest.raises(ImageError, match="not committed"):
-        mine.provide(BeakerId(uncommitted), RecordingReporter())
+    for wrong, says in ((uncommitted, "not committed"), ("01ARZ3NDEKTSV4RRFFQ69G5FAV", "has none")):
+        told = RecordingReporter()
+        with pytest.raises(ImageError, match=says):
+            mine.provide(BeakerId(wrong), told)
+        assert told.lines == []
     with beaker.client() as client:
         client.image.update(client.image.get(made.id), name="old")
     other = loaded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from dispatch.testing.beaker_faults import Faults
 from dispatch.testing.beaker_workspaces import BeakerWorkspaces
 from dispatch.testing.contracts_workspace import DONE, FAILED, complete, fill, record
 from dispatch.workspace.base import StepCompletedError
+from dispatch.workspace.beaker.aside import Aside
 from dispatch.workspace.beaker.names import STEP
+from dispatch.workspace.beaker.session import RENEW_EVERY
+from dispatch.workspace.beaker.site import BeakerPorts
 from dispatch.workspace.beaker.workspace import BeakerWorkspace
 
 REST_KINDS = ("latency", "drop", "lose", "unavailable", "429", "500", "conflict", "truncate", "corrupt")
@@ -61,9 +65,10 @@ def big(text: str) -> str:
 def test_each_fault(faults: Faults, clients: tuple[BeakerWorkspace, BeakerWorkspace], fault: str) -> None:
     """Whichever requests it strikes, steps run once each, and another machine has their results."""
     protocol, _, kind = fault.partition(" ")
-    rule = faults.add(
-        f"{protocol}:*", kind, probability=0.2, seed=7, seconds=0.02 if kind == "latency" else 0
-    )
+    # What is no JSON any more is not Beaker's answer, and said at once: of those only files are struck.
+    on = "GET */files/*" if kind in ("corrupt", "truncate") else "*"
+    seconds = 0.02 if kind == "latency" else 0
+    rule = faults.add(f"{protocol}:{on}", kind, probability=0.2, seed=7, seconds=seconds)
     one, two = clients
     for name in ("a", "b", "c"):
         complete(one, record(name), text=big(name))
@@ -118,6 +123,27 @@ def test_an_upload_that_breaks_off(faults: Faults, clients: tuple[BeakerWorkspac
     copy = two.copy_of("Made-one")
     assert copy is not None
     assert [(copy / f"{number}.bin").read_bytes()[:1] for number in range(4)] == [b"\0", b"\1", b"\2", b"\3"]
+
+
+def test_renewing_waits_for_nobody(workspaces: BeakerWorkspaces, faults: Faults) -> None:
+    """While Beaker is away whoever renews goes on; what was found is told once it answers."""
+    now = [1000.0]
+    ports = BeakerPorts(monotonic=lambda: now[0])
+    client = workspaces.client(workspaces.new(), ports=ports)
+    attempt = client.claim(record(), "run")
+    datasets = client.site.door.datasets
+    datasets.delete([dataset.id for dataset in datasets.search(STEP)])
+    faults.add("rpc:*", "unavailable")
+    now[0] += RENEW_EVERY
+    aside = Aside(client._renew, 0.2)
+    assert aside.ask() is None
+    assert aside.ask() is None
+    faults.clear()
+    limit = time.monotonic() + 60
+    while (found := aside.ask()) is None:
+        assert time.monotonic() < limit
+    assert [each.attempt for each in found] == [attempt]
+    client.close()
 
 
 def test_a_token_that_is_revoked(faults: Faults, clients: tuple[BeakerWorkspace, BeakerWorkspace]) -> None:

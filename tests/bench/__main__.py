@@ -21,6 +21,7 @@ SUITES = (
     "beaker_images",
     "beaker_data",
     "beaker_bytes",
+    "beaker_steps",
     "beaker_rpc",
     "beaker_jobs",
     "images",

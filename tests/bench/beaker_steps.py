@@ -132,7 +132,7 @@ def polling() -> list[Row]:
 
 
 def seen(server: Server, engine: BeakerEngine, count: int) -> Row:
-    """How long after a job's end the engine says so; jobs end at moments that have nothing to do with ticks."""
+    """How long after a job has ended the engine says so; when it ends has nothing to do with ticks."""
     late = []
     for number in range(ENDS):
         ended = server.say("end")

@@ -9,7 +9,7 @@ import pytest
 from dispatch._beaker import BeakerDeniedError, BeakerUnreachableError
 from dispatch._docker import Credentials, EngineAbsentError, ImageRecord
 from dispatch.errors import DispatchError, EngineError, ImageError
-from dispatch.image.registry import PAUSES, persistently, split_reference, without_name
+from dispatch.image.registry import PAUSES, FinalError, persistently, split_reference, without_name
 from dispatch.reporting import Reporter
 from dispatch.testing.images import FakeImageStore, base_image
 from dispatch.testing.reporting import RecordingReporter
@@ -35,6 +35,7 @@ def test_references(reference: str, repository: str, tag: str) -> None:
     [
         (ImageError("cut"), len(PAUSES) + 1),
         (EngineError("cut"), len(PAUSES) + 1),
+        (FinalError("never"), 1),
         (BeakerDeniedError("no"), 1),
         (BeakerUnreachableError("gone"), 1),
         (EngineAbsentError("gone"), 1),

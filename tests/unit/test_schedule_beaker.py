@@ -507,7 +507,7 @@ def test_no_limit() -> None:
 
 
 def test_jobs_that_run_already() -> None:
-    """A step whose job an earlier client left running has its place, whatever is full."""
+    """A step whose job an earlier client left running has its place, whatever is full, until it ends."""
     source = FakeClusters()
     source.add("ai2/saturn", node("s1", 8, A100))
     source.take("s1", 8)
@@ -517,6 +517,9 @@ def test_jobs_that_run_already() -> None:
     )
     assert scheduler.schedule("a", step.resources).gpu_count == 8
     assert source.asked == []
+    scheduler.release("a")
+    with pytest.raises(ResourceAssignmentError):
+        scheduler.schedule("a", step.resources)
 
 
 def test_steps_of_this_machine() -> None:

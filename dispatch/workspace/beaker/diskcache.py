@@ -174,7 +174,12 @@ class DiskCache:
                 raise
         # The bound is one thing, the disk another: give it all that nobody holds.
         self._evict_all()
-        return fetch(part / "result")
+        try:
+            return fetch(part / "result")
+        except OSError:
+            # Half of what is too large would keep the disk full.
+            self._drop(part)
+            raise
 
     def _evict_all(self) -> None:
         for _, _, key in self._copies():
@@ -218,9 +223,14 @@ class DiskCache:
     def _drop(self, directory: Path) -> None:
         """Remove a directory, which is gone at once for whoever comes."""
         gone = self._root / "gone" / os.urandom(8).hex()
-        gone.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            directory.rename(gone)
+            try:
+                gone.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                directory.rename(gone)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                gone = directory
             shutil.rmtree(gone, ignore_errors=True)
 
     def _sweep(self, spared: float) -> None:

@@ -111,6 +111,11 @@ class Drives:
 
     def unmark(self, name: str) -> None:
         """Take the mark of a run away, whose end is recorded."""
+        driver = self._ours.get(name)
+        if driver is not None and not driver.is_over:
+            # Whoever drives it now took away those of all before.
+            driver.unmark()
+            return
         for dataset in self._of(name).values():
             self._unmark(dataset)
 
@@ -267,6 +272,12 @@ class BeakerDriver(Driver):
     def flush(self) -> None:
         """Write what was told."""
         self._journal.flush()
+
+    def unmark(self) -> None:
+        """Say no more that the run may have no end."""
+        self._told.pop("open", None)
+        with contextlib.suppress(BeakerNotFoundError):
+            self._site.door.datasets.describe(self._dataset.id, json.dumps(self._told))
 
     def _look(self) -> None:
         if any(number > self.number for number, _ in _drivers(self._site, self.run)):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,17 @@ class Known:
 
         wanted = search.matching({*every, *registered}, match)
         return {found.unique_id: found for found in search.in_state(wanted, look_up, state)}
+
+    def infos(self, unique_ids: Iterable[str], registered: Mapping[str, Registration]) -> dict[str, StepInfo]:
+        """Return what is known of those of the steps that are; ``registered`` are those of some runs."""
+        wanted = set(unique_ids)
+        every = self._lookup.of_all(wanted)
+        self._lookup.fetch(each for tried in every.values() for each in tried)
+        found = {}
+        for unique_id in wanted:
+            with contextlib.suppress(KeyError):
+                found[unique_id] = self._info(unique_id, self.standing(every.get(unique_id, [])), registered)
+        return found
 
     def _info(
         self, unique_id: str, standing: Standing, registered: Mapping[str, Registration] | None = None

@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -111,7 +111,6 @@ class Runs:
 
     def put(self, record: RunRecord) -> None:
         """Store how a run ended that exists, or that it has no end any more."""
-        self._filed(record.name)
         end = {
             "state": record.state,
             "ended": record.ended.isoformat() if record.ended else None,
@@ -185,7 +184,9 @@ class Runs:
         They are listed once, however many are wanted.
         """
         listed = self._listed()
-        wanted = [listed[name] for name in names if name in listed]
+        return self._records([listed[name] for name in names if name in listed])
+
+    def _records(self, wanted: Sequence[Filed]) -> list[RunRecord]:
         self._site.small.read_all((filed.dataset for filed in wanted), _RECORD)
         self._site.small.read_all((filed.ends[max(filed.ends)] for filed in wanted if filed.ends), _END)
         found = (self._unless_damaged(filed) for filed in wanted)
@@ -216,13 +217,14 @@ class Runs:
         """Return the records of a run's steps by unique id, as it was registered with them. KeyError."""
         return self._steps(self._filed(name))
 
-    def registered(self) -> Mapping[str, Registration]:
-        """Return the steps of all runs by unique id, as the newest run of each knows it.
+    def registered(self, name: str | None = None) -> Mapping[str, Registration]:
+        """Return the steps of all runs, or of one, by unique id, as the newest run of each knows it.
 
         The runs are read now, the records of steps when one is looked up.
         """
-        listed = sorted(self._listed().values(), key=lambda filed: filed.dataset.created)
-        records = {record.name: record for record in self.some([filed.name for filed in listed])}
+        runs = self._listed().values() if name is None else [self._filed(name)]
+        listed = sorted(runs, key=lambda filed: filed.dataset.created)
+        records = {record.name: record for record in self._records(listed)}
         found: dict[str, Filed] = {}
         for filed in listed:
             record = records.get(filed.name)

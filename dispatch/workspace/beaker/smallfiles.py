@@ -20,7 +20,8 @@ from dispatch._beaker import BeakerDamagedError, BeakerDoor, BeakerNotFoundError
 from dispatch.workspace.beaker.sealed import BrokenSealError, unseal
 
 PARALLEL = 16
-_IN_MEMORY = 4096
+# Small ones, so many, are kept in memory.
+_IN_MEMORY, _LARGE = 4096, 64 << 10
 _TRIES = 3
 _ABSENT = b"absent\n"
 
@@ -50,10 +51,11 @@ class SmallFiles:
                 return self._known[key]
         found = self._on_disk(dataset, path)
         if found is None:
-            value, stored = self._fetch(dataset, path)
-            self._keep(dataset, path, stored)
-        else:
-            value = found[0]
+            found = self._fetch(dataset, path)
+            self._keep(dataset, path, found[1])
+        value, stored = found
+        if len(stored) > _LARGE:
+            return value
         with self._lock:
             self._known[key] = value
             while len(self._known) > _IN_MEMORY:
@@ -102,10 +104,10 @@ class SmallFiles:
     def _place(self, dataset: Dataset, path: str) -> Path:
         return self._directory / dataset.id / path.replace("/", "_")
 
-    def _on_disk(self, dataset: Dataset, path: str) -> tuple[dict[str, Any] | None] | None:
+    def _on_disk(self, dataset: Dataset, path: str) -> tuple[dict[str, Any] | None, bytes] | None:
         try:
             stored = self._place(dataset, path).read_bytes()
-            return (None,) if stored == _ABSENT else (unseal(stored),)
+            return None if stored == _ABSENT else unseal(stored), stored
         except (OSError, BrokenSealError):
             return None
 

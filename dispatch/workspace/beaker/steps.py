@@ -19,6 +19,7 @@ from dispatch.info import StepRecord, StepState
 from dispatch.location import HostPath
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Adopts, Attempt, Orphan, Superseded
+from dispatch.workspace.beaker.aside import Aside
 from dispatch.workspace.beaker.attempts import Attempts
 from dispatch.workspace.beaker.endings import LOG, Endings
 from dispatch.workspace.beaker.known import Known, Registration
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from dispatch.workspace.base import StepLike
     from dispatch.workspace.beaker.site import Site
 
+_RENEWAL = 5.0
+
 
 class BeakerSteps(WorkspaceHere):
     """The half of a workspace that is about steps. Nothing is sent before it has to be."""
@@ -51,6 +54,7 @@ class BeakerSteps(WorkspaceHere):
         self._attempts = Attempts(site, self._lookup, ours)
         self._endings = Endings(site, self._lookup, ours)
         self._known = Known(site, self._lookup, self.registered)
+        self._renewal = Aside(self._renew, _RENEWAL)
         self.results = Results(site, self._lookup, self._endings, trusted)
 
     @abstractmethod
@@ -210,7 +214,13 @@ class BeakerSteps(WorkspaceHere):
         return self.step_info(record)
 
     def renew(self) -> tuple[Superseded, ...]:
-        """Tell others that we are alive; see :meth:`Workspace.renew`."""
+        """Tell others that we are alive; see :meth:`Workspace.renew`.
+
+        Whoever calls it has other things to do, so it does not wait long for a Beaker that does not answer.
+        """
+        return self._renewal.ask() or ()
+
+    def _renew(self) -> tuple[Superseded, ...]:
         return self._attempts.renew()
 
     def orphan(self, unique_id: str) -> Orphan | None:

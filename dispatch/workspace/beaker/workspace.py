@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch._beaker import BeakerDoor
 from dispatch.errors import ConfigurationError, StepStateError
-from dispatch.info import Run, RunInfo, StepRecord
+from dispatch.info import Run, RunInfo, StepInfo, StepRecord, StepState
 from dispatch.location import BeakerDataset, Location
 from dispatch.workspace import records, search
 from dispatch.workspace.base import Superseded, Workspace
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from urllib.parse import ParseResult
 
-    from dispatch.info import StepInfo
     from dispatch.workspace.base import StepLike
     from dispatch.workspace.runs import RunRecord
 
@@ -188,6 +187,16 @@ class BeakerWorkspace(BeakerSteps):
         """Return all that is stored of these runs; they are listed once, and a damaged one is left out."""
         return self._runs.some(names)
 
+    def infos_of_run(self, name: str) -> dict[str, StepInfo]:
+        """Return what is known of a run's steps by name; few questions serve many."""
+        run = self.run_record(name)
+        steps = {**run.jobs, **run.targets}
+        known = self._known.infos(set(steps.values()), self._runs.registered(name))
+        return {
+            step: known.get(unique_id) or StepInfo(records.forgotten(step, unique_id), StepState.INCOMPLETE)
+            for step, unique_id in steps.items()
+        }
+
     def results_of(self, unique_ids: Iterable[str]) -> dict[str, StepInfo]:
         """Return what is known of those of the steps that have a result to be used again, from these."""
         return {
@@ -285,10 +294,9 @@ class BeakerWorkspace(BeakerSteps):
         """Return the file for what a run's client says once it has no terminal, on this machine."""
         return self._runs.log(name)
 
-    def renew(self) -> tuple[Superseded, ...]:
-        """Tell others that we are alive; see :meth:`Workspace.renew`."""
+    def _renew(self) -> tuple[Superseded, ...]:
         self._drives.renew()
-        return super().renew()
+        return super()._renew()
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
