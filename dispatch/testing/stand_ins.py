@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def declarations(copy: Path) -> Path:
         path = copy / name / "image.yml"
         declared = read_image(Section.of(read_document(path)), name)
         assert isinstance(declared, Environment)
-        renew_debian(declared, Apt(os.environ), QUIET)
+        renew_debian(declared, Apt(read_environment().environ), QUIET)
     return copy
 
 
