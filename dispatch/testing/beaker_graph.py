@@ -7,7 +7,6 @@ shows there, whatever became of the job. A server of it is told to let jobs moun
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,6 +117,8 @@ def project_on_beaker(
 ) -> OnBeaker:
     """A project that runs its steps on a server, in busybox, and keeps results there.
 
+    Which authority is to be trusted the caller's environment says.
+
     ``executor`` are more settings of the executor's.
     """
     root.mkdir(parents=True)
@@ -126,7 +127,6 @@ def project_on_beaker(
         root,
         {
             "BEAKER_CONFIG": str(beaker.layout.users / user / "config.yml"),
-            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"],
             "BEAKER_TOKEN": "",
             "BEAKER_ADDR": "",
             "XDG_CACHE_HOME": str(root.parent / f"{root.name}-cache"),
