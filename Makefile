@@ -32,7 +32,7 @@ demo: install system engine  ## build the images of a real pipeline and run it
 
 # Tests of servers wait more than they compute, and units share nothing: several files at a time. The rest
 # needs the engine for itself.
-SERVERS := tests/beaker tests/engine/test_stand_ins.py
+SERVERS := tests/beaker tests/engine/test_stand_ins.py tests/engine/test_setups.py
 UNITS := tests/unit tests/contract
 test: install system engine  ## run the whole suite
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(SERVERS)
