@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from dispatch._beaker import BeakerDoor
 from dispatch._docker import Door
 from dispatch.beakerd.config import Assumptions, Config
 from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch.testing.beaker_doors import door_of
+from dispatch.testing.beaker_faults import Faults
 from dispatch.testing.beaker_images import Bench
+from dispatch.testing.beaker_parcels import large_in, small_in
 from dispatch.testing.beaker_rest import Store, new_dataset, rest_of
 from dispatch.testing.beaker_runs import Rig
 
@@ -86,3 +90,40 @@ def bench(door: Door, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(door, tmp_path / "locks")
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def controlled(authority: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBeaker]:
+    """One server for all tests of a file, at which faults can be asked for."""
+    made = Beakers(tmp_path_factory.mktemp("beaker"), tls=authority / "tls")
+    made.prepare()
+    yield made.start(Config(control=True))
+    made.close()
+
+
+@pytest.fixture
+def faults(controlled: LocalBeaker) -> Iterator[Faults]:
+    """The faults of that server, gone after the test."""
+    made = Faults(controlled)
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def door(controlled: LocalBeaker) -> Iterator[BeakerDoor]:
+    """A door to it."""
+    made = door_of(controlled, patience=5.0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A directory that travels as files, one of them in several pieces."""
+    return large_in(tmp_path)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A directory that travels as a tar."""
+    return small_in(tmp_path)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,74 +15,14 @@ from dispatch._beaker import (
     BeakerNotFoundError,
     BeakerUnreachableError,
 )
-from dispatch._beaker.parcels import Parcel, download, upload
-from dispatch.beakerd.config import Config
-from dispatch.testing.beaker import Beakers, LocalBeaker
+from dispatch._beaker.parcels import download, upload
+from dispatch.testing.beaker import Beakers
 from dispatch.testing.beaker_doors import door_of
 from dispatch.testing.beaker_faults import Faults
-from dispatch.workspace.manifest import Content, survey
+from dispatch.testing.beaker_parcels import fetched, sent
+from dispatch.workspace.manifest import survey
 
-MIB = 1 << 20
 DEADLINE = 60.0
-
-
-@pytest.fixture(scope="module")
-def server(authority: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBeaker]:
-    """One server for all, at which faults can be asked for."""
-    beakers = Beakers(tmp_path_factory.mktemp("beaker"), tls=authority / "tls")
-    beakers.prepare()
-    yield beakers.start(Config(control=True))
-    beakers.close()
-
-
-@pytest.fixture
-def faults(server: LocalBeaker) -> Iterator[Faults]:
-    """Its faults, gone after the test."""
-    made = Faults(server)
-    yield made
-    made.clear()
-
-
-@pytest.fixture
-def door(server: LocalBeaker) -> Iterator[BeakerDoor]:
-    """A door to it."""
-    made = door_of(server, patience=5.0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
-    """A directory that travels as files, one of them in several pieces."""
-    source = tmp_path / "large"
-    (source / "sub").mkdir(parents=True)
-    (source / "big").write_bytes(os.urandom(20 * MIB + 12345))
-    (source / "sub" / "small").write_bytes(b"x" * 1000)
-    return source
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A directory that travels as a tar."""
-    source = tmp_path / "small"
-    source.mkdir()
-    for number in range(30):
-        (source / f"f{number}").write_bytes(os.urandom(5000))
-    return source
-
-
-def sent(door: BeakerDoor, source: Path) -> tuple[str, Parcel]:
-    """Send a directory as a dataset of its own, and commit that."""
-    created = door.datasets.create(f"of-{os.urandom(4).hex()}")
-    parcel = upload(door, created, source, "result")
-    door.datasets.commit(created.dataset.id)
-    return created.dataset.id, parcel
-
-
-def fetched(door: BeakerDoor, where: tuple[str, Parcel], target: Path, *, told: bool = True) -> Content:
-    """Fetch what was sent, with or without what it should be."""
-    dataset, parcel = where
-    return download(door, dataset, parcel.subpath, parcel.packed, target, parcel.content if told else None)
 
 
 @pytest.mark.parametrize("which", ["large", "small"])
