@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dispatch._beaker import BeakerDoor
-from dispatch._docker import Door
+from dispatch._docker import Door, ImageRecord
 from dispatch.beakerd.config import Assumptions, Config
 from dispatch.testing.beaker import Beakers, LocalBeaker
 from dispatch.testing.beaker_doors import door_of
@@ -18,6 +19,7 @@ from dispatch.testing.beaker_images import Bench
 from dispatch.testing.beaker_parcels import large_in, small_in
 from dispatch.testing.beaker_rest import Store, new_dataset, rest_of
 from dispatch.testing.beaker_runs import Rig
+from dispatch.testing.beaker_sites import Site, site_at
 
 
 @pytest.fixture(scope="session")
@@ -127,3 +129,18 @@ def large(tmp_path: Path) -> Path:
 def small(tmp_path: Path) -> Path:
     """A directory that travels as a tar."""
     return small_in(tmp_path)
+
+
+@pytest.fixture
+def site_of(beakers: Beakers, tmp_path: Path, busybox_image: ImageRecord) -> Iterator[Callable[..., Site]]:
+    """Makes servers by what they assume."""
+    assert busybox_image
+    made: list[Site] = []
+
+    def make(**assumed: Any) -> Site:
+        made.append(site_at(beakers, tmp_path, **assumed))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.lab.close()

@@ -3,72 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from dispatch._docker import ImageRecord
-from dispatch.beakerd.config import Assumptions, ClusterConfig, Config, NodeConfig
-from dispatch.engine.base import JobSpec, JobState, Mount, Placement, Reason, Resources
-from dispatch.location import SharedPath
-from dispatch.testing.beaker import Beakers
-from dispatch.testing.beaker_engine import BeakerLab, end_of, wait_for
-from dispatch.testing.beaker_faults import Faults
+from dispatch.engine.base import JobState, Placement, Reason, Resources
+from dispatch.testing.beaker_engine import end_of, wait_for
+from dispatch.testing.beaker_sites import FOREVER, OUT, Site
 from dispatch.testing.processes import until
 
 pytestmark = pytest.mark.engine
-
-OUT = "/dispatch/output"
-FOREVER = "trap 'exit 143' TERM; echo up; while :; do sleep 0.1; done"
-
-
-@dataclass
-class Site:
-    """A server of two nodes with one slot each, the second of them closed at first."""
-
-    lab: BeakerLab
-    faults: Faults
-    drive: Path
-
-    def resumable(self, key: str, shell: str) -> JobSpec:
-        """A job whose work is on a shared drive."""
-        work = self.drive / "work"
-        work.mkdir(exist_ok=True)
-        job = self.lab.job(key, shell)
-        return replace(job, mounts=(*job.mounts, Mount(SharedPath(work), "/dispatch/work", read_only=False)))
-
-    def submit(self, job: JobSpec) -> str:
-        """Submit a job, and wait until it runs; return Beaker's id of its job."""
-        self.lab.engine.submit([job])
-        return self.lab.running(job.key).id
-
-
-@pytest.fixture
-def site_of(beakers: Beakers, tmp_path: Path, busybox_image: ImageRecord) -> Iterator[Callable[..., Site]]:
-    """Makes servers by what they assume."""
-    assert busybox_image
-    made: list[Site] = []
-
-    def make(**assumed: Any) -> Site:
-        drive = tmp_path / "drive"
-        drive.mkdir()
-        nodes = (NodeConfig("a", slots=1), NodeConfig("b", slots=1, cordoned="spare"))
-        config = Config(
-            clusters=(ClusterConfig("ai2/two", nodes),),
-            assume=Assumptions(**{"grace": 1.0, **assumed}),
-            host_paths=(drive,),
-            control=True,
-        )
-        beaker = beakers.start(config)
-        made.append(Site(BeakerLab(beaker, tmp_path), Faults(beaker), drive))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.lab.close()
 
 
 def test_why_it_waits(site_of: Callable[..., Site]) -> None:
