@@ -112,7 +112,7 @@ def faults(controlled: LocalBeaker) -> Iterator[Faults]:
 
 
 @pytest.fixture
-def door(controlled: LocalBeaker) -> Iterator[BeakerDoor]:
+def beaker_door(controlled: LocalBeaker) -> Iterator[BeakerDoor]:
     """A door to it."""
     made = door_of(controlled, patience=5.0)
     yield made

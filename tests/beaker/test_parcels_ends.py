@@ -25,6 +25,12 @@ from dispatch.workspace.manifest import survey
 DEADLINE = 60.0
 
 
+@pytest.fixture
+def door(beaker_door: BeakerDoor) -> BeakerDoor:
+    """The door to the server at which faults can be asked for."""
+    return beaker_door
+
+
 @pytest.mark.parametrize("which", ["large", "small"])
 def test_a_server_that_stays_away_ends_it(
     door: BeakerDoor, faults: Faults, tmp_path: Path, which: str, request: pytest.FixtureRequest

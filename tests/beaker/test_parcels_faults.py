@@ -18,6 +18,12 @@ from dispatch.workspace.manifest import Content, survey
 DEADLINE = 60.0
 
 
+@pytest.fixture
+def door(beaker_door: BeakerDoor) -> BeakerDoor:
+    """The door to the server at which faults can be asked for."""
+    return beaker_door
+
+
 ON_THE_WAY_IN = [
     (f"rest:{request}", kind)
     for request in ("POST /uploads", "PATCH /uploads/*", "PUT /datasets/*", "PATCH /api/v3/datasets/*")
