@@ -22,7 +22,7 @@ from dispatch.workspace.manifest import Content
 
 BLOCK = 1 << 18
 # What is larger is sent as an upload of pieces; storage takes up to 32 MiB as one body.
-PIECE = 8 << 20
+PIECE = 16 << 20
 # Of what tarfile has read ahead, it copies all for each header.
 _BUFFER = 1 << 16
 _UNIT = tarfile.BLOCKSIZE

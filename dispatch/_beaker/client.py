@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
@@ -48,16 +47,16 @@ class Unavailable(Exception):
     """An attempt at a call came to nothing: the server did not answer it. May be repeated."""
 
 
-@dataclass
-class Limit:
-    """Until when everything has to be done, on a monotonic clock; ``until`` is None where nothing has to.
+class Limit(threading.local):
+    """Until when the calling thread has to be done, on a monotonic clock; ``until`` is None where it has not.
 
-    ``patience`` is for how long what fails at once may be repeated meanwhile.
+    ``patience`` is for how long what fails at once may be repeated meanwhile. Other threads have limits of
+    their own, in the same object.
     """
 
     until: float | None = None
     patience: float | None = None
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = staticmethod(time.monotonic)
 
     def left(self, most: float) -> float:
         """How many seconds are left, at most so many."""

@@ -165,7 +165,7 @@ class Running:
 
     def clone(self, plan: RunPlan) -> Clone | None:
         """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
-        return self._side.clone(plan, self._config, self.source, self._clone_secret)
+        return self._side.clone(plan, self.source, self._clone_secret)
 
     def _clone_secret(self, name: str) -> str:
         return self._values({name: CLONES})[name]

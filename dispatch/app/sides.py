@@ -94,7 +94,7 @@ class Side:
         report.raise_failures()
         return report.images
 
-    def clone(self, plan: RunPlan, config: Config, source: SourceTree, secret: Secret) -> Clone | None:  # noqa: ARG002
+    def clone(self, plan: RunPlan, source: SourceTree, secret: Secret) -> Clone | None:
         """Return what the plan's containers are to clone, having asked the remote; see :func:`clone_for`."""
         return clone_for(plan, source, self.app.settings.source, self.app.say, secret)
 

@@ -7,6 +7,7 @@ and its output is what Beaker captures. Refuses to know how any of it gets to Be
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dispatch import job as jobs
 from dispatch.engine.base import Capabilities, Event, JobSpec, Mount, Network
@@ -75,8 +76,10 @@ class BeakerJobs:
         planned, materials = self._plan[record.name], self._materials
         image = self._image(planned)
         secrets = secrets_of(planned, materials)
+        collects = not stays(self._workspace.keeps, self._capabilities)
         if attempt.adopts:
-            return attached(self._run, record, attempt, image, assignment, secrets)
+            job = attached(self._run, record, attempt, image, assignment, secrets)
+            return replace(job, collects=collects, mounts=tuple(self._kept(record, attempt)))
         given = inputs_of(self._plan, planned, self._workspace, self._capabilities)
         places = PLACES.inputs(given.places)
         label = label_of(record, attempt)
@@ -103,7 +106,7 @@ class BeakerJobs:
             lasting_secrets=() if materials.clone is None else materials.clone.secrets,
             placement=assignment.placement,
             time_limit=self._time_limit(planned),
-            collects=not stays(self._workspace.keeps, self._capabilities),
+            collects=collects,
         )
 
     def facts(self, record: StepRecord, attempt: Attempt, event: Event) -> AttemptFacts:
@@ -152,19 +155,21 @@ class BeakerJobs:
             location = mount_source(given.places[name], self._capabilities)
             packed = isinstance(location, BeakerDataset) and location.packed
             yield Mount(location, PLACES.packed(place) if packed else place, content=given.contents[name])
-        yield from self._work(record, attempt)
+        yield from self._kept(record, attempt)
+        yield from self._before(record, attempt)
         yield from materials.mounts.get(planned.node.name, ())
 
-    def _work(self, record: StepRecord, attempt: Attempt) -> Iterator[Mount]:
-        """What keeps the work directory, and with it the output where that needs no way back."""
-        place = self._workspace.work_location(record)
+    def _kept(self, record: StepRecord, attempt: Attempt) -> Iterator[Mount]:
+        """What keeps the work directory on this side, and with it the output where that needs no way back."""
         if self._is_shared:
             shared = SharedPath(attempt.place / "output")
             yield Mount(shared, PLACES.output, read_only=False)
-        if isinstance(place, (HostPath, SharedPath)) and self._workspace.keeps is not BeakerDataset:
-            yield Mount(place, PLACES.work, read_only=False)
-            return
-        # The first attempt has nothing to begin with, and need not ask.
-        before = self._workspace.work_before(record.unique_id) if attempt.number > 1 else None
-        if before is not None:
-            yield Mount(before, PLACES.before)
+        if self._workspace.keeps is not BeakerDataset:
+            yield Mount(self._workspace.work_location(record), PLACES.work, read_only=False)
+
+    def _before(self, record: StepRecord, attempt: Attempt) -> Iterator[Mount]:
+        """The earlier attempt's work that is on Beaker. The first has nothing to begin with."""
+        if self._workspace.keeps is BeakerDataset and attempt.number > 1:
+            before = self._workspace.work_before(record.unique_id)
+            if before is not None:
+                yield Mount(before, PLACES.before)

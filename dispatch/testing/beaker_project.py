@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,13 +49,15 @@ def project_on(
     settings: str = "",
     env: Mapping[str, str] | None = None,
 ) -> Project:
-    """A project of steps that need no image, on a machine of its own without an engine, in no repository."""
+    """A project of steps that need no image, on a machine of its own without an engine, in no repository.
+
+    What the test session's gRPC trusts, its commands trust, too.
+    """
     root.mkdir(parents=True)
     project = Project(
         root,
         {
             "BEAKER_CONFIG": str(beaker.layout.users / user / "config.yml"),
-            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"],
             "BEAKER_TOKEN": "",
             "BEAKER_ADDR": "",
             "XDG_CACHE_HOME": str(root.parent / f"{root.name}-cache"),

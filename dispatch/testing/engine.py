@@ -24,7 +24,7 @@ class Outcome:
 
     ``action`` is what it does to its mounts; a job that ``holds`` runs until it is cancelled or
     :meth:`FakeEngine.finish` is called, and ``stubborn`` ones ignore SIGTERM. ``exit_code`` None stands for a
-    job that could not be started.
+    job that could not be started. For each of ``waits`` the job says first that it waits, and for what.
     """
 
     exit_code: int | None = 0
@@ -34,6 +34,7 @@ class Outcome:
     action: Callable[[JobSpec], None] | None = None
     holds: bool = False
     stubborn: bool = False
+    waits: tuple[str, ...] = ()
 
 
 class FakeEngine:
@@ -85,6 +86,8 @@ class FakeEngine:
                     continue
                 self._live[job.key] = outcome = self._script(job)
                 self.peak = max(self.peak, len(self._live))
+                for reason in outcome.waits:
+                    self._tell(job, JobState.WAITING, Outcome(exit_code=None, message=reason))
                 if outcome.exit_code is not None:
                     self._tell(job, JobState.RUNNING, Outcome(exit_code=None))
             self._changed.notify_all()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dispatch._beaker import BeakerConflictError, BeakerDoor, BeakerError, BeakerNotFoundError
+from dispatch._beaker.archive import PIECE
 from dispatch.beakerd.config import Assumptions, Config, NameScope, UserConfig
 from dispatch.errors import ConfigurationError
 from dispatch.testing.beaker import LocalBeaker
@@ -55,8 +56,8 @@ def test_a_dataset_is_made_written_and_read(door: BeakerDoor) -> None:
 def test_a_file_of_any_size_is_written(door: BeakerDoor, tmp_path: Path) -> None:
     """As a body, or in pieces, from memory or from the disk, at and around where one becomes the other."""
     created = door.datasets.create("sizes")
-    piece = 8 << 20
-    for size in (0, 1, piece - 1, piece, piece + 1, 2 * piece, 5 * piece + 7):
+    piece = PIECE
+    for size in (0, 1, piece - 1, piece, piece + 1, 2 * piece, 3 * piece + 7):
         data = bytes([size % 251]) * size
         (tmp_path / "file").write_bytes(data)
         door.datasets.write(created, f"memory/{size}", data)

@@ -55,45 +55,6 @@ def begun(engine: BeakerEngine) -> None:
     wait_for(engine, lambda event: event.state is JobState.RUNNING)
 
 
-@pytest.mark.parametrize(
-    ("on", "kind", "often"),
-    [
-        ("rpc:*", "unavailable", 0.2),
-        ("rpc:*", "500", 0.2),
-        ("rpc:*", "drop", 0.2),
-        ("rpc:*", "lose", 0.2),
-        ("rest:*", "500", 0.2),
-        ("rest:*", "429", 0.2),
-        ("rest:*", "drop", 0.2),
-        ("rest:*", "lose", 0.2),
-        ("rest:POST *", "conflict", 0.6),
-        ("rest:GET *", "truncate", 0.2),
-        ("rest:GET *", "corrupt", 0.2),
-    ],
-)
-def test_faults_of_the_moment(lab_of: Callable[..., BeakerLab], on: str, kind: str, often: float) -> None:
-    """Where many requests go wrong, jobs end as they should, each once, and nothing is left."""
-    lab = lab_of()
-    fault = Faults(lab.local).add(on, kind, probability=often, seed=3)
-    engine = lab.again(tick=0.3)
-    jobs = [lab.job(f"some{number}.1", f"echo {number}; {COMPLETED}") for number in range(5)]
-    jobs = [replace(job, secrets={"A": "a secret of ours"}) for job in jobs]
-    handles = engine.submit(jobs)
-    for _ in jobs:
-        event = wait_for(engine, lambda event: event.state is JobState.EXITED)
-        assert (event.reason, event.exit_code) == (Reason.STEP, 0), event
-    for number, job in enumerate(jobs):
-        assert result_of(job) == "one\n"
-        assert (job.attempt_dir / "out.log").read_text() == f"{number}\n"
-    for handle in handles:
-        engine.release(handle)
-    engine.settle()
-    assert Faults(lab.local).hits(fault) > 0
-    Faults(lab.local).clear()
-    assert [len(lab.experiments(job.key)) for job in jobs] == [1] * len(jobs)
-    assert lab.left() == []
-
-
 def test_the_server_is_killed_and_comes_back(
     beakers: Beakers, tmp_path: Path, busybox_image: ImageRecord
 ) -> None:
@@ -110,8 +71,9 @@ def test_the_server_is_killed_and_comes_back(
     # Long enough for the short one to end meanwhile.
     assert lab.engine.next_event(3.0) is None
     beakers.spawn()
+    ends = [wait_for(lab.engine, lambda event: event.state is JobState.EXITED) for _ in range(2)]
+    assert [event.exit_code for event in ends] == [0, 0]
     for job in (short, long):
-        assert end_of(lab.engine, job.key).exit_code == 0
         assert result_of(job) == "one\n" and (job.attempt_dir / "out.log").read_text() == "a\nb\n"
     lab.close()
 
@@ -177,6 +139,8 @@ def test_results_of_other_bytes(lab_of: Callable[..., BeakerLab]) -> None:
     lab.engine.submit([job])
     event = end_of(lab.engine, job.key)
     assert event.reason is Reason.INFRA and "other bytes" in event.message
+    # Whoever judges the attempt goes by its outcome.
+    assert not (job.attempt_dir / "output" / "outcome.json").exists()
 
 
 def test_a_disk_that_is_full(lab_of: Callable[..., BeakerLab]) -> None:

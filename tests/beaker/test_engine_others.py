@@ -13,6 +13,8 @@ from dispatch._docker import ImageRecord
 from dispatch.beakerd.config import Assumptions, Config, NameScope, UserConfig
 from dispatch.engine.base import JobSpec, JobState, Reason
 from dispatch.engine.beaker import BeakerEngine
+from dispatch.engine.beaker.following import Followers
+from dispatch.engine.beaker.job import BeakerJob
 from dispatch.engine.beaker.names import Names, Story
 from dispatch.testing.beaker import LocalBeaker
 from dispatch.testing.beaker_doors import door_of
@@ -161,3 +163,36 @@ def test_names_tell_whose_they_are() -> None:
     assert Story.read(story.to_text()) == story and Story.words_of("a run") in story.to_text()
     assert Story.words_of("a run") not in replace(story, held=False).to_text()
     assert [Story.read(text) for text in ("", "[]", "{}", '{"dispatch": 1}', "null", '"x"')] == [None] * 6
+
+
+def test_what_an_earlier_client_brought_goes_with_the_job(lab_of: Callable[..., BeakerLab]) -> None:
+    """Whoever takes a job over, by whichever way, removes what was made for it when it is over."""
+    lab = lab_of()
+    job = replace(lab.job("some.1", f"sleep 2; {COMPLETED}"), secrets={"A": "a secret of ours"})
+    lab.engine.submit([job])
+    begun(lab.engine)
+    later = lab.again()
+    handles = later.submit([job])
+    assert end_of(later, job.key).exit_code == 0
+    assert len(lab.experiments(job.key)) == 1 and len(lab.left()) == 1
+    later.release(*handles)
+    later.settle()
+    assert lab.left() == []
+
+
+def test_more_logs_than_are_followed_at_once(lab_of: Callable[..., BeakerLab]) -> None:
+    """One that has no place is followed as soon as there is one."""
+    lab = lab_of()
+    jobs = [lab.job("first.1", "echo first; sleep 2"), lab.job("second.1", f"echo second; {FOREVER}")]
+    lab.engine.submit(jobs)
+    for _ in jobs:
+        begun(lab.engine)
+    followers = Followers(lab.door, at_once=1)
+    logs = [lab.attempts / "apart" / job.key for job in jobs]
+    for job, place in zip(jobs, logs, strict=True):
+        place.mkdir(parents=True)
+        apart = replace(job, attempt_dir=place)
+        followers.follow(BeakerJob(apart, lab.names.experiment(job.key)), lab.tries(job.key))
+    until(lambda: (logs[1] / "out.log").exists(), "the second one is followed")
+    assert (logs[0] / "out.log").read_text() == "first\n"
+    followers.close()

@@ -133,3 +133,13 @@ def test_a_workspace_on_a_drive_that_jobs_mount(server: LocalBeaker, drive: Path
     (job,) = door.experiments.jobs(made.task_id)
     assert not [each for each in door.datasets.files(job.result_dataset) if each.path.startswith("result")]
     door.close()
+
+
+def test_no_token_is_in_a_job_unless_it_is_asked_for(server: LocalBeaker) -> None:
+    """Though the server gives each job one: a step has what the user gives under the name, or nothing."""
+    command = 'env | grep -c "^BEAKER_TOKEN=\\|^BEAKER_CONFIG=" > "$DISPATCH_OUTPUT_DIR/x" || true'
+    _, result = run(server, command)
+    assert (result / "x").read_text() == "0\n"
+    asked = [{"name": "BEAKER_TOKEN", "secret": "MY_KEY"}]
+    _, result = run(server, f'{command}; echo "$BEAKER_TOKEN" > "$DISPATCH_OUTPUT_DIR/y"', env_vars=asked)
+    assert (result / "y").read_text() == "sesame-sesame\n"

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -214,6 +215,20 @@ def test_a_server_that_answers_after_a_moment_is_there(beaker_of: Callable[[Conf
         preflight(door, seconds=SECONDS)
 
 
+def test_other_threads_have_the_time_that_they_have(beaker: LocalBeaker) -> None:
+    """A preflight in the middle of a run hurries nobody but itself."""
+    door = door_of(beaker)
+    limit = door.account.client.limit
+    limit.until = limit.clock()
+    seen: list[float] = []
+    thread = threading.Thread(target=lambda: seen.append(limit.left(5.0)))
+    thread.start()
+    thread.join()
+    assert seen == [5.0]
+    assert limit.left(5.0) <= 0
+    door.close()
+
+
 STRANGER = """
 import sys
 from dispatch._beaker import BeakerDoor, BeakerUntrustedError
@@ -236,3 +251,24 @@ def test_the_library_says_nothing_by_itself(beaker: LocalBeaker) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True)
     assert "PATH=" in done.stdout
     assert "GRPC" not in done.stdout
+
+
+ALONE = """
+from dispatch._beaker import BeakerDoor
+from dispatch._beaker.preflight import preflight
+from dispatch.errors import ConfigurationError
+try:
+    preflight(BeakerDoor("ai2/my-workspace"))
+except ConfigurationError as error:
+    print(error.message, error.remedy, sep="\\n")
+"""
+
+
+def test_nobody_is_asked_without_a_token(tmp_path: Path) -> None:
+    """Where there is neither a configuration nor a variable, that is what is said, and how to log in."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=environ, capture_output=True, text=True)
+    message, remedy = done.stdout.splitlines()
+    assert message.startswith("Beaker: ")
+    assert "BEAKER_TOKEN" in remedy
+    assert done.stderr == ""

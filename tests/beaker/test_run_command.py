@@ -94,7 +94,9 @@ def test_uncommitted_changes(project: Project) -> None:
 def test_a_scheduler_of_the_users(project: Project) -> None:
     """It is registered by a module of theirs, and given what the settings say."""
     scheduler = "  scheduler: {type: mine, cluster: ai2/general-cirrascale}\ninclude_package: [placing]\n"
-    project.write({"placing.py": MINE, "dispatch.yml": f"{ON_BEAKER}{SHELL}{scheduler}"}).commit()
+    own = "steps: {one: {type: shell, command: 'echo of its own'}}"
+    files = {"placing.py": MINE, "dispatch.yml": f"{ON_BEAKER}{SHELL}{scheduler}", "experiment.yml": own}
+    project.write(files).commit()
     assert "asked for one" in project.dispatch("run", "experiment.yml").well().out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from dispatch._beaker import BeakerDoor
 from dispatch.testing.beaker import LocalBeaker
 from dispatch.testing.beaker_doors import door_of
+from dispatch.workspace.beaker import session as session_module
 from dispatch.workspace.beaker.session import RENEW_EVERY, STALE_AFTER, Session
 from dispatch.workspace.host import Holder, Host
 
@@ -169,10 +171,9 @@ def test_a_busy_process_beats(door: BeakerDoor) -> None:
     clock = Clock()
     session = Session(door, clock=clock)
     first = door.datasets.get(session.id).description
-    before = threading.active_count()
     session.keep_beating(0.01)
     session.keep_beating(0.01)
-    assert threading.active_count() == before + 1
+    assert _beating() == 1
     clock.now += RENEW_EVERY
 
     def beats() -> bool:
@@ -180,7 +181,26 @@ def test_a_busy_process_beats(door: BeakerDoor) -> None:
 
     assert _soon(beats)
     session.close()
-    assert _soon(lambda: threading.active_count() <= before)
+    assert _soon(lambda: _beating() == 0)
+
+
+def test_a_forked_process_leaves_its_parents_session(door: BeakerDoor) -> None:
+    """What is forked, and ends as programs do, does not end the session of who forked it."""
+    session = Session(door)
+    assert session.id
+    pid = os.fork()
+    if pid == 0:
+        try:
+            session_module._part()
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not door.datasets.get(session.id).committed
+    assert session.is_of_this_process
+
+
+def _beating() -> int:
+    return sum(thread.name == "dispatch-session" for thread in threading.enumerate())
 
 
 def _soon(holds: Callable[[], bool]) -> bool:

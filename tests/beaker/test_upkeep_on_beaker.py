@@ -124,7 +124,8 @@ def test_a_damaged_run_is_told(workspace: BeakerWorkspace) -> None:
     assert "dispatch remove bad" in finding.remedy
     assert upkeep.plan_repair(workspace).actions == ()
     assert Kind.RESULT not in {each.kind for each in upkeep.plan_collection(workspace, MONTH, LATER).items}
-    workspace.remove_run("bad")
+    with pytest.warns(UserWarning, match="bad"):
+        workspace.remove_run("bad")
     assert Kind.RESULT in {each.kind for each in upkeep.plan_collection(workspace, MONTH, LATER).items}
 
 

@@ -23,16 +23,30 @@ from dispatch.workspace.beaker.workspace import BeakerWorkspace
 Scenario = Callable[[BeakerWorkspace], None]
 
 
-@pytest.fixture(scope="module", params=list(NameScope), ids=lambda scope: scope.value)
-def workspaces(
-    request: pytest.FixtureRequest, authority: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[BeakerWorkspaces]:
-    """One server for all tests."""
+@pytest.fixture(scope="module")
+def by_scope(
+    authority: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[NameScope, BeakerWorkspaces]]:
+    """A server for each idea of unique names."""
     root = tmp_path_factory.mktemp("crash")
     beakers = Beakers(root, tls=authority / "tls")
     beakers.prepare()
-    yield BeakerWorkspaces(beakers.start(Config(assume=Assumptions(names=request.param))), root)
+    yield {
+        names: BeakerWorkspaces(
+            beakers.start(Config(assume=Assumptions(names=names)), names.value), root / names.value
+        )
+        for names in NameScope
+    }
     beakers.close()
+
+
+@pytest.fixture
+def workspaces(by_scope: dict[NameScope, BeakerWorkspaces]) -> BeakerWorkspaces:
+    """The server where names are unique for each author."""
+    return by_scope[NameScope.AUTHOR]
+
+
+each_scope = pytest.mark.parametrize("names", list(NameScope), ids=lambda names: names.value)
 
 
 class World:
@@ -109,10 +123,11 @@ def run(client: BeakerWorkspace) -> None:
     complete(client, record())
 
 
-def test_dying_while_a_step_runs(workspaces: BeakerWorkspaces) -> None:
+@each_scope
+def test_dying_while_a_step_runs(by_scope: dict[NameScope, BeakerWorkspaces], names: NameScope) -> None:
     """The next one has the result; where the manifest had been written, without computing anything."""
     died = 0
-    for world in points(lambda: World(workspaces), nothing, run):
+    for world in points(lambda: World(by_scope[names]), nothing, run):
         client, _ = world.client()
         left = client.site.door.datasets.search(STEP)
         written = any(
@@ -185,11 +200,12 @@ def test_dying_while_something_is_removed(workspaces: BeakerWorkspaces, what: st
         client.close()
 
 
-def test_coming_back_from_the_dead(workspaces: BeakerWorkspaces) -> None:
+@each_scope
+def test_coming_back_from_the_dead(by_scope: dict[NameScope, BeakerWorkspaces], names: NameScope) -> None:
     """Who was taken for lost and goes on changes nothing, at whatever point it had stopped."""
     outcomes = set()
     for at in itertools.count():
-        world = World(workspaces)
+        world = World(by_scope[names])
         slow, process = world.client()
         attempts: list[Attempt] = []
         crashing = Crashing(slow.site.door, at)

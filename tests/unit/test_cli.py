@@ -17,7 +17,7 @@ from dispatch.cli.__main__ import COMMANDS, exit_code, group
 from dispatch.cli.output import print_json, print_table
 
 FOLDER = Path(dispatch.__file__).parent / "cli"
-HELPERS = {"__init__", "__main__", "adhoc", "detach", "options", "output"}
+HELPERS = {"__init__", "__main__", "adhoc", "beakergc", "detach", "options", "output"}
 
 HEAVY = ["docker", "git", "jinja2", "rich", "yaml", "requests", "uv", "asyncio"]
 

@@ -249,6 +249,15 @@ def test_room_that_comes_from_outside(lab: Lab) -> None:
     assert lab.observer.reasons == ["no room now"] * 3
 
 
+def test_a_job_in_the_queue_of_its_engine(lab: Lab) -> None:
+    """What it waits for is told, each time, and that it does not run: its time does not begin to count."""
+    lab.outcomes["a"] = Outcome(waits=("no slot", "no GPU"))
+    assert lab.run(replace(work("a"), timeout=1e6))["a"].verdict is Verdict.COMPLETED
+    assert lab.observer.reasons == ["no slot", "no GPU"]
+    told = [what for what, _ in lab.observer.told]
+    assert told == ["starting", "waiting", "waiting", "running", "ended"]
+
+
 def test_the_next_run_on_an_engine_misses_nothing(lab: Lab) -> None:
     """A run that ended takes no events any more: the next one on the same engine sees all of its own."""
     for number in range(20):

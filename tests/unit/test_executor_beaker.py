@@ -252,11 +252,24 @@ def test_a_job_that_runs_already(tmp_path: Path) -> None:
     jobs = BeakerJobs(lab.plan, lab.materials, lab.workspace, CAPABILITIES, "run-1")
     job = jobs.prepare(lab.record("train"), attempt, ResourceAssignment())
     assert (job.attach, job.mounts, job.secrets) == (True, (), {"HF_TOKEN": "sesame"})
+    assert not job.collects
     assert job.key.endswith(".2")
     event = Event(job.key, JobState.EXITED, 5.0, reason=Reason.LOST, message="it is gone")
     facts = jobs.facts(lab.record("train"), attempt, event)
     assert (facts.state, facts.reason, facts.error) == (StepState.FAILED, "lost", "it is gone")
     assert facts.engine == "beaker"
+
+
+@pytest.mark.parametrize(("shared", "targets"), [(False, ["work"]), (True, ["output", "work"])])
+def test_what_an_adopted_job_leaves_is_looked_for(tmp_path: Path, shared: bool, targets: list[str]) -> None:
+    """Where its output and its work go is the same for whoever looks after it."""
+    lab = Lab(LocalWorkspace(tmp_path / "ws", shared=shared))
+    attempt = Attempt(lab.record("load").unique_id, 3, tmp_path / "a.3", adopts=2)
+    job = lab.make("load", attempt)
+    assert [mount.target for mount in job.mounts] == [f"/dispatch/{each}" for each in targets]
+    assert job.collects
+    if shared:
+        assert job.mounts[0].source == SharedPath(attempt.place / "output")
 
 
 def test_the_executor_commits_what_stays(tmp_path: Path) -> None:

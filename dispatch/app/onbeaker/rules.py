@@ -41,14 +41,15 @@ def check_workspace(workspace: Workspace, say: Reporter) -> None:
         )
 
 
+def usual_image(setup: BeakerSetup) -> str:
+    """The image of steps that name none. Its user is told that it has to hold bash, conda and git."""
+    return setup.docker_image or setup.beaker_image or DEFAULT_BEAKER_IMAGE
+
+
 def with_default_image(config: Config, setup: BeakerSetup, origin: Path | None) -> Config:
     """Give steps that name no image the executor's; those that must run on this machine have none."""
-    declared = (
-        DockerImage(setup.docker_image)
-        if setup.docker_image is not None
-        else BeakerImage(setup.beaker_image or DEFAULT_BEAKER_IMAGE)
-    )
-    name = declared.reference if isinstance(declared, DockerImage) else declared.name
+    name = usual_image(setup)
+    declared = DockerImage(name) if setup.docker_image is not None else BeakerImage(name)
     bare = [
         step
         for step, image in config.images.items()

@@ -97,11 +97,11 @@ class BeakerSide(Side):
         """Have the named images on Beaker, and return what jobs are to name."""
         return images.on_beaker(names)
 
-    def clone(self, plan: RunPlan, config: Config, source: SourceTree, secret: Secret) -> Clone | None:
+    def clone(self, plan: RunPlan, source: SourceTree, secret: Secret) -> Clone | None:
         """Return what jobs clone; None where the source is exported."""
         settings, app = self.app.settings, self.app
         environ = app.surroundings.environ
-        return Cloning(config, settings.source, self.setup, environ, app.say, secret).clone(plan, source)
+        return Cloning(settings.source, self.setup, environ, app.say, secret).clone(plan, source)
 
     def secrets(self) -> Mapping[str, str]:
         """The token that the settings hold."""

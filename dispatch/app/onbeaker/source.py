@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dispatch.app.cloning import clone_for
+from dispatch.app.onbeaker.rules import usual_image
 from dispatch.app.source import SourceTree
-from dispatch.config import Config
-from dispatch.environment import BeakerImage, DockerImage
 from dispatch.errors import ConfigurationError, RemoteError, SourceError
 from dispatch.job import Clone
 from dispatch.plan import Place, RunPlan, Standing
@@ -34,7 +33,6 @@ Secret = Callable[[str], str]
 class Cloning:
     """Decides how the source of a plan comes to its jobs; ``secret`` gives the value of one that is named."""
 
-    config: Config
     setting: SourceSetting
     setup: BeakerSetup
     environ: Mapping[str, str] = field(repr=False)
@@ -44,8 +42,8 @@ class Cloning:
     def clone(self, plan: RunPlan, source: SourceTree) -> Clone | None:
         """Return what the plan's jobs have to clone; None for an export.
 
-        ``clone`` means it, and raises what stands against it. ``auto`` clones what everybody may clone, into
-        images whose users bring git along; all else is exported, and nothing need be pushed.
+        ``clone`` means it, and raises what stands against it. ``auto`` clones what everybody may clone, where
+        all jobs run in the executor's own image; all else is exported, and nothing need be pushed.
         """
         if self.setting.mode is SourceMode.CLONE:
             return clone_for(plan, source, self._with_access(plan, source), self.say, self._value)
@@ -68,14 +66,12 @@ class Cloning:
         return self.given().get(name) or self.secret(name)
 
     def _may_clone(self, plan: RunPlan, source: SourceTree) -> bool:
-        """Whether jobs can be expected to clone: only images that are not ours are said to have git."""
+        """Whether jobs can be expected to clone: of the executor's own image alone git is asked for."""
         inside = [step for step in plan.standing(Standing.RUN) if step.place is Place.CONTAINER]
-        images = {step.image for step in inside if step.image is not None}
-        theirs = (DockerImage, BeakerImage)
         return (
             bool(inside)
             and not source.ref.dirty
-            and all(isinstance(self.config.environments[name].declaration, theirs) for name in images)
+            and {step.image for step in inside} == {usual_image(self.setup)}
             and all(step.node.options.network != "none" for step in inside)
         )
 

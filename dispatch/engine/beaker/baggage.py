@@ -40,6 +40,8 @@ WORK_BEFORE = "/dispatch/before/work"
 # What the job itself unpacks where it belongs; everything else has to lie there as it is.
 _INPUTS, _PACKED = "/dispatch/inputs/", "/dispatch/packed/"
 _PLACES = {JOB: "job", WORK_BEFORE: "work"}
+# What clusters may give each job; it is hidden from steps, unless the user gives one of that name.
+TOKEN, KEEPS_TOKEN = "BEAKER_TOKEN", "DISPATCH_KEEPS_TOKEN"
 NO_PLACEMENT = Placement()
 
 
@@ -64,16 +66,21 @@ class Baggage:
         """
         spec = job.spec
         image = _image(spec.image)
+        job.brought = True
         mounts = [*self._own(job), *self._others(spec), *self._secrets(job), *self._extras.mounts]
         resources, placement = spec.resources, spec.placement or NO_PLACEMENT
         variables = {name: self._secret(spec, name) for name in spec.secret_variables}
+        env = {**self._extras.env, **spec.env}
+        secret_env = {**self._extras.secret_env, **variables}
+        if TOKEN in env or TOKEN in secret_env:
+            env[KEEPS_TOKEN] = "1"
         return TaskSpec(
             image=image,
             command=spec.command,
             name=fitting(spec.step),
             description=self._story(job).to_text(),
-            env={**self._extras.env, **spec.env},
-            secret_env={**self._extras.secret_env, **variables},
+            env=env,
+            secret_env=secret_env,
             mounts=tuple(mounts),
             result_path="" if job.is_shared else OUTPUT,
             cpus=resources.cpus,

@@ -1,23 +1,18 @@
 """From an experiment that seems to have ended to the one EXITED event of its job.
 
-Owns what comes back to this machine: the whole log, the outcome, and, of a job whose result belongs here, the
-result, or the work of one that has none. Refuses to judge an outcome beyond whether there is a result.
+Owns when a job has ended for good: its last try is finalized, its log is whole, and what belongs on this
+machine is here. Refuses to judge an outcome.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from dispatch._beaker import (
-    BeakerDamagedError,
     BeakerDeniedError,
     BeakerDoor,
     BeakerError,
@@ -25,21 +20,15 @@ from dispatch._beaker import (
     BeakerUnreachableError,
     Job,
 )
-from dispatch._beaker.parcels import SUFFIX, download
 from dispatch.engine.base import Event, JobState, Reason
+from dispatch.engine.beaker.collecting import Collector
 from dispatch.engine.beaker.following import Followers
-from dispatch.engine.beaker.job import WORK, BeakerJob, output_of, source_of
+from dispatch.engine.beaker.job import BeakerJob
 from dispatch.engine.beaker.reasons import is_resumed, reason_of
 from dispatch.errors import DispatchError
-from dispatch.location import BeakerDataset, HostPath
-from dispatch.runtime.outcome import FILE, OutcomeState
 
 # How long Beaker may take to make the next try of a job that it resumes.
 RESUMES_WITHIN = 30.0
-_RESULT = "result"
-_WORK_BACK = "work.back"
-# What arrives damaged may have been damaged on its way.
-_READS = 5
 # So often may Beaker refuse something before an end is told without it.
 _REFUSALS = 5
 
@@ -74,6 +63,7 @@ class Finisher:
         self._tell = tell
         self._clock = clock
         self._monotonic = monotonic
+        self._collector = Collector(door)
         self._nodes: dict[str, str] = {}
 
     def begin(self, job: BeakerJob) -> None:
@@ -148,7 +138,7 @@ class Finisher:
             reason=reason,
             exit_code=newest.exit_code,
             message=fault.message if fault is not None else self._words(job, newest, reason),
-            output=self._output(job, tries),
+            output=None if fault is not None else self._collector.place_of(job, tries),
         )
         self._end(job, event)
         return True
@@ -169,76 +159,15 @@ class Finisher:
         try:
             self._followers.complete(job, tries)
             if newest.result_dataset and not job.is_shared:
-                self._collect(job, newest.result_dataset)
+                self._collector.collect(job, newest.result_dataset)
             job.log.finish(ended)
-        except (BeakerUnreachableError, BeakerNotFoundError):
+        except (BeakerUnreachableError, BeakerDeniedError):
             raise
         except OSError as error:
             return _Fault(f"what it left cannot be kept here: {error.strerror}")
         except DispatchError as error:
             return _Fault(error.message)
         return None
-
-    def _collect(self, job: BeakerJob, dataset_id: str) -> None:
-        output = output_of(job.spec)
-        completed = self._outcome(dataset_id, output)
-        if not job.spec.collects:
-            return
-        if completed:
-            self._fetch(dataset_id, _RESULT, output / _RESULT)
-            return
-        work = source_of(job.spec, WORK)
-        if isinstance(work, HostPath):
-            back = job.spec.attempt_dir / _WORK_BACK
-            if self._fetch(dataset_id, "work", back):
-                _swap(back, work.path)
-
-    def _outcome(self, dataset_id: str, output: Path) -> bool:
-        """Bring the outcome, where there is one, and say whether there is a result with it."""
-        text = self._read(dataset_id)
-        if text is None:
-            return False
-        output.mkdir(parents=True, exist_ok=True)
-        partial = output / f".{FILE}.part"
-        partial.write_bytes(text)
-        partial.replace(output / FILE)
-        return _is_completed(output)
-
-    def _read(self, dataset_id: str) -> bytes | None:
-        """The outcome's bytes, None where there is none. What it should be is asked anew each time, too."""
-        datasets = self._door.datasets
-        for _ in range(_READS):
-            found = next((each for each in datasets.files(dataset_id, FILE) if each.path == FILE), None)
-            if found is None:
-                return None
-            text = datasets.read(dataset_id, FILE)
-            if len(text) == found.size and found.sha256 in ("", hashlib.sha256(text).hexdigest()):
-                return text
-        raise BeakerDamagedError(f"dataset {dataset_id}: {FILE}: other bytes came than Beaker says it has")
-
-    def _fetch(self, dataset_id: str, name: str, target: Path) -> bool:
-        """Bring a directory, however it was packed; false where there is none."""
-        packed = f"{name}{SUFFIX}"
-        is_packed = any(each.path == packed for each in self._door.datasets.files(dataset_id, packed))
-        try:
-            download(self._door, dataset_id, packed if is_packed else name, is_packed, target)
-        except BeakerNotFoundError:
-            return False
-        return True
-
-    def _output(self, job: BeakerJob, tries: list[Job]) -> BeakerDataset | None:
-        """What the last try left: its result, or without one all that the next attempt can begin with."""
-        if job.spec.collects or job.is_shared:
-            return None
-        datasets = [each.result_dataset for each in tries if each.result_dataset]
-        if not datasets:
-            return None
-        if not _is_completed(output_of(job.spec)):
-            return BeakerDataset(datasets[0])
-        packed = f"{_RESULT}{SUFFIX}"
-        if any(each.path == packed for each in self._door.datasets.files(datasets[0], packed)):
-            return BeakerDataset(datasets[0], packed, packed=True)
-        return BeakerDataset(datasets[0], _RESULT)
 
     def _tell_running(self, job: BeakerJob, newest: Job) -> None:
         with job.lock:
@@ -272,7 +201,7 @@ class Finisher:
             return (
                 f"it ended while nobody looked after it: {newest.message or newest.state.value} (see {url})"
             )
-        return f"{newest.message or newest.state.value} (see {url})"
+        return f"{newest.message} (see {url})" if newest.message else f"see {url}"
 
     def _task(self, job: BeakerJob) -> str:
         if job.experiment is None:
@@ -286,20 +215,3 @@ class Finisher:
             except DispatchError:
                 return newest.node
         return self._nodes.get(newest.node, "")
-
-
-def _swap(new: Path, old: Path) -> None:
-    """Put a directory in the place of another."""
-    aside = new.with_name(f"{new.name}.old")
-    if old.exists():
-        shutil.move(old, aside)
-    shutil.move(new, old)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _is_completed(output: Path) -> bool:
-    """Whether the outcome that was brought here tells of a result."""
-    try:
-        return bool(json.loads((output / FILE).read_bytes())["state"] == OutcomeState.COMPLETED.value)
-    except (OSError, ValueError, TypeError, KeyError):
-        return False

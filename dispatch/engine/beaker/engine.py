@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from dispatch._beaker import BeakerDoor
-from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, Usage
+from dispatch.engine.base import Capabilities, Event, Handle, Holding, JobSpec, JobState, Usage
 from dispatch.engine.beaker.baggage import Baggage
 from dispatch.engine.beaker.bundles import Bundles
 from dispatch.engine.beaker.ending import Finisher
@@ -52,8 +52,8 @@ class BeakerEngine:
     ``origin`` is whatever tells the workspace whose steps are run from all others: its URL, the account, and
     its directory where it is on this machine. ``attempts`` is where it keeps attempts (``<attempts>/<key>``),
     ``cache`` a directory of ours in which what was sent is remembered. Every ``tick`` seconds Beaker is asked
-    what changed. ``extras`` is what the user wants in every job, ``clock`` the time since the epoch. Jobs see
-    the network, and are run by whoever their image says.
+    what changed. ``extras`` is what the user wants in every job. Jobs see the network, and are run by whoever
+    their image says.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class BeakerEngine:
         cache: Path,
         tick: float = 1.0,
         extras: Extras = NOTHING,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._door = door
         self._attempts = attempts
@@ -82,9 +81,9 @@ class BeakerEngine:
         self._experiments = Experiments(door, self._names)
         self._baggage = Baggage(door, self.bundles, self._names, extras)
         self._followers = Followers(door)
-        self._finisher = Finisher(door, self._followers, self._queue.put, clock, self._wake)
+        self._finisher = Finisher(door, self._followers, self._queue.put, time.time, self._wake)
         self._launcher = Launcher(door, self._experiments, self._baggage, self._finisher, self._wake)
-        self._poller = Poller(door, f"-{self._names.tag}", self._jobs, self, tick, clock)
+        self._poller = Poller(door, f"-{self._names.tag}", self._jobs, self, tick)
 
     def capabilities(self) -> Capabilities:
         """See once that Beaker knows us and the workspace."""
@@ -194,9 +193,9 @@ class BeakerEngine:
 
     # What the poller tells.
 
-    def waits(self, event: Event) -> None:
+    def waits(self, job: BeakerJob, reason: str) -> None:
         """Pass it on."""
-        self._queue.put(event)
+        self._queue.put(Event(job.key, JobState.WAITING, time.time(), job.name, message=reason))
 
     def begun(self, job: BeakerJob) -> None:
         """Have a beginning told."""
@@ -244,7 +243,7 @@ class BeakerEngine:
         if job is not None and not job.asked:
             self._baggage.remove(job)
             return
-        if job is not None and job.experiment is not None and not job.spec.attach:
+        if job is not None and job.experiment is not None and job.brought:
             story = Story.read(job.experiment.description)
             if story is not None:
                 self._experiments.release(job.experiment, story)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from dispatch._beaker import BeakerDoor, BeakerError, BeakerNotFoundError, BeakerUnreachableError, Job
@@ -27,17 +28,19 @@ class Followers:
 
     def __init__(self, door: BeakerDoor, at_once: int = AT_ONCE) -> None:
         self._door = door
-        self._places = threading.Semaphore(at_once)
+        self._lock = threading.Lock()
+        self._free = at_once
+        self._waiting: deque[tuple[BeakerJob, list[Job]]] = deque()
         self._gone = threading.Event()
 
     def follow(self, job: BeakerJob, tries: Sequence[Job]) -> None:
-        """Follow a job's log, where there is a place for it. ``tries`` are newest first."""
-        if not self._gone.is_set() and self._places.acquire(blocking=False):
-            ordered = list(reversed(tries))
-            thread = threading.Thread(
-                target=self._run, args=(job, ordered), name=f"dispatch-beaker-log-{job.key}", daemon=True
-            )
-            thread.start()
+        """Follow a job's log, as soon as there is a place for it. ``tries`` are newest first."""
+        with self._lock:
+            self._waiting.append((job, list(reversed(tries))))
+            if self._gone.is_set() or not self._free:
+                return
+            self._free -= 1
+        threading.Thread(target=self._work, name="dispatch-beaker-log", daemon=True).start()
 
     def complete(self, job: BeakerJob, tries: Sequence[Job]) -> None:
         """Read what is missing of the log of a job that has ended.
@@ -55,6 +58,17 @@ class Followers:
         """Follow no more. Threads that wait for a line are left behind."""
         self._gone.set()
 
+    def _work(self) -> None:
+        """Follow one log after the other, as long as there is one."""
+        while True:
+            with self._lock:
+                if self._gone.is_set() or not self._waiting:
+                    self._free += 1
+                    return
+                job, tries = self._waiting.popleft()
+            if not job.told:
+                self._run(job, tries)
+
     def _run(self, job: BeakerJob, tries: list[Job]) -> None:
         try:
             for each in tries[:-1]:
@@ -63,8 +77,6 @@ class Followers:
         except (BeakerError, OSError) as error:
             # It is read again, as a whole, when the job has ended.
             _log.debug("log of %s: %s", job.key, error)
-        finally:
-            self._places.release()
 
     def _read(self, job: BeakerJob, job_id: str, *, follow: bool) -> None:
         idle = 0

@@ -19,9 +19,9 @@ class BeakerJob:
 
     ``name`` is the experiment's, but for a suffix where the plain one was taken. ``known_at`` is when (by our
     monotonic clock) Beaker had it for sure, and ``experiment`` what it said of it since. ``asked`` is set
-    before Beaker may have it. ``missed``: it ended, and not well, before anybody looked after it.
-    ``claimed`` says that somebody sees to its end, ``told`` that this was told. ``datasets`` (ids) and
-    ``secrets`` (names) are those to be removed with it.
+    before Beaker may have it, and ``brought`` where we brought what it needs. ``missed``: it ended, and not
+    well, before anybody looked after it. ``claimed`` says that somebody sees to its end, ``told`` that this
+    was told. ``datasets`` (ids) and ``secrets`` (names) are those to be removed with it.
     """
 
     def __init__(self, spec: JobSpec, name: str) -> None:
@@ -33,6 +33,7 @@ class BeakerJob:
         self.experiment: Experiment | None = None
         self.known_at = 0.0
         self.asked = False
+        self.brought = False
         self.missed = False
         self.cancelled = False
         self.claimed = False

@@ -21,8 +21,6 @@ from dispatch._beaker import (
     Experiment,
     JobState,
 )
-from dispatch.engine.base import Event
-from dispatch.engine.base import JobState as Told
 from dispatch.engine.beaker.job import BeakerJob
 from dispatch.errors import EngineError
 
@@ -37,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Listener(Protocol):
     """Who is told what a tick found."""
 
-    def waits(self, event: Event) -> None:
+    def waits(self, job: BeakerJob, reason: str) -> None:
         """A job waits for a place, and why."""
 
     def begun(self, job: BeakerJob) -> None:
@@ -60,7 +58,6 @@ class Poller:
         jobs: Mapping[str, BeakerJob],
         listener: Listener,
         tick: float,
-        clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._door = door
@@ -68,7 +65,6 @@ class Poller:
         self._jobs = jobs
         self._listener = listener
         self._tick = tick
-        self._clock = clock
         self._monotonic = monotonic
         self._bell = threading.Event()
         self._gone = threading.Event()
@@ -166,8 +162,7 @@ class Poller:
             return
         if reason and reason != job.waits_for:
             job.waits_for = reason
-            event = Event(job.key, Told.WAITING, self._clock(), job.name, message=reason)
-            self._listener.waits(event)
+            self._listener.waits(job, reason)
 
     def _reason(self, job: BeakerJob) -> str:
         """Some servers say it with the job, others only in its events. Those are asked first: if it waits

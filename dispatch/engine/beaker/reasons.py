@@ -37,10 +37,11 @@ def reason_of(job: Job, *, cancelled: bool) -> Reason:
     words = job.message.lower()
     if any(word in words for word in _MEMORY):
         return Reason.OOM
-    if job.exit_code is not None and not job.message:
+    if job.exit_code and not job.message:
         return Reason.STEP
     if "image" in words and job.started is None:
         return Reason.IMAGE
     if any(word in words for word in _NODE):
         return Reason.LOST
-    return Reason.STEP if job.exit_code is not None and job.started is not None else Reason.INFRA
+    # One that did its work, and failed all the same: Beaker could not keep what it left.
+    return Reason.STEP if job.exit_code and job.started is not None else Reason.INFRA

@@ -156,7 +156,9 @@ class Results:
         result = self.of(attempt.unique_id)
         if result is None or not attempt.result.is_dir():
             return
-        if result.manifest.attempt == attempt.number and result.location.id == result.dataset.id:
+        # A teammate's attempt may have the same number.
+        ours = result.dataset.author_id == self._site.door.account.user_id
+        if ours and result.manifest.attempt == attempt.number and result.location.id == result.dataset.id:
             try:
                 self.copies.take_in(result, attempt.result)
             except (WorkspaceError, OSError):

@@ -45,6 +45,7 @@ class Session:
         self._id = ""
         self._beat = 0
         self._renewed = 0.0
+        self._process = 0
         self._watched: dict[str, tuple[str, float]] = {}
         self._beating: threading.Event | None = None
 
@@ -56,6 +57,7 @@ class Session:
                 name = f"{names.SESSION}{os.urandom(8).hex()}"
                 self._id = self._door.datasets.create(name, self._description()).dataset.id
                 self._renewed = self._clock()
+                self._process = os.getpid()
                 _open.add(self)
                 self._sweep()
             return self._id
@@ -108,6 +110,11 @@ class Session:
                 self._beating = None
         if gone:
             self._door.datasets.delete([gone])
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process made it; one that was forked since has it by accident."""
+        return self._process == os.getpid()
 
     def keep_beating(self, every: float = RENEW_EVERY) -> None:
         """Renew from a thread of our own, for as long as the session lasts."""
@@ -175,7 +182,11 @@ def _part() -> None:
         except BeakerError:
             return
 
-    threads = [threading.Thread(target=close, args=(each,), daemon=True) for each in list(_open)]
+    threads = [
+        threading.Thread(target=close, args=(each,), daemon=True)
+        for each in list(_open)
+        if each.is_of_this_process
+    ]
     for thread in threads:
         thread.start()
     limit = time.monotonic() + _PARTING

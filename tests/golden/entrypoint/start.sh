@@ -15,6 +15,9 @@ refuse() {
     exit "$1"
 }
 
+# A cluster may give each job a token of its own: a step has none that it did not ask for.
+[ -n "${DISPATCH_KEEPS_TOKEN-}" ] || unset BEAKER_TOKEN BEAKER_CONFIG
+
 trap 'exit 143' TERM
 # A step must never wait for somebody to type.
 exec </dev/null
