@@ -179,6 +179,7 @@ class Event:
 
     ``message`` says why a job waits or ended, and of one that runs where a person can look at it.
     ``peak_memory`` is the most memory (bytes) that an ended job was seen to use, None where nobody looked.
+    Of a job that runs, ``message`` is where a person can look at it, empty where there is no such place.
     ``output`` is where the result stays of an ended job that does not collect it.
     """
 

@@ -188,6 +188,25 @@ def test_taking_over_is_said(show: Show, said: str, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize(
+    ("show", "said"),
+    [
+        (PlainDisplay, "a: started\na: runs, see http://beaker/job/1\n"),
+        (live, "a: runs, see http://beaker/job/1\n"),
+        (QuietDisplay, ""),
+    ],
+)
+def test_where_to_look_is_said(show: Show, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a job that has a page of its own, its address is."""
+    clock = Clock()
+    with Progress(show, clock=clock, wall=lambda: WALL + clock.now) as progress:
+        observer = progress.watch(Watched([WatchedStep("a")]))
+        observer.starting("a", 1)
+        event = Event("a-id.1", JobState.RUNNING, WALL + clock.now, message="http://beaker/job/1")
+        observer.running("a", event)
+    assert said in capsys.readouterr().err
+
+
 def test_usage_and_peaks() -> None:
     """What a job uses is shown while it runs; the most it used is kept over attempts."""
     story = Story(Clock(), lambda: 0.0)

@@ -6,7 +6,8 @@ added. The events, and what else they have:
 - ``line``: ``text``, a line of progress.
 - ``run``: ``steps`` (to run), ``cached``, ``parallelism``.
 - ``starting``: ``step``, ``attempt``.
-- ``running``: ``step``, ``attempt``, ``key`` (of the attempt), ``engine_id``, ``node``.
+- ``running``: ``step``, ``attempt``, ``key`` (of the attempt), ``engine_id``, ``node``,
+  and ``link`` where the job has a page of its own.
 - ``waiting``: ``step``, ``reason``.
 - ``retrying``: ``step``, ``reason``, ``delay`` (seconds).
 - ``ended``: ``step``, ``verdict``, ``reason``, ``seconds`` (null where it had no attempt), ``attempts``.
@@ -62,6 +63,8 @@ class JsonDisplay:
     def running(self, step: StepStory) -> None:
         """See :class:`~dispatch.cli.progress.teller.Display`."""
         facts = {"key": step.key, "engine_id": step.engine_id, "node": step.node}
+        if step.link:
+            facts["link"] = step.link
         self.tell("running", step=step.name, attempt=step.attempt, taken_over=step.taken_over, **facts)
 
     def held(self, step: StepStory) -> None:

@@ -72,9 +72,11 @@ class LiveDisplay:
             self.said(words.started(step))
 
     def running(self, step: StepStory) -> None:
-        """Has a row, and a line only if it began before."""
+        """Has a row, and a line only if it began before, or has a page of its own."""
         if step.taken_over:
             self.said(words.taken_over(step, self._story.clock()))
+        if step.link:
+            self.said(words.linked(step))
 
     def held(self, step: StepStory) -> None:  # noqa: ARG002
         """Has a row, and no line."""

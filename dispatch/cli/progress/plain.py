@@ -32,9 +32,11 @@ class PlainDisplay:
         click.echo(words.started(step), err=True)
 
     def running(self, step: StepStory) -> None:
-        """Its start was said already, unless it began before."""
+        """Its start was said already, unless it began before, or has a page of its own."""
         if step.taken_over:
             click.echo(words.taken_over(step, self._story.clock()), err=True)
+        if step.link:
+            click.echo(words.linked(step), err=True)
 
     def held(self, step: StepStory) -> None:
         """See :class:`~dispatch.cli.progress.teller.Display`."""

@@ -70,7 +70,8 @@ TAKEN_OVER = 0.5
 class StepStory:
     """One step so far. ``since`` is when its stage began, ``due`` when the next attempt does.
 
-    ``taken_over`` says that its job was begun by a client before us.
+    ``taken_over`` says that its job was begun by a client before us. ``link`` is where a person can look at
+    the job, where its engine has such a place.
     """
 
     step: WatchedStep
@@ -88,6 +89,7 @@ class StepStory:
     usage: Usage | None = None
     peak_memory: int = 0
     taken_over: bool = False
+    link: str = ""
 
     @property
     def name(self) -> str:
@@ -159,6 +161,7 @@ class Story:
         step.since = min(handed, self.clock() - max(0.0, self.wall() - event.time))
         step.taken_over = handed - step.since > TAKEN_OVER
         step.key, step.engine_id, step.node = event.key, event.engine_id, event.node
+        step.link = event.message
         return step
 
     def retrying(self, name: str, reason: str, delay: float) -> StepStory:

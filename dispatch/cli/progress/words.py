@@ -42,6 +42,11 @@ def taken_over(step: StepStory, now: float) -> str:
     return f"{step.name}: taken over, it has run for {format_duration(max(0.0, now - step.since))}"
 
 
+def linked(step: StepStory) -> str:
+    """A step's job runs where a person can look at it."""
+    return f"{step.name}: runs, see {clean(step.link)}"
+
+
 def held(step: StepStory) -> str:
     """A step is held up."""
     return f"{step.name}: waiting: {clean(step.reason)}"
