@@ -1,4 +1,4 @@
-"""A run under each setting of what is only assumed of Beaker: whatever turns out to be so, it ends the same."""
+"""A run under each setting of what is only assumed of Beaker: whatever turns out true, it ends the same."""
 
 from __future__ import annotations
 
