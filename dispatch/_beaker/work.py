@@ -25,7 +25,7 @@ class Work:
     def __init__(self) -> None:
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._failed: Exception | None = None
+        self._failed: BaseException | None = None
 
     def going_on(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """The same blocks, as long as the others go well."""
@@ -47,7 +47,7 @@ class Work:
                     return
                 try:
                     found[item] = act(item)
-                except Exception as error:
+                except BaseException as error:
                     self._end(error)
 
         threads = [
@@ -66,7 +66,7 @@ class Work:
             raise self._failed
         return [found[each] for each in items]
 
-    def _end(self, error: Exception) -> None:
+    def _end(self, error: BaseException) -> None:
         with self._lock:
             if self._failed is None and not isinstance(error, _StoppedError):
                 self._failed = error
