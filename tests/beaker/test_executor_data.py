@@ -143,11 +143,3 @@ def test_no_token_is_in_a_job_unless_it_is_asked_for(server: LocalBeaker) -> Non
     asked = [{"name": "BEAKER_TOKEN", "secret": "MY_KEY"}]
     _, result = run(server, f'{command}; echo "$BEAKER_TOKEN" > "$DISPATCH_OUTPUT_DIR/y"', env_vars=asked)
     assert (result / "y").read_text() == "sesame-sesame\n"
-
-
-def test_a_step_without_a_network_is_refused(server: LocalBeaker) -> None:
-    """Every job on Beaker has one, and to give it one in silence would be worse."""
-    given = {"docker_image": REFERENCE, "beaker_workspace": "ai2/my-workspace", **options_of(server)}
-    graph = StepGraph.from_params({"only": {"type": "shell", "command": "true", "step_network": "none"}})
-    with pytest.raises(ConfigurationError, match="step_network: none: every job on Beaker has a network"):
-        BeakerExecutor(kept_by(server), **given).execute_step_graph(graph)

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from dispatch.app.onbeaker.placing import scheduler_of, terms_of
-from dispatch.app.onbeaker.rules import check_workspace, refuse_dirty, setups_of, with_default_image
+from dispatch.app.onbeaker.rules import (
+    check_workspace,
+    refuse_dirty,
+    setups_of,
+    tell_of_networks,
+    with_default_image,
+)
 from dispatch.config import Config, of_graph
 from dispatch.environment import BeakerImage, DockerImage
 from dispatch.errors import ConfigurationError, SourceError
@@ -139,3 +145,21 @@ def test_the_scheduler_that_is_meant(tmp_path: Path) -> None:
         scheduler_of(BeakerSetup(scheduler={"type": "theirs"}), broken)
     with pytest.raises(ConfigurationError, match=r"executor\.scheduler: .* no 'theirs' is registered"):
         scheduler_of(BeakerSetup(scheduler={"type": "theirs"}), settings(BeakerSetup()))
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        (0, []),
+        (1, ["jobs on Beaker have a network, though 's0' asks for none"]),
+        (5, ["jobs on Beaker have a network, though 's0', 's1', 's2' and 2 more ask for none"]),
+    ],
+)
+def test_who_asks_for_no_network_is_told(without: int, said: list[str]) -> None:
+    """Beaker cannot keep one from a job; steps of this machine, and those that do not ask, are not named."""
+    plain = {"type": "shell", "command": "true"}
+    here = {**plain, "step_network": "none", "step_resources": {"machine": "local"}}
+    asking = {f"s{number}": {**plain, "step_network": "none"} for number in range(without)}
+    told: list[str] = []
+    tell_of_networks(StepGraph.from_params({**asking, "plain": plain, "here": here}), Lines(told.append))
+    assert told == said

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dispatch.config import Config
+from dispatch.engine.base import Network
 from dispatch.environment import BeakerImage, DockerImage, Environment
 from dispatch.errors import ConfigurationError, SourceError
+from dispatch.graph import StepGraph
 from dispatch.job import Setup
 from dispatch.location import HostPath, Spool
 from dispatch.plan.model import LOCAL
@@ -20,6 +22,7 @@ from dispatch.source import SourceRef
 from dispatch.workspace.base import Workspace
 
 BEAKER = "beaker"
+_NAMED = 3
 
 
 def setup_of(settings: Settings) -> BeakerSetup:
@@ -39,6 +42,22 @@ def check_workspace(workspace: Workspace, say: Reporter) -> None:
             f"the workspace {workspace.url} is on this machine: inputs and results of all steps on Beaker "
             "pass through it; `workspace: beaker://ORG/NAME` leaves them there"
         )
+
+
+def tell_of_networks(graph: StepGraph, say: Reporter) -> None:
+    """Say which steps ask for no network, which Beaker cannot keep from a job. Their results do not depend
+    on it, so they run all the same.
+    """
+    options = {name: graph[name].options for name in graph}
+    names = [
+        repr(name)
+        for name, asked in options.items()
+        if asked.network == Network.NONE.value and asked.resources.machine != LOCAL
+    ]
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        who = f"{', '.join(names[:_NAMED])}{more} {'asks' if len(names) == 1 else 'ask'}"
+        say(f"jobs on Beaker have a network, though {who} for none")
 
 
 def usual_image(setup: BeakerSetup) -> str:

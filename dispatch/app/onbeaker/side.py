@@ -10,11 +10,8 @@ from dispatch.app.onbeaker import rules
 from dispatch.app.onbeaker.engines import BeakerEngines
 from dispatch.app.onbeaker.source import Cloning
 from dispatch.app.sides import Secret, Side
-from dispatch.engine.base import Network
-from dispatch.errors import ConfigurationError
 from dispatch.image.plan import Action, Generated, ImagePlan
 from dispatch.plan import Place
-from dispatch.schedule.demand import LOCAL
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -77,17 +74,12 @@ class BeakerSide(Side):
             super().fits(place, node)
 
     def complete(self, config: Config) -> Config:
-        """Give steps without an image the executor's."""
+        """Give steps without an image the executor's, and say what Beaker cannot give."""
+        rules.tell_of_networks(config.graph, self.app.say)
         return rules.with_default_image(config, self.setup, self.app.settings.path)
 
     def image_of(self, config: Config, node: StepNode) -> str | None:
         """The name of a step's image; None for those that must run on this machine and name none."""
-        if node.options.network == Network.NONE.value and node.options.resources.machine != LOCAL:
-            # To run it with one would be to do what its author ruled out.
-            raise ConfigurationError(
-                f"{config.path}: step {node.name!r}: step_network: none: every job on Beaker has a network",
-                "leave it out, or run the step here: `step_resources: {machine: local}`",
-            )
         return config.images[node.name]
 
     def refuse_dirty(self, source: SourceTree, *, inside: bool) -> None:
