@@ -174,6 +174,18 @@ def test_half_copied_work_is_not_taken_for_whole(tmp_path: Path) -> None:
     assert made.names() == ["result", "work.part", "work.part/file"]
 
 
+def test_a_job_that_is_begun_again_finds_no_output(tmp_path: Path) -> None:
+    """On a drive that of the first try is there: neither its result nor its end is the second one's."""
+    made = Container(tmp_path)
+    assert made.run(f"{PLAIN}; exit 3")[0] != 0
+    assert made.outcome.state is OutcomeState.FAILED
+    _, out, _ = made.run(SCAN)
+    assert "./result\n" in out
+    assert "result/" not in out
+    assert "outcome.json" not in out
+    assert made.outcome.state is OutcomeState.COMPLETED
+
+
 @shells
 def test_what_cannot_be_unpacked_is_said(tmp_path: Path, shell: list[str]) -> None:
     """A broken archive ends the job in the phase of the source, with its name."""

@@ -31,6 +31,8 @@ unpack() {
     fi
 }
 
+# On a drive the output of an earlier try is still there, if the cluster begins a job again by itself.
+rm -rf -- "$dispatch_root/output/result" "$dispatch_root/output/outcome.json" || :
 mkdir -p -- "$dispatch_root/output/result" "$dispatch_root/inputs" "$dispatch_root/scratch/home" \
     "$dispatch_root/scratch/tmp" "$dispatch_root/scratch/cache" "$dispatch_source" \
     || refuse 66 "the image's user cannot make $dispatch_root and $dispatch_source: let it be root, with \`USER root\`"
