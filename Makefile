@@ -31,13 +31,14 @@ demo: install system engine  ## build the images of a real pipeline and run it
 	@$(BIN)/python tests/pipelines/demo.py
 
 # Tests of servers wait more than they compute, and units share nothing: several files at a time. The rest
-# needs the engine for itself.
+# needs the engine for itself; the units, which need none, run beside it.
 SERVERS := tests/beaker tests/engine/test_stand_ins.py tests/engine/test_setups.py
 UNITS := tests/unit tests/contract
 test: install system engine  ## run the whole suite
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(SERVERS)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(SERVERS) $(UNITS))
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(UNITS)
+	@said=$$(mktemp); nice $(BIN)/python -m pytest -n 2 --dist loadfile $(UNITS) >"$$said" 2>&1 & units=$$!; \
+		$(BIN)/python -m pytest $(addprefix --ignore=,$(SERVERS) $(UNITS)); code=$$?; \
+		wait $$units || code=$$?; cat "$$said"; rm -f "$$said"; exit $$code
 
 check: install system lint type  ## everything that needs no engine: linters, types, rendered scripts
 
