@@ -35,7 +35,7 @@ demo: install system engine  ## build the images of a real pipeline and run it
 SERVERS := tests/beaker tests/engine/test_stand_ins.py tests/engine/test_setups.py
 UNITS := tests/unit tests/contract
 test: install system engine  ## run the whole suite
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(SERVERS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(SERVERS)
 	@said=$$(mktemp); nice $(BIN)/python -m pytest -n 2 --dist loadfile $(UNITS) >"$$said" 2>&1 & units=$$!; \
 		$(BIN)/python -m pytest $(addprefix --ignore=,$(SERVERS) $(UNITS)); code=$$?; \
 		wait $$units || code=$$?; cat "$$said"; rm -f "$$said"; exit $$code
