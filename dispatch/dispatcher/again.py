@@ -24,7 +24,6 @@ class Retries:
         self._chance = chance
         self._own: Counter[str] = Counter()
         self._free: Counter[str] = Counter()
-        self._preempted: Counter[str] = Counter()
 
     def pause(self, work: Work, facts: AttemptFacts) -> float | None:
         """Return the seconds until the next attempt; None where the step has failed for good.
@@ -34,8 +33,8 @@ class Retries:
         """
         name, reason = work.name, facts.reason
         if reason == Reason.PREEMPTED.value:
-            self._preempted[name] += 1
-            return NO_RETRIES.pause(self._preempted[name], self._chance())
+            # Always the first pause: it is the cluster's queue that makes it wait until there is room.
+            return NO_RETRIES.pause(1, self._chance())
         if reason in _FINAL:
             return None
         policy = work.retries
