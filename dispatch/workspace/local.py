@@ -6,9 +6,8 @@ and ``cache`` the results. It refuses a directory that holds anything else, and 
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +27,7 @@ from dispatch.workspace.journal import JournalReader
 from dispatch.workspace.known import Known
 from dispatch.workspace.layout import Layout
 from dispatch.workspace.names import invent, is_name, is_unique_id
+from dispatch.workspace.runlog import captured
 from dispatch.workspace.runs import RunRecord, Runs
 from dispatch.workspace.search import Page, RunSort, StepInfoSort
 
@@ -275,7 +275,7 @@ class LocalWorkspace(WorkspaceHere):
 
     def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which log records are appended to the run's ``.out.log``."""
-        return _captured(self._runs.log(name))
+        return captured(self._runs.log(name))
 
     def work_dir(self, step: StepLike) -> Path:
         """Return the directory that the step keeps between attempts."""
@@ -467,18 +467,3 @@ class LocalWorkspace(WorkspaceHere):
 
     def _run(self, record: RunRecord) -> Run:
         return Run(record.name, records.LazySteps(record.targets, self.step_info), record.start_date)
-
-
-@contextlib.contextmanager
-def _captured(path: Path) -> Iterator[None]:
-    import logging
-
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()

@@ -210,7 +210,10 @@ def test_options_are_those_of_the_public_client(beaker: LocalBeaker) -> None:
 
 def test_making_a_door_sends_nothing() -> None:
     """Nor does closing one that was never used."""
-    BeakerDoor("ai2/my-workspace", {"user_token": "x", "agent_address": "http://127.0.0.1:1"}).close()
+    door = BeakerDoor("ai2/my-workspace", {"user_token": "x", "agent_address": "http://127.0.0.1:1"})
+    door.close()
+    assert not door.account.has_answered
+    assert "client" not in vars(door.account)
 
 
 def test_threads_share_a_door(door: BeakerDoor) -> None:

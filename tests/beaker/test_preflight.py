@@ -210,9 +210,12 @@ def test_a_workspace_is_there_and_open(beaker: LocalBeaker) -> None:
 def test_a_server_that_answers_after_a_moment_is_there(beaker_of: Callable[[Config], LocalBeaker]) -> None:
     """A few refusals, as of one that is being restarted, are no error."""
     running = beaker_of(Config(control=True))
-    Faults(running).add("rpc:GetUser", "unavailable", times=3)
+    faults = Faults(running)
+    fault = faults.add("rpc:GetUser", "unavailable", times=3)
     with _closing(door_of(running)) as door:
         preflight(door, seconds=SECONDS)
+        assert door.account.user_name == "me"
+    assert faults.hits(fault) == 3
 
 
 def test_other_threads_have_the_time_that_they_have(beaker: LocalBeaker) -> None:

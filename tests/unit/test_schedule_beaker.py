@@ -502,8 +502,9 @@ def test_no_limit() -> None:
     """Without a limit of ours any number runs at once."""
     steps = [asking(str(number)) for number in range(500)]
     scheduler = placing(Mine(ResourceAssignment("ai2/a", None, "low")), *steps)
-    for step in steps:
-        scheduler.schedule(step.unique_id, step.resources)
+    given = [scheduler.schedule(step.unique_id, step.resources) for step in steps]
+    assert {each.placement.clusters for each in given if each.placement} == {("ai2/a",)}
+    assert len(given) == 500
 
 
 def test_jobs_that_run_already() -> None:
@@ -563,9 +564,9 @@ def test_a_hook_that_fails_ends_nothing() -> None:
 
     step = asking()
     scheduler = placing(Broken(ResourceAssignment("ai2/a", None, "low")), step, rules=Rules(parallelism=1))
-    scheduler.schedule(step.unique_id, step.resources)
+    first = scheduler.schedule(step.unique_id, step.resources)
     scheduler.release(step.unique_id)
-    scheduler.schedule(step.unique_id, step.resources)
+    assert scheduler.schedule(step.unique_id, step.resources) == first
 
 
 def test_impossible_only_if_for_all() -> None:

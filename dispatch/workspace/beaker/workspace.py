@@ -5,8 +5,7 @@ Owns nothing on Beaker itself: ``attempts`` knows the states of steps, ``runs`` 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from dispatch.workspace.beaker.site import BeakerPorts, Site
 from dispatch.workspace.beaker.steps import BeakerSteps
 from dispatch.workspace.driving import Driving, Request, RunCompletedError
 from dispatch.workspace.names import invent, is_name
+from dispatch.workspace.runlog import captured
 from dispatch.workspace.search import Page, RunSort
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class BeakerWorkspace(BeakerSteps):
 
     def capture_logs_for_run(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which log records are appended to the run's log on this machine."""
-        return _captured(self._runs.log(name))
+        return captured(self._runs.log(name))
 
     # What those call who look after the workspace
 
@@ -304,18 +304,3 @@ class BeakerWorkspace(BeakerSteps):
 
 def _opened(name: str | None, trusted: bool, cache: Path | None, kwargs: dict[str, Any]) -> BeakerWorkspace:
     return BeakerWorkspace(name, trusted=trusted, cache=cache, **kwargs)
-
-
-@contextlib.contextmanager
-def _captured(path: Path) -> Iterator[None]:
-    import logging
-
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
