@@ -31,12 +31,60 @@ class DockerImage:
     kind = ImageKind.DOCKER
 
 
+class Resolver(enum.Enum):
+    """The tools that can resolve a pip declaration; both write one format."""
+
+    UV = "uv"
+    PIP_TOOLS = "pip-tools"
+
+
+@dataclass(frozen=True)
+class TargetProfile:
+    """What the machines that shall run an image offer, as far as the declaration says it.
+
+    ``glibc`` is ``major.minor``, None for the base's own; ``cuda`` is the highest CUDA version that the
+    driver supports (``"12.4"``), None where no GPU is assumed.
+    """
+
+    glibc: str | None = None
+    cuda: str | None = None
+
+
+@dataclass(frozen=True)
+class CopiedFile:
+    """A file or a directory of the host (an absolute path) and its absolute path in the image."""
+
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What generated images have beside their packages.
+
+    ``apt`` are packages of the base's distribution, ``run`` commands for ``/bin/sh`` that run after the
+    installation: both make images of their own below and above (see ``config.expansion``), so that an
+    environment that is built has neither. ``platform`` (``linux/arm64``) is None for the base's own; an
+    empty ``user`` is the base's.
+    """
+
+    apt: tuple[str, ...] = ()
+    run: tuple[str, ...] = ()
+    copy: tuple[CopiedFile, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    user: str = ""
+    platform: str | None = None
+    target: TargetProfile = TargetProfile()
+
+
 @dataclass(frozen=True)
 class PipImage:
-    """An image made of a base and the locked packages of a ``requirements.in``.
+    """An image made of a base and the locked packages of a requirements file or a ``pyproject.toml``.
 
-    ``requirements`` is an absolute path; ``base`` names another environment of the catalogue or a
-    Docker reference; ``python`` is a minor version (``"3.11"``) or None for the base's own.
+    ``requirements`` is an absolute path: a requirements file, a ``pyproject.toml`` (with ``extras`` and
+    dependency ``groups``), or an ``environment.yml``, of which its pip section is meant; ``base`` names
+    another environment of the catalogue or a Docker reference; ``python`` is a minor version (``"3.11"``)
+    or None for the base's own. ``sdists`` are the packages that may be built from source.
     """
 
     requirements: Path
@@ -44,9 +92,78 @@ class PipImage:
     base: str
     python: str | None = None
     bytecode: bool = True
-    env: tuple[tuple[str, str], ...] = ()
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    resolver: Resolver = Resolver.UV
+    sdists: tuple[str, ...] = ()
+    more: Extras = Extras()
 
     kind = ImageKind.PIP
+
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]:
+        """Variables that every container of the image has."""
+        return self.more.env
+
+
+@dataclass(frozen=True)
+class CondaImage:
+    """An image made of a base and the locked conda packages of an ``environment.yml``.
+
+    Its pip section is an image of its own, a :class:`PipImage` upon this one. ``file`` is an absolute path;
+    ``lock`` is the lock for ``more.platform``; ``python`` is what the declaration demands, None for what
+    the file brings.
+    """
+
+    file: Path
+    lock: Path
+    base: str
+    python: str | None = None
+    bytecode: bool = True
+    more: Extras = Extras()
+
+    kind = ImageKind.CONDA
+
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]:
+        """Variables that every container of the image has."""
+        return self.more.env
+
+
+@dataclass(frozen=True)
+class BuildSecret:
+    """A secret of a build: its id in the Dockerfile, and the file or the variable that holds it."""
+
+    id: str
+    file: Path | None = None
+    variable: str | None = None
+
+
+@dataclass(frozen=True)
+class DockerfileImage:
+    """An image that steps inside of it make: those of the user's Dockerfile, or of one that we render.
+
+    With ``file`` (absolute) it is the user's, built from the directory ``context``; without, it is ``base``
+    with ``more.apt`` installed and ``more.run`` run. A ``base`` given to a user's file is the build argument
+    ``BASE``. ``stage`` is the stage that is built; several ``platforms`` make a multi-platform image.
+    """
+
+    file: Path | None
+    context: Path | None
+    base: str = ""
+    args: tuple[tuple[str, str], ...] = ()
+    stage: str = ""
+    secrets: tuple[BuildSecret, ...] = ()
+    ssh: bool = False
+    platforms: tuple[str, ...] = ()
+    more: Extras = Extras()
+
+    kind = ImageKind.DOCKERFILE
+
+    @property
+    def env(self) -> tuple[tuple[str, str], ...]:
+        """Variables that every container of the image has."""
+        return self.more.env
 
 
 @dataclass(frozen=True)
@@ -77,7 +194,7 @@ class BeakerImage:
     kind = ImageKind.BEAKER
 
 
-ImageDeclaration = Union[DockerImage, PipImage, DebianImage, BeakerImage]
+ImageDeclaration = Union[DockerImage, PipImage, CondaImage, DebianImage, DockerfileImage, BeakerImage]
 
 
 @dataclass(frozen=True)

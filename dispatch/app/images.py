@@ -12,6 +12,7 @@ from dispatch._docker import Door
 from dispatch.environment import (
     BeakerId,
     BeakerImage,
+    CondaImage,
     DebianImage,
     DockerImage,
     Environment,
@@ -24,7 +25,7 @@ from dispatch.image.plan import BuildPlan, Identify, plan_images
 from dispatch.image.ports import ImageStore
 from dispatch.image.report import BuildReport, report_present
 from dispatch.lock.debian import read_debian
-from dispatch.lock.model import BaseFacts, DebianLock, Lock, PipLock, Renewal
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
 from dispatch.lock.pip import read_pip
 from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
@@ -67,8 +68,21 @@ class CommittedLocks:
         assert isinstance(found, DebianLock)
         return found
 
+    def conda(self, environment: Environment) -> CondaLock:
+        """The lock of a conda environment."""
+        from dispatch.lock.conda import read_conda
+
+        path = _lock_path(environment)
+        if path not in self._read:
+            self._read[path] = read_conda(environment, f"dispatch lock {self._config}")
+        found = self._read[path]
+        assert isinstance(found, CondaLock)
+        return found
+
     def of(self, environment: Environment) -> Lock | None:
         """The lock of any environment; None for one that has none."""
+        if isinstance(environment.declaration, CondaImage):
+            return self.conda(environment)
         if isinstance(environment.declaration, PipImage):
             return self.pip(environment)
         if isinstance(environment.declaration, DebianImage):
@@ -77,7 +91,7 @@ class CommittedLocks:
 
 
 def _lock_path(environment: Environment) -> Path:
-    assert isinstance(environment.declaration, (PipImage, DebianImage))
+    assert isinstance(environment.declaration, (PipImage, CondaImage, DebianImage))
     return environment.declaration.lock
 
 

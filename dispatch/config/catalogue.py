@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
 
-from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import CondaImage, DebianImage, DockerImage, Environment, PipImage
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings.document import read_document
 from dispatch.settings.images import IMAGE_FILE, NAME, ImageEntry, UnsupportedImage, read_image
@@ -126,7 +126,7 @@ def _check_locks(environments: Iterable[Environment]) -> None:
     owners: dict[Path, Environment] = {}
     for environment in environments:
         declaration = environment.declaration
-        if isinstance(declaration, (DockerImage, BeakerImage)):
+        if not isinstance(declaration, (PipImage, CondaImage, DebianImage)):
             continue
         lock = Path(normpath(declaration.lock))
         owner = owners.setdefault(lock, environment)
@@ -140,6 +140,8 @@ def _asked(environment: Environment) -> tuple[object, ...]:
     declaration = environment.declaration
     if isinstance(declaration, PipImage):
         return (declaration.kind, declaration.requirements, declaration.base, declaration.python)
+    if isinstance(declaration, CondaImage):
+        return (declaration.kind, declaration.file, declaration.python, declaration.more.target)
     assert isinstance(declaration, DebianImage)
     asked = (declaration.suites, declaration.packages, declaration.architecture, declaration.epoch)
     return (declaration.kind, *asked, declaration.python)

@@ -13,15 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch._docker import ImageRecord
-from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment
+from dispatch.environment import (
+    BeakerImage,
+    CondaImage,
+    DebianImage,
+    DockerfileImage,
+    DockerImage,
+    Environment,
+    PipImage,
+)
 from dispatch.errors import ConfigurationError, ImageError, LockError, did_you_mean
 from dispatch.image.atomic import write_atomically
 from dispatch.image.ports import HelperRunner, ImageStore, Locks
 from dispatch.lock import debian
-from dispatch.lock.model import BaseFacts, DebianLock, PipLock
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, PipLock
 from dispatch.reporting import Reporter
 
+CONDA_PREFIX = "/opt/conda"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+_CONDA_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}
 _PROBE_TIMEOUT = 60.0
 _PROBE = """\
 import json, os, sys
@@ -53,6 +63,18 @@ def debian_ground(name: str, lock: DebianLock) -> Ground:
     """Read a base's facts off its lock; nothing is run."""
     facts = debian.base_facts(name, lock)
     return Ground(facts, f"/usr/bin/python{facts.python}" if facts.python else "")
+
+
+def conda_machine(platform: str) -> str:
+    """Return the kernel's name (``x86_64``) of a conda platform (``linux-64``)."""
+    return _CONDA_MACHINES.get(platform, platform.partition("-")[2])
+
+
+def conda_ground(name: str, lock: CondaLock) -> Ground:
+    """Read what a conda environment offers off its lock; nothing is run."""
+    glibc = dict(lock.virtual).get("__glibc")
+    facts = BaseFacts(name, lock.python, glibc, conda_machine(lock.platform))
+    return Ground(facts, f"{CONDA_PREFIX}/bin/python{lock.python}" if lock.python else "")
 
 
 class Prober:
@@ -132,7 +154,9 @@ def base_environment(
             f" nor a reference like NAME:TAG{did_you_mean(base, list(catalogue))}",
             remedy=f"correct `base:` in {environment.origin}",
         )
-    if not isinstance(found.declaration, (DebianImage, DockerImage)):
+    if isinstance(found.declaration, BeakerImage) or (
+        isinstance(found.declaration, PipImage) and not isinstance(environment.declaration, DockerfileImage)
+    ):
         remedy = "name what that one stands on, and ask for the packages of both"
         if isinstance(found.declaration, BeakerImage):
             remedy = "name an image of kind docker or debian: what is built on an image of Beaker has no lock"
@@ -150,6 +174,8 @@ def base_facts(base: Environment, locks: Locks, prober: Prober | None, report: R
     """
     if isinstance(base.declaration, DebianImage):
         return debian_ground(base.name, locks.debian(base)).facts
+    if isinstance(base.declaration, CondaImage):
+        return conda_ground(base.name, locks.conda(base)).facts
     if isinstance(base.declaration, DockerImage) and prober is not None:
         return prober.ground(base.declaration.reference, report).facts
     raise ConfigurationError(f"image {base.name!r}: a {base.declaration.kind.value} image cannot be a base")

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch._docker import ImageRecord
-from dispatch.environment import DebianImage, DockerImage, ImageRef, LocalId
+from dispatch.environment import CondaImage, DebianImage, DockerfileImage, DockerImage, ImageRef, LocalId
 from dispatch.errors import DispatchError, ImageError
-from dispatch.image.base import Ground, Prober, debian_ground, pulled
+from dispatch.image.base import Ground, Prober, conda_ground, debian_ground, pulled
 from dispatch.image.filelock import file_lock
 from dispatch.image.history import history_of
 from dispatch.image.layers import CachedLayerBroken
@@ -27,7 +27,7 @@ from dispatch.image.maker import ImageMaker, Tools
 from dispatch.image.plan import BuildPlan, Generated, ImagePlan, Pinned, find_image
 from dispatch.image.report import BuildReport
 from dispatch.image.spec import REPOSITORY
-from dispatch.lock.model import DebianLock
+from dispatch.lock.model import CondaLock, DebianLock
 from dispatch.reporting import Reporter
 
 
@@ -55,8 +55,8 @@ class Builder:
         run = _Run(self._tools, self._cache, self._clock, plan, report)
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="dispatch-image")
         try:
-            # Bases go first: a worker may wait for a base, which is then already being made or done.
-            for image in sorted(plan.images, key=lambda image: bool(image.base)):
+            # A base comes before what stands on it: a worker that waits for one waits for what is being made.
+            for image in plan.images:
                 run.results[image.key] = pool.submit(run.image, image)
             outcomes = {key: _outcome(future) for key, future in run.results.items()}
         except BaseException:
@@ -137,7 +137,9 @@ class _Run:
                 self._tag(plan.image.id, reference)
             return _Made(plan.image.id, plan.tags, generated)
         base = self._base(plan)
-        generated = generated.upon(base) if base is not None else generated
+        if base is not None:
+            below = self.results[plan.base].result().generated
+            generated = generated.upon(below.identity if below is not None else f"image:{base.id}")
         tags = {each: generated.spec.reference(each) for each in plan.tags}
         locks = self._cache / "locks"
         locks.mkdir(parents=True, exist_ok=True)
@@ -180,8 +182,14 @@ class _Run:
             ) from error
 
     def _attempt(self, generated: Generated, base: ImageRecord | None, report: Reporter) -> ImageRecord:
-        if base is None or isinstance(generated.environment.declaration, DebianImage):
+        declaration = generated.environment.declaration
+        if isinstance(declaration, DockerfileImage):
+            assert self._tools.dockerfile is not None, "who builds from Dockerfiles brings what builds them"
+            return self._tools.dockerfile(generated, base, report)
+        if base is None or isinstance(declaration, DebianImage):
             return self._maker.debian(generated, report)
+        if isinstance(declaration, CondaImage):
+            return self._maker.conda(generated, base, report)
         return self._maker.pip(generated, base, self._ground(generated, base), report)
 
     def _ground(self, generated: Generated, base: ImageRecord) -> Ground:
@@ -189,6 +197,8 @@ class _Run:
         name = sorted(below.tags)[0]
         if isinstance(below.source, Generated) and isinstance(below.source.lock, DebianLock):
             return debian_ground(name, below.source.lock)
+        if isinstance(below.source, Generated) and isinstance(below.source.lock, CondaLock):
+            return conda_ground(name, below.source.lock)
         return self._prober.of_image(name, base)
 
     def _tag(self, image_id: str, reference: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dispatch._docker import ImageRecord
+from dispatch.image.context import DOCKERFILE
 from dispatch.image.spec import BASE_DIGEST_LABEL, ImageSpec, timestamp
 
 _INHERITED = ("User", "ExposedPorts", "Env", "Volumes", "WorkingDir", "StopSignal")
@@ -68,9 +69,9 @@ def is_image_of(record: ImageRecord, spec: ImageSpec, base: ImageRecord | None) 
     """Tell whether an image that carries the digest of ``spec`` is the very image that it describes.
 
     An image made on top of ours inherits our labels. With the base at hand the configuration can be written
-    again, and its digest decides; without it the labels must do.
+    again, and its digest decides; without it, and for what steps inside of an image made, the labels must do.
     """
-    if spec.base and base is None:
+    if (spec.base and base is None) or any(layer.kind == DOCKERFILE for layer in spec.layers):
         expected = spec.image_labels(record.labels.get(BASE_DIGEST_LABEL, ""))
         return all(record.labels.get(key) == value for key, value in expected.items())
     return image_id(image_config(spec, base, record.diff_ids)) == record.id

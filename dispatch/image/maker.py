@@ -24,7 +24,15 @@ from dispatch.image.direct import Assembly, OpenLayer
 from dispatch.image.layers import CachedLayerBroken, LayerCache, LayerStream
 from dispatch.image.pip import Tree, normalise
 from dispatch.image.plan import Generated
-from dispatch.image.ports import BeakerImages, HelperRunner, ImageStore, Installer, RootfsMaker
+from dispatch.image.ports import (
+    BeakerImages,
+    CondaInstaller,
+    DockerfileBuilder,
+    HelperRunner,
+    ImageStore,
+    Installer,
+    RootfsMaker,
+)
 from dispatch.image.recipes import PREFIX, site_packages
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
@@ -41,7 +49,8 @@ _NO_ROOM = "no space left on device"
 class Tools:
     """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output.
 
-    ``importer`` brings images of Beaker; it is needed where a plan has some.
+    ``importer`` brings images of Beaker, ``conda`` installs conda locks, ``dockerfile`` builds Dockerfiles;
+    each is needed where a plan has such images.
     """
 
     store: ImageStore
@@ -50,6 +59,8 @@ class Tools:
     rootfs: RootfsMaker
     user: str
     importer: BeakerImages | None = None
+    conda: CondaInstaller | None = None
+    dockerfile: DockerfileBuilder | None = None
 
 
 class ImageMaker:
@@ -75,6 +86,10 @@ class ImageMaker:
             key = generated.spec.layers[0].key()
             self._layers.write(key, make)
             return self._load(generated, None, [partial(self._layers.open, key, make)], report)
+
+    def conda(self, generated: Generated, base: ImageRecord, report: Reporter) -> ImageRecord:
+        """Make a conda environment on a base that is in the engine."""
+        raise NotImplementedError
 
     def pip(self, generated: Generated, base: ImageRecord, ground: Ground, report: Reporter) -> ImageRecord:
         """Make a pip environment on a base that is in the engine."""

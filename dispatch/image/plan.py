@@ -14,20 +14,22 @@ from dispatch._docker import ImageRecord
 from dispatch.environment import (
     BeakerId,
     BeakerImage,
+    CondaImage,
     DebianImage,
+    DockerfileImage,
     DockerImage,
     Environment,
     LocalId,
     PipImage,
 )
 from dispatch.errors import ConfigurationError, did_you_mean
-from dispatch.image.base import base_environment, debian_ground, refuse_misfit
+from dispatch.image.base import base_environment, conda_ground, debian_ground, refuse_misfit
 from dispatch.image.config import is_image_of
 from dispatch.image.history import SpecHistory
 from dispatch.image.ports import ImageStore, Locks
-from dispatch.image.recipes import debian_spec, pip_spec
-from dispatch.image.spec import DIGEST_LABEL, ImageSpec
-from dispatch.lock.model import DebianLock, PipLock
+from dispatch.image.recipes import conda_spec, debian_spec, dockerfile_spec, pip_spec
+from dispatch.image.spec import DIGEST_LABEL, ImageSpec, platform_of
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock
 
 _PENDING = "pending:"
 _BEAKER = "dispatch-beaker"
@@ -51,14 +53,14 @@ class Action(enum.Enum):
 
 @dataclass(frozen=True)
 class Generated:
-    """An image to be made from a lock. ``base`` is the key of the image below it, ``""`` for none.
+    """An image to be made from a lock or a Dockerfile. ``base`` is the key of the image below it, or ``""``.
 
-    While that base is only a reference that must be pulled, ``spec`` names it instead of its ID; see
-    :meth:`upon`.
+    While all that stands on a reference that must be pulled, ``spec`` names that instead of what it will be;
+    see :meth:`upon`.
     """
 
     environment: Environment
-    lock: PipLock | DebianLock
+    lock: Lock | None
     spec: ImageSpec
     base: str = ""
 
@@ -67,9 +69,14 @@ class Generated:
         """Whether the digest is known."""
         return not self.spec.base.startswith(_PENDING)
 
-    def upon(self, base: ImageRecord) -> Generated:
-        """Return the same with the pulled base's ID in its specification."""
-        return self if self.settled else replace(self, spec=replace(self.spec, base=f"image:{base.id}"))
+    @property
+    def identity(self) -> str:
+        """What identifies it in the specification of what stands on it."""
+        return f"spec:{self.spec.digest}" if self.settled else self.spec.base
+
+    def upon(self, identity: str) -> Generated:
+        """Return the same with what identifies the base, now that it is there, in its specification."""
+        return self if self.settled else replace(self, spec=replace(self.spec, base=identity))
 
 
 @dataclass(frozen=True)
@@ -167,6 +174,20 @@ def plan_images(
     return BuildPlan(tuple(planner.images.values()), keys)
 
 
+@dataclass(frozen=True)
+class _Below:
+    """What is known of the image that another one is made on; all of it is empty where there is none.
+
+    ``record`` is what the engine holds of it; ``facts`` are None where only the image itself can tell them.
+    """
+
+    environment: Environment | None = None
+    identity: str = ""
+    record: ImageRecord | None = None
+    facts: BaseFacts | None = None
+    platform: str = ""
+
+
 class _Planner:
     """Collects images by key while names are added; equal specifications fall together."""
 
@@ -183,7 +204,7 @@ class _Planner:
         self._store = store
         self._history = history
         self._identify = identify
-        self._debians: dict[str, Generated] = {}
+        self._known: dict[str, tuple[Generated, _Below]] = {}
         self._found: dict[tuple[str, str], ImageRecord | None] = {}
         self.images: dict[str, ImagePlan] = {}
 
@@ -204,9 +225,7 @@ class _Planner:
             return self._add_docker(environment, declaration)
         if isinstance(declaration, BeakerImage):
             return self._add_beaker(environment, declaration)
-        if isinstance(declaration, DebianImage):
-            return self._add_generated(self._debian(environment, declaration), None)
-        return self._add_pip(environment, declaration)
+        return self._add_upon(environment)
 
     def _add_docker(self, environment: Environment, declaration: DockerImage) -> str:
         return self._add_existing(environment, declaration.reference, declaration)
@@ -230,31 +249,56 @@ class _Planner:
         known = self.images[key].environments if key in self.images else ()
         return known if environment in known else (*known, environment)
 
-    def _add_pip(self, environment: Environment, declaration: PipImage) -> str:
-        base = base_environment(environment, declaration.base, self._environments)
-        lock = self._locks.pip(environment)
-        below = base.declaration
-        record: ImageRecord | None
-        if isinstance(below, DebianImage):
-            ground = self._debian(base, below)
-            assert isinstance(ground.lock, DebianLock)
-            refuse_misfit(environment.name, lock, debian_ground(base.name, ground.lock).facts)
-            record = self._find(ground.spec, None)
-            identity = f"spec:{ground.spec.digest}"
-        else:
-            assert isinstance(below, DockerImage)
-            record = self._store.inspect_image(below.reference)
-            identity = f"image:{record.id}" if record else _PENDING + below.reference
-        generated = Generated(environment, lock, pip_spec(declaration, lock, identity))
-        if generated.settled and self._find(generated.spec, record) is not None:
-            return self._add_generated(generated, record)
-        return self._add_generated(replace(generated, base=self.add(base)), record)
+    def _add_upon(self, environment: Environment) -> str:
+        """Plan what is made on a base; the base is planned only where it is needed for that."""
+        generated, below = self._generated(environment)
+        if generated.settled and self._find(generated.spec, below.record) is not None:
+            return self._add_generated(generated, below.record)
+        base = self.add(below.environment) if below.environment is not None else ""
+        return self._add_generated(replace(generated, base=base), below.record)
 
-    def _debian(self, environment: Environment, declaration: DebianImage) -> Generated:
-        if environment.name not in self._debians:
-            lock = self._locks.debian(environment)
-            self._debians[environment.name] = Generated(environment, lock, debian_spec(declaration, lock))
-        return self._debians[environment.name]
+    def _generated(self, environment: Environment) -> tuple[Generated, _Below]:
+        """Return what a declaration comes to, and what is known of the image below it."""
+        if environment.name not in self._known:
+            self._known[environment.name] = self._derived(environment)
+        return self._known[environment.name]
+
+    def _derived(self, environment: Environment) -> tuple[Generated, _Below]:
+        declaration = environment.declaration
+        if isinstance(declaration, DebianImage):
+            debian = self._locks.debian(environment)
+            return Generated(environment, debian, debian_spec(declaration, debian)), _Below()
+        assert isinstance(declaration, (PipImage, CondaImage, DockerfileImage))
+        below = self._below(environment, declaration.base)
+        if isinstance(declaration, DockerfileImage):
+            spec = dockerfile_spec(declaration, below.identity, below.platform)
+            return Generated(environment, None, spec), below
+        if isinstance(declaration, CondaImage):
+            conda = self._locks.conda(environment)
+            return Generated(environment, conda, conda_spec(declaration, conda, below.identity)), below
+        pip = self._locks.pip(environment)
+        if below.facts is not None:
+            refuse_misfit(environment.name, pip, below.facts)
+        return Generated(environment, pip, pip_spec(declaration, pip, below.identity)), below
+
+    def _below(self, environment: Environment, name: str) -> _Below:
+        """Return what is known of an environment's base."""
+        if not name:
+            return _Below()
+        base = base_environment(environment, name, self._environments)
+        if isinstance(base.declaration, DockerImage):
+            record = self._store.inspect_image(base.declaration.reference)
+            identity = f"image:{record.id}" if record else _PENDING + base.declaration.reference
+            platform = platform_of(record.architecture) if record else ""
+            return _Below(base, identity, record, None, platform)
+        generated, ground = self._generated(base)
+        record = self._find(generated.spec, ground.record) if generated.settled else None
+        facts = None
+        if isinstance(generated.lock, DebianLock):
+            facts = debian_ground(base.name, generated.lock).facts
+        if isinstance(generated.lock, CondaLock):
+            facts = conda_ground(base.name, generated.lock).facts
+        return _Below(base, generated.identity, record, facts, generated.spec.platform)
 
     def _find(self, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:
         key = (spec.digest, base.id if base is not None else "")

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dispatch.environment import BeakerId, Environment
-from dispatch.lock.model import DebianLock, PipLock
+from dispatch.lock.model import CondaLock, DebianLock, PipLock
 from dispatch.reporting import Reporter
 
 if TYPE_CHECKING:
     from dispatch._docker import Credentials, ImageRecord
     from dispatch._docker.helper import Finished, OneShot
+    from dispatch.image.plan import Generated
 
 
 class ImageStore(Protocol):
@@ -92,6 +93,9 @@ class Locks(Protocol):
     def debian(self, environment: Environment) -> DebianLock:
         """Return the lock of a Debian base."""
 
+    def conda(self, environment: Environment) -> CondaLock:
+        """Return the lock of a conda environment."""
+
 
 class Installer(Protocol):
     """Installs a pip lock into a staging prefix, checking every hash (``lock.uv.Uv``)."""
@@ -101,3 +105,20 @@ class Installer(Protocol):
 
         The files may be links into a cache of the installer's own: they are never written to.
         """
+
+
+class CondaInstaller(Protocol):
+    """Installs a conda lock into a staging prefix, checking every hash (``lock.rattler.Rattler``)."""
+
+    def install(self, lock: CondaLock, staging: Path, prefix: str) -> None:
+        """Fill ``staging`` with the environment as it is to be at ``prefix``; LockError or ImageError.
+
+        The files may be links into a cache of the installer's own: they are never written to.
+        """
+
+
+class DockerfileBuilder(Protocol):
+    """Builds what is made by steps inside of an image (``image.dockerfile``)."""
+
+    def __call__(self, generated: Generated, base: ImageRecord | None, report: Reporter) -> ImageRecord:
+        """Build and return the image, labelled with the digest of ``generated.spec``; ImageError."""

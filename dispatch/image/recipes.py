@@ -5,16 +5,18 @@ Owns the versions of the rules by which layers are made: whoever changes what a 
 
 from __future__ import annotations
 
-from dispatch.environment import DebianImage, PipImage
-from dispatch.image.base import machine
+from dispatch.environment import CondaImage, DebianImage, DockerfileImage, PipImage
+from dispatch.image.base import CONDA_PREFIX, conda_machine, machine
+from dispatch.image.context import context_recipe
 from dispatch.image.spec import ImageSpec, LayerRecipe, canonical_digest, platform_of
-from dispatch.lock.model import DebianLock, PipLock
+from dispatch.lock.model import CondaLock, DebianLock, PipLock
 
 PREFIX = "/opt/venv"
 PYTHON = f"{PREFIX}/bin/python"
 BYTECODE = 1
 _PIP = 1
 _DEBIAN = 1
+_CONDA = 1
 
 
 def site_packages(python: str) -> str:
@@ -56,4 +58,39 @@ def pip_spec(declaration: PipImage, lock: PipLock, base: str) -> ImageSpec:
         layers=tuple(layers),
         path=(f"{PREFIX}/bin",),
         env=tuple(sorted({"VIRTUAL_ENV": PREFIX, **dict(declaration.env)}.items())),
+        user=declaration.more.user,
+    )
+
+
+def conda_spec(declaration: CondaImage, lock: CondaLock, base: str) -> ImageSpec:
+    """Return the specification of a conda environment on the base that ``base`` identifies."""
+    inputs = (("lock", lock.digest), ("platform", lock.platform), ("prefix", CONDA_PREFIX))
+    layers = [LayerRecipe("conda", _CONDA, inputs)]
+    if declaration.bytecode and lock.python is not None:
+        packages = canonical_digest(layers[0].document())
+        layers.append(LayerRecipe("bytecode", BYTECODE, (("packages", packages),)))
+    return ImageSpec(
+        platform=platform_of(conda_machine(lock.platform)),
+        base=base,
+        lock=lock.digest,
+        layers=tuple(layers),
+        path=(f"{CONDA_PREFIX}/bin",),
+        env=tuple(sorted({"CONDA_PREFIX": CONDA_PREFIX, **dict(declaration.env)}.items())),
+        user=declaration.more.user,
+    )
+
+
+def dockerfile_spec(declaration: DockerfileImage, base: str, platform: str) -> ImageSpec:
+    """Return the specification of what steps inside of an image make, on ``platform`` (``linux/amd64``).
+
+    Two builds of it differ in their bytes: its digest says what was asked for, not what came out.
+    """
+    recipe = context_recipe(declaration)
+    return ImageSpec(
+        platform=declaration.more.platform or platform,
+        base=base,
+        lock="",
+        layers=(recipe,),
+        env=declaration.env,
+        user=declaration.more.user,
     )

@@ -85,8 +85,8 @@ class ImageSpec:
     """The exact recipe of one image.
 
     ``base`` is ``""`` (none), ``spec:<digest>`` or ``image:sha256:<hex>``; ``lock`` is the digest of the
-    lock that decides the content; ``path`` is put in front of the base's PATH; an empty ``user`` means
-    the base's own; ``labels`` are those beside the ones that follow from this value.
+    lock that decides the content, ``""`` where none does; ``path`` is put in front of the base's PATH; an
+    empty ``user`` means the base's own; ``labels`` are those beside the ones that follow from this value.
     """
 
     platform: str
@@ -135,7 +135,8 @@ class ImageSpec:
         """
         labels = dict(self.labels)
         labels[DIGEST_LABEL] = self.digest
-        labels[LOCK_LABEL] = self.lock
+        if self.lock:
+            labels[LOCK_LABEL] = self.lock
         labels[CREATED_LABEL] = timestamp(self.epoch)
         if base_id:
             labels[BASE_DIGEST_LABEL] = base_id

@@ -130,7 +130,61 @@ class DebianLock:
         return content_digest(["debian-identity", 1, sorted([p.name, p.version] for p in self.packages)])
 
 
-Lock = PipLock | DebianLock
+@dataclass(frozen=True)
+class CondaPackage:
+    """One conda package: the file ``subdir/file`` of a channel, by its SHA-256 (hex).
+
+    ``channel`` is what the declaration calls it (``conda-forge``, an address, a path as it is written there);
+    ``noarch`` is ``""``, ``"python"`` or ``"generic"``; ``depends`` are match specifications.
+    """
+
+    name: str
+    version: str
+    build: str
+    channel: str
+    subdir: str
+    file: str
+    sha256: str
+    size: int
+    noarch: str = ""
+    depends: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CondaLock:
+    """The exact conda packages of an environment for one platform.
+
+    ``platform`` is conda's name for it (``linux-64``); ``virtual`` are the virtual packages that were
+    assumed, by name (``__glibc`` → ``2.36``); ``inputs`` is the digest of what was asked for.
+    """
+
+    platform: str
+    virtual: tuple[tuple[str, str], ...]
+    inputs: str
+    packages: tuple[CondaPackage, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over platform, virtual packages and every package by content; no place enters."""
+        return content_digest(["conda-lock", 1, self.platform, dict(self.virtual), self._packages()])
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 (hex) over names, versions and builds' contents: what the packages are."""
+        named = sorted([package.name, package.version] for package in self.packages)
+        return content_digest(["conda-identity", 1, named])
+
+    @property
+    def python(self) -> str | None:
+        """The minor version of Python that it brings, or None."""
+        found = next((each.version for each in self.packages if each.name == "python"), None)
+        return None if found is None else ".".join(found.split(".")[:2])
+
+    def _packages(self) -> list[list[str]]:
+        return sorted([p.name, p.version, p.build, p.subdir, p.file, p.sha256] for p in self.packages)
+
+
+Lock = PipLock | DebianLock | CondaLock
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dispatch.describe import Description
-from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import (
+    BeakerImage,
+    CondaImage,
+    DebianImage,
+    DockerfileImage,
+    DockerImage,
+    Environment,
+    PipImage,
+)
 from dispatch.errors import ConfigurationError
 from dispatch.fingerprint import canonical, digest, resolve, unique_id
 from dispatch.graph import SHELL, StepGraph, StepNode
@@ -31,7 +39,13 @@ def image_identity(environment: Environment, lock: Lock | None) -> str:
         return digest(canonical(["docker", declaration.reference]))
     if isinstance(declaration, BeakerImage):
         return digest(canonical(["beaker", declaration.name]))
+    if isinstance(declaration, DockerfileImage):
+        raise NotImplementedError
     assert lock is not None
+    if isinstance(declaration, CondaImage):
+        return digest(
+            canonical(["conda", lock.identity, declaration.base, declaration.python, dict(declaration.env)])
+        )
     if isinstance(declaration, PipImage):
         return digest(
             canonical(["pip", lock.identity, declaration.base, declaration.python, dict(declaration.env)])

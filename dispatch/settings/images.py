@@ -15,6 +15,7 @@ from dispatch.environment import (
     DebianImage,
     DockerImage,
     Environment,
+    Extras,
     ImageDeclaration,
     ImageKind,
     PipImage,
@@ -133,7 +134,7 @@ def _pip(section: Section, name: str) -> PipImage:
         base=base,
         python=_python(section),
         bytecode=True if bytecode is None else bytecode,
-        env=_env(section),
+        more=Extras(env=_env(section)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dispatch.environment import DebianImage, DockerImage, Environment, ImageDeclaration, PipImage
 from dispatch.errors import LockError
-from dispatch.lock.model import DebianLock, DebianPackage, PipLock, PipPin, Target
+from dispatch.lock.model import CondaLock, DebianLock, DebianPackage, Lock, PipLock, PipPin, Target
 
 ORIGIN = Path("/repo/experiment.yml")
 
@@ -54,7 +54,7 @@ def environments(**declarations: ImageDeclaration | str) -> dict[str, Environmen
 class FakeLocks:
     """Locks by the name of their environment; one that is not there is missing."""
 
-    locks: Mapping[str, PipLock | DebianLock] = field(default_factory=dict)
+    locks: Mapping[str, Lock] = field(default_factory=dict)
 
     def pip(self, environment: Environment) -> PipLock:
         """Return a pip lock."""
@@ -68,7 +68,13 @@ class FakeLocks:
         assert isinstance(found, DebianLock)
         return found
 
-    def _of(self, environment: Environment) -> PipLock | DebianLock:
+    def conda(self, environment: Environment) -> CondaLock:
+        """Return a conda lock."""
+        found = self._of(environment)
+        assert isinstance(found, CondaLock)
+        return found
+
+    def _of(self, environment: Environment) -> Lock:
         if environment.name not in self.locks:
             raise LockError(f"image {environment.name!r}: no lock", remedy="renew it with `dispatch lock`")
         return self.locks[environment.name]

@@ -16,7 +16,7 @@ from dispatch.environment import (
 )
 from dispatch.errors import ConfigurationError, ImageError, LockError
 from dispatch.image.base import Ground, Prober, base_environment, base_facts, debian_ground, refuse_misfit
-from dispatch.lock.model import BaseFacts, DebianLock, DebianPackage, PipLock, Target
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, DebianPackage, PipLock, Target
 from dispatch.reporting import Lines
 from dispatch.testing.images import FakeHelper, FakeImageStore, base_image
 
@@ -47,6 +47,10 @@ class NoLocks:
         """Return a lock with Python."""
         assert isinstance(environment.declaration, DebianImage)
         return debian_lock(python3="3.11.2-1+b1", libc6="2.36-9+deb12u10")
+
+    def conda(self, environment: Environment) -> CondaLock:
+        """Fail."""
+        raise AssertionError(environment)
 
 
 def test_debian_bases_are_known_from_their_lock() -> None:

@@ -13,6 +13,7 @@ from dispatch.environment import (
     DebianImage,
     DockerImage,
     Environment,
+    Extras,
     ImageDeclaration,
     PipImage,
 )
@@ -219,7 +220,9 @@ def test_a_plan_of_many_steps() -> None:
 
 TARGET = Target(python="3.11", glibc="2.36", architecture="x86_64")
 PIP_LOCK = PipLock("base", TARGET, "inputs", (PipPin("numpy", "2.0", ("sha256:1",)),))
-PIP = PipImage(Path("/here/sklearn.in"), Path("/here/sklearn.lock"), "base", "3.11", env=(("A", "1"),))
+PIP = PipImage(
+    Path("/here/sklearn.in"), Path("/here/sklearn.lock"), "base", "3.11", more=Extras(env=(("A", "1"),))
+)
 DEB = DebianPackage("dash", "1", "amd64", "0" * 64, 10, "pool/dash.deb", "bookworm")
 DEBIAN_LOCK = DebianLock(("bookworm",), "amd64", 1, "inputs", (DEB,))
 DEBIAN = DebianImage(("bookworm",), ("dash",), "amd64", 1, Path("/here/image.lock"))
@@ -241,7 +244,7 @@ def image(declaration: ImageDeclaration, lock: Lock | None, name: str = "image")
         (PIP, replace(PIP_LOCK, pins=(PipPin("numpy", "2.0", ("sha256:2",)),)), OTHER),
         (replace(PIP, base="other"), PIP_LOCK, OTHER),
         (replace(PIP, python="3.12"), PIP_LOCK, OTHER),
-        (replace(PIP, env=(("A", "2"),)), PIP_LOCK, OTHER),
+        (replace(PIP, more=Extras(env=(("A", "2"),))), PIP_LOCK, OTHER),
         (DEBIAN, DEBIAN_LOCK, OTHER),
     ],
 )

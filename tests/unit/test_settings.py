@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, PipImage
+from dispatch.environment import BeakerImage, DebianImage, DockerImage, Environment, Extras, PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.settings import (
     Base,
@@ -434,7 +434,14 @@ PIP = PipImage(Path("a.in"), Path("a.lock"), "debian-python")
         ("{pip: p/pyproject.toml}", PipImage(Path("p/pyproject.toml"), Path("p/it.lock"), "debian-python")),
         (
             '{pip: a.in, python: "3.11", base: "b:1", lock: l/x.lock, bytecode: false, env: {B: 1, A: x}}',
-            PipImage(Path("a.in"), Path("l/x.lock"), "b:1", "3.11", False, (("A", "x"), ("B", "1"))),
+            PipImage(
+                Path("a.in"),
+                Path("l/x.lock"),
+                "b:1",
+                "3.11",
+                False,
+                more=Extras(env=(("A", "x"), ("B", "1"))),
+            ),
         ),
         ('{docker: "host:5000/team/name:tag"}', DockerImage("host:5000/team/name:tag")),
         ("{beaker: ai2/conda}", BeakerImage("ai2/conda")),
