@@ -140,9 +140,7 @@ def test_no_answer(lock: CondaLock, tmp_path: Path) -> None:
 class _Cutting(http.server.SimpleHTTPRequestHandler):
     """Cuts each file short, or breaks off, the first ``times`` it is asked for it."""
 
-    def __init__(
-        self, *arguments: object, directory: str, seen: dict[str, int], bad: tuple[int, str]
-    ) -> None:
+    def __init__(self, *more: object, directory: str, seen: dict[str, int], bad: tuple[int, str]) -> None:
         self._seen = seen
         self._times, self._way = bad
         super().__init__(*more, directory=directory)  # type: ignore[arg-type]
