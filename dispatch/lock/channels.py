@@ -25,7 +25,7 @@ _FILE = re.compile(r"(?P<subdir>[a-z0-9-]{1,30})/(?P<file>[A-Za-z0-9_.+!~=-]+\.(
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a channel a package's file is: the channel as it is declared, ``linux-64``, the file's name."""
+    """Where a package's file is: the channel as it is declared, ``linux-64``, the file's name."""
 
     channel: str
     subdir: str
@@ -60,7 +60,9 @@ class Channels:
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Channels:
         """Read conda's settings as ``environ`` locates them."""
-        alias, custom, multi = ALIAS, {}, {}
+        alias = ALIAS
+        custom: dict[str, str] = {}
+        multi: dict[str, tuple[str, ...]] = {}
         mirrors: dict[str, tuple[str, ...]] = {}
         for path in condarc_files(environ):
             if not path.is_file():
@@ -91,10 +93,10 @@ class Channels:
         return tuple(address.rstrip("/") for address in self._named(channel))
 
     def _named(self, channel: str) -> Iterator[str]:
-        if channel in self.mirrors and self.mirrors[channel]:
+        if self.mirrors.get(channel):
             yield from (address for address in self.mirrors[channel] if "://" in address)
             return
-        if channel in self.multi and self.multi[channel]:
+        if self.multi.get(channel):
             for each in self.multi[channel]:
                 yield each if "://" in each else f"{self.alias}/{each}"
             return
@@ -124,9 +126,11 @@ class Channels:
                         return Place(name, match["subdir"], match["file"])
         return None
 
-    def redact(self, text: str, declared: Iterable[str] = ()) -> str:
+    def redact(self, text: str, declared: Iterable[str], directory: Path) -> str:
         """Replace in ``text`` every address that the declaration does not name itself."""
-        known = tuple(each for each in declared if "://" in each)
+        places = [each for channel in declared for each in self.addresses(channel, directory)]
+        named = [each for each in declared if "://" in each]
+        known = tuple({*named, *(each for each in places if each.startswith("file:"))})
 
         def shown(match: re.Match[str]) -> str:
             try:
@@ -168,14 +172,18 @@ def _read(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path}: not a condarc file", remedy="mend it (`conda config --show-sources`)")
+        raise ConfigurationError(
+            f"{path}: not a condarc file", remedy="mend it (`conda config --show-sources`)"
+        )
     return content
 
 
 def _mapping(path: Path, found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = found.get(key) or {}
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{path}: {key} is not a mapping", remedy="mend it (`conda config --describe`)")
+        raise ConfigurationError(
+            f"{path}: {key} is not a mapping", remedy="mend it (`conda config --describe`)"
+        )
     return value
 
 

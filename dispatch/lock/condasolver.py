@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from rattler import Gateway, RepoDataRecord
+    from rattler import Gateway, RepoDataRecord, Subdir
     from rattler.virtual_package import GenericVirtualPackage
 
 NAME = "dispatch-conda-solver"
@@ -107,15 +107,11 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, object]]) -> tuple[int, Any]
 
 
 async def _solve(asked: Asked, environ: Mapping[str, str]) -> dict[str, Any]:
-    from rattler import Gateway, MatchSpec, SourceConfig, solve
+    from rattler import Gateway, MatchSpec, Subdir, solve
 
-    platform = environ.get("CONDA_SUBDIR") or "linux-64"
+    platform = Subdir(environ.get("CONDA_SUBDIR") or "linux-64")
     cache = environ.get("RATTLER_CACHE_DIR")
-    gateway = Gateway(
-        cache_dir=Path(cache) / "repodata" if cache else None,
-        # conda-lock asks once a lock: a channel that changed a moment ago is to be seen.
-        default_config=SourceConfig(sharded_enabled=True),
-    )
+    gateway = Gateway(cache_dir=Path(cache) / "repodata" if cache else None)
     specs = [MatchSpec(word) for word in asked.words]
     named = [spec.channel.base_url for spec in specs if spec.channel is not None]
     fake = [channel for channel in asked.channels if _FAKE in channel]
@@ -126,7 +122,7 @@ async def _solve(asked: Asked, environ: Mapping[str, str]) -> dict[str, Any]:
         sources=channels,
         specs=[*specs, *(each["name"] for each in held)],
         gateway=gateway,
-        platforms=[platform, "noarch"],
+        platforms=[platform, _noarch()],
         locked_packages=await _offered(gateway, channels, platform, _kept(environ)),
         pinned_packages=await _offered(gateway, channels, platform, held),
         virtual_packages=_virtual(fake, platform),
@@ -150,7 +146,7 @@ def _kept(environ: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 async def _offered(
-    gateway: Gateway, channels: Sequence[str], platform: str, packages: Iterable[Mapping[str, Any]]
+    gateway: Gateway, channels: Sequence[str], platform: Subdir, packages: Iterable[Mapping[str, Any]]
 ) -> list[RepoDataRecord]:
     """Return the records of packages that the channels still offer, by file and SHA-256."""
     wanted = {(each["name"], each["fn"]): each for each in packages}
@@ -158,19 +154,27 @@ async def _offered(
         return []
     names = sorted({name for name, _ in wanted})
     found = await gateway.query(
-        channels, [platform, "noarch"], names, recursive=False, channel_relations="disabled"
+        channels, [platform, _noarch()], names, recursive=False, channel_relations="disabled"
     )
     records = []
     for record in (each for channel in found for each in channel):
         asked = wanted.get((record.name.normalized, record.file_name))
-        same = asked is not None and (record.sha256 is None or asked.get("sha256") in (None, record.sha256.hex()))
+        same = asked is not None and (
+            record.sha256 is None or asked.get("sha256") in (None, record.sha256.hex())
+        )
         if asked is not None and same:
             records.append(record)
             del wanted[record.name.normalized, record.file_name]
     return records
 
 
-def _virtual(channels: Iterable[str], platform: str) -> list[GenericVirtualPackage]:
+def _noarch() -> Subdir:
+    from rattler import Subdir
+
+    return Subdir("noarch")
+
+
+def _virtual(channels: Iterable[str], platform: Subdir) -> list[GenericVirtualPackage]:
     """Read conda-lock's channel of virtual packages; of two versions of one the higher one counts."""
     from rattler import PackageName, Version
     from rattler.package import BuildString
@@ -178,7 +182,7 @@ def _virtual(channels: Iterable[str], platform: str) -> list[GenericVirtualPacka
 
     best: dict[str, tuple[Version, str]] = {}
     for channel in channels:
-        index = Path(unquote(urlsplit(channel).path)) / platform / "repodata.json"
+        index = Path(unquote(urlsplit(channel).path)) / str(platform) / "repodata.json"
         for entry in json.loads(index.read_text("utf-8"))["packages"].values():
             version = Version(entry["version"])
             if entry["name"] not in best or version > best[entry["name"]][0]:

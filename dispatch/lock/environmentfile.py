@@ -61,7 +61,7 @@ class EnvironmentFile:
     pip: tuple[PipLine, ...] = ()
 
     def digest(self, platform: str, virtual: Mapping[str, str]) -> str:
-        """SHA-256 (hex) of all that decides which conda packages are right; the pip section does not enter."""
+        """SHA-256 (hex) of all that decides which conda packages are right; pip's are not among it."""
         specs = sorted(" ".join(spec.split()) for spec in self.specs)
         return content_digest(["conda-inputs", 1, platform, dict(virtual), list(self.channels), specs])
 
@@ -79,7 +79,7 @@ def spec_name(spec: str) -> str:
 
 
 def read_environment_file(path: Path, platform: str) -> EnvironmentFile:
-    """Read an ``environment.yml`` as it is meant for a conda platform; ConfigurationError names file and line."""
+    """Read an ``environment.yml`` as it is meant for a platform; ConfigurationError names file and line."""
     # The one reader of YAML stands above the locks; it knows nothing of settings.
     from dispatch.settings.document import read_document
 
@@ -177,9 +177,7 @@ def _spec(found: Document, keys: tuple[str | int, ...], text: str) -> str:
     return text.strip()
 
 
-def _pip(
-    found: Document, keys: tuple[str | int, ...], lines: list[str], platform: str
-) -> Iterator[PipLine]:
+def _pip(found: Document, keys: tuple[str | int, ...], lines: list[str], platform: str) -> Iterator[PipLine]:
     content = found.content["dependencies"][keys[1]]["pip"]
     if content is None:
         return
