@@ -87,7 +87,7 @@ class Channels:
         """Return where a channel is to be had, the best place first; a path is relative to ``directory``."""
         if "://" in channel:
             return (channel.rstrip("/"),)
-        if channel.startswith(("/", "./", "../", "~")) or channel in (".", ".."):
+        if is_path(channel):
             path = (directory / Path(channel).expanduser()).resolve()
             return (path.as_uri(),)
         return tuple(address.rstrip("/") for address in self._named(channel))
@@ -151,6 +151,11 @@ class Channels:
         public = {urlsplit(ALIAS).netloc, urlsplit(_DEFAULTS_HOST).netloc}
         hosts = {urlsplit(each).netloc.rpartition("@")[2] for each in places if "://" in each}
         return {host for host in hosts - public if len(host) >= 4}
+
+
+def is_path(channel: str) -> bool:
+    """Whether a declared channel is a directory of this machine."""
+    return channel.startswith(("/", "./", "../", "~")) or channel in (".", "..")
 
 
 def without_credentials(address: str) -> str:

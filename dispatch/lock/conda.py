@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch.environment import CondaImage, Environment
-from dispatch.errors import ConfigurationError, LockError, did_you_mean
+from dispatch.errors import ConfigurationError, LockError
+from dispatch.lock.channels import is_path
 from dispatch.lock.condainputs import PLATFORMS, Inputs, inputs_for, inputs_of, version_key
 from dispatch.lock.condalines import parse_packages, render_packages
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
 from dispatch.lock.model import BaseFacts, CondaLock, CondaPackage, Renewal, summarise, write_lock
+from dispatch.lock.requirements import normalise
 
 if TYPE_CHECKING:
     from dispatch.lock.condalock import CondaLockTool
@@ -55,17 +57,15 @@ def renew_conda(
     """Resolve anew and write the lock, if its inputs are others than those of the present one.
 
     Versions of the present lock are kept where they fit; with ``upgrade`` none are, and those of ``packages``
-    are not. These two resolve anew in any case.
+    (normalised names) are not: then it resolves anew in any case.
     """
     declaration = _declaration(environment)
     wanted = inputs_for(environment.name, declaration, facts)
     known = _known(declaration.lock, wanted.platform)
-    _refuse_unknown(environment, packages, known)
-    if known is not None and known.inputs == wanted.digest and not upgrade and not packages:
-        return Renewal(declaration.lock, False, f"{len(known.packages)} packages, for the same inputs")
     before = known.packages if known is not None else ()
-    names = {name.lower() for name in packages}
-    keep = () if upgrade else tuple(each for each in before if each.name not in names)
+    keep = () if upgrade else tuple(each for each in before if normalise(each.name) not in packages)
+    if known is not None and known.inputs == wanted.digest and keep == before:
+        return Renewal(declaration.lock, False, f"{len(before)} packages, for the same inputs")
     lock = CondaLock(wanted.platform, wanted.virtual, wanted.digest, tool.lock(wanted, keep))
     _check_python(environment.name, declaration, lock)
     changed = write_lock(declaration.lock, render(lock, wanted))
@@ -147,17 +147,6 @@ def _known(path: Path, platform: str) -> CondaLock | None:
     return None
 
 
-def _refuse_unknown(environment: Environment, packages: Collection[str], known: CondaLock | None) -> None:
-    names = {each.name for each in known.packages} if known is not None else set()
-    for name in packages:
-        if name.lower() not in names:
-            raise ConfigurationError(
-                f"image {environment.name!r}: its lock holds no package {name!r}"
-                f"{did_you_mean(name, sorted(names))}",
-                remedy="name a package of the lock",
-            )
-
-
 def _check_python(name: str, declaration: CondaImage, lock: CondaLock) -> None:
     if declaration.python and lock.python != declaration.python:
         raise ConfigurationError(
@@ -169,7 +158,7 @@ def _check_python(name: str, declaration: CondaImage, lock: CondaLock) -> None:
 
 def _placed(package: CondaPackage, directory: Path) -> CondaPackage:
     """Return a package with its channel's path, where it is a relative one, made absolute."""
-    if package.channel.startswith(("./", "../", "~")) or package.channel in (".", ".."):
+    if is_path(package.channel):
         path = (directory / Path(package.channel).expanduser()).resolve()
         return replace(package, channel=str(path))
     return package

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from dispatch.errors import ConfigurationError, ImageError, LockError
-from dispatch.lock.channels import Channels
+from dispatch.lock.channels import Channels, is_path
 from dispatch.lock.condacomplaint import Failure, translate
 from dispatch.lock.condainputs import Inputs
 from dispatch.lock.condasolver import KEEP, NAME
@@ -78,7 +78,7 @@ class CondaLockTool:
         program, own = self._program()
         answers = directory / "answers"
         answers.mkdir()
-        addresses = _for_conda(wanted, channels, expanded=own)
+        addresses = _for_conda(wanted, channels)
         _write(directory / "environment.yml", {"channels": addresses, "dependencies": list(wanted.specs)})
         subdirs = {wanted.platform: {"packages": dict(wanted.virtual)}}
         _write(directory / "virtual.yml", {"subdirs": subdirs})
@@ -152,7 +152,7 @@ class CondaLockTool:
         self, wanted: Inputs, channels: Channels, entry: Mapping[str, Any], record: Mapping[str, Any]
     ) -> CondaPackage:
         address = str(record["url"])
-        place = channels.place(address, _declared(wanted), wanted.path.parent)
+        place = channels.place(address, wanted.channels, wanted.path.parent)
         if place is None:
             raise ImageError(
                 f"{wanted.path}: {entry['name']} comes from a channel that is not among those it names",
@@ -176,18 +176,12 @@ class CondaLockTool:
         )
 
 
-def _declared(wanted: Inputs) -> tuple[str, ...]:
-    named = [spec.partition("::")[0].strip() for spec in wanted.specs if "::" in spec]
-    return tuple(dict.fromkeys([*wanted.channels, *named]))
-
-
-def _for_conda(wanted: Inputs, channels: Channels, expanded: bool) -> list[str]:
-    """Return the channels as the executable is told of them; conda knows its own settings, we expand ours."""
-    told: list[str] = []
+def _for_conda(wanted: Inputs, channels: Channels) -> list[str]:
+    """Return the channels as the executable is told of them: by name, since it knows the same settings."""
+    told = []
     for channel in wanted.channels:
-        for name in channels.names(channel) if expanded else (channel,):
-            places = channels.addresses(name, wanted.path.parent)
-            told += [places[0]] if expanded or places[0].startswith("file:") else [name]
+        places = channels.addresses(channel, wanted.path.parent)
+        told.append(places[0] if is_path(channel) else channel)
     return told
 
 

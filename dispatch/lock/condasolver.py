@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from dispatch.lock.channels import Channels
+
 if TYPE_CHECKING:
     from rattler import Gateway, RepoDataRecord, Subdir
     from rattler.virtual_package import GenericVirtualPackage
@@ -112,10 +114,11 @@ async def _solve(asked: Asked, environ: Mapping[str, str]) -> dict[str, Any]:
     platform = Subdir(environ.get("CONDA_SUBDIR") or "linux-64")
     cache = environ.get("RATTLER_CACHE_DIR")
     gateway = Gateway(cache_dir=Path(cache) / "repodata" if cache else None)
-    specs = [MatchSpec(word) for word in asked.words]
-    named = [spec.channel.base_url for spec in specs if spec.channel is not None]
     fake = [channel for channel in asked.channels if _FAKE in channel]
-    channels = list(dict.fromkeys([*(each for each in asked.channels if each not in fake), *named]))
+    known = Channels.of(environ)
+    named = {name: _addresses(known, name) for name in asked.channels if name not in fake}
+    channels = list(dict.fromkeys(address for each in named.values() for address in each))
+    specs = [MatchSpec(_placed(word, named, known)) for word in asked.words]
     installed = _installed(asked.prefix) if asked.command != "create" else []
     held = [each for each in installed if each["name"] not in {spec_name(spec) for spec in specs}]
     solved = await solve(
@@ -133,6 +136,24 @@ async def _solve(asked: Asked, environ: Mapping[str, str]) -> dict[str, Any]:
     linked = [each for each in records if (each["name"], each["fn"]) not in before]
     # All that is linked is fetched, so that nobody looks for it in a cache.
     return {"success": True, "dry_run": True, "actions": {"FETCH": linked, "LINK": linked}}
+
+
+def _addresses(known: Channels, name: str) -> tuple[str, ...]:
+    """Return where a channel is; of ``defaults`` all of its channels, of any other the best place."""
+    here = Path()
+    return tuple(known.addresses(each, here)[0] for each in known.names(name))
+
+
+def _placed(spec: str, named: Mapping[str, tuple[str, ...]], known: Channels) -> str:
+    """Return a specification with the address of the channel that it is bound to.
+
+    conda-lock makes ``chan::name`` of ``https://host/chan::name``.
+    """
+    channel, bound, rest = spec.partition("::")
+    if not bound:
+        return spec
+    ends = [places for name, places in named.items() if name == channel or name.endswith(f"/{channel}")]
+    return f"{(ends[0] if ends else _addresses(known, channel))[0]}::{rest}"
 
 
 def spec_name(spec: Any) -> str:

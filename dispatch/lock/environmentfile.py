@@ -94,7 +94,7 @@ def read_environment_file(path: Path, platform: str) -> EnvironmentFile:
         if not _selected(found, keys, lines, platform):
             continue
         if isinstance(entry, str):
-            specs.append(_spec(found, keys, entry))
+            specs.append(_spec(found, keys, entry, channels))
         elif isinstance(entry, dict) and list(entry) == ["pip"]:
             pip += _pip(found, (*keys, "pip"), lines, platform)
         else:
@@ -167,13 +167,15 @@ def _selected(found: Document, keys: tuple[str | int, ...], lines: list[str], pl
     return match is None or match[1] in _SELECTED.get(platform, frozenset())
 
 
-def _spec(found: Document, keys: tuple[str | int, ...], text: str) -> str:
+def _spec(found: Document, keys: tuple[str | int, ...], text: str, channels: tuple[str, ...]) -> str:
     match = _SPEC.fullmatch(text.strip())
     if match is None:
         remedy = "write `name`, `name=1.2`, `name>=1.2,<2` or `channel::name`"
         raise _error(found, keys, f"not a conda specification: {text!r}", remedy)
-    if match["channel"]:
-        _refuse_secrets(found, keys, match["channel"])
+    channel = match["channel"]
+    if channel and channel not in channels and channel not in {each.rpartition("/")[2] for each in channels}:
+        fact = f"{match['name']} is to come from {channel}, which is not among the channels"
+        raise _error(found, keys, fact, f"name it under `channels:`: {', '.join(channels)}")
     return text.strip()
 
 
