@@ -29,6 +29,7 @@ COMMANDS = {
     "engine": "Start or stop a Docker Engine of this machine.",
     "follow": "Watch a run that goes on elsewhere, to its end.",
     "gc": "Remove what no run refers to; shows it first.",
+    "images": "List the images that dispatch built, and remove those that nobody needs.",
     "init": "Write a working starting point into a directory, and say what to run next.",
     "lock": "Resolve declarations to exact packages with hashes, in files to commit.",
     "logs": "Print what a step printed.",
