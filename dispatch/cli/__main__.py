@@ -44,6 +44,7 @@ COMMANDS = {
     "show": "Show the steps of a run.",
     "status": "Show what goes on: the unfinished runs, or the steps of one.",
     "steps": "Search the steps of the workspace.",
+    "verify": "Look into images: installed is what the lock says, imports work, commands start.",
     "why": "Say why a step is cached or not, and which input differs from the nearest result.",
 }
 

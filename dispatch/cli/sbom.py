@@ -28,8 +28,9 @@ def command(target: str, names: tuple[str, ...], output: Path | None, choice: Co
     from dispatch.app.chosen import choose
 
     app = open_app(settings=choice.settings)
-    document, left = bill(choose(app, target, names, choice.overlay))
-    for name in left:
+    chosen = choose(app, target, names, choice.overlay)
+    document = bill(chosen)
+    for name in chosen.foreign:
         note(f"{name}: left out: no lock says what is in it")
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if output is None:
