@@ -1,8 +1,8 @@
 """Builds images again from their locks, with empty caches, and compares what comes out with what is there.
 
 Owns an engine that takes no image in: a layer is read and hashed, nothing is kept, so that proving that an
-image can be made again needs no room for a second one. Refuses images that steps inside of them made: two builds
-of one differ.
+image can be made again needs no room for a second one. Refuses images that steps inside of them made: two
+builds of one differ.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ Standard library only, Python 3.9 or later, run as a file: ``inside_python.py JO
 ``prefix``  of the environment; ``site`` is its site-packages
 ``output``  the file for the answer; ``limit`` the seconds that one import or script may take
 
-The answer is JSON: ``packages``, each with ``name``, ``version``, ``build`` (of conda), ``files`` (how many were
-hashed) and ``wrong`` (what is not as its metadata says); ``imports`` and ``scripts`` map a module or a script
-to the complaint, which is empty where all is well. Refuses to judge (``verify`` does): it knows no lock.
+The answer is JSON: ``packages``, each with ``name``, ``version``, ``build`` (of conda), ``files`` (how many
+were hashed) and ``wrong`` (what is not as its metadata says); ``imports`` and ``scripts`` map a module or a
+script to the complaint, which is empty where all is well. Refuses to judge (``verify`` does): it knows no lock.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _is_public(path: str) -> bool:
 
 
 def scripts(prefix: Path, package: dict[str, Any]) -> list[str]:
-    """Return the names of the commands of a package: its entry points, and programs that it brings as files."""
+    """Return the names of a package's commands: its entry points, and programs that it brings as files."""
     up = os.path.relpath(prefix / "bin", package["site"])
     brought = [path[len(up) + 1 :] for path in package["paths"] if path.startswith(f"{up}/")]
     found = {name for name in brought if "/" not in name and not name.endswith(_NOT_SCRIPTS)}
@@ -172,7 +172,7 @@ def try_imports(names: list[str], work: Path, limit: float) -> dict[str, str]:
 
 
 def try_script(path: Path, work: Path, limit: float) -> str:
-    """Start a script with ``--help``; return the complaint. What it says, or that it refuses, is its own thing."""
+    """Start a script with ``--help``; return the complaint. That it refuses the option is its own thing."""
     if not os.access(path, os.X_OK):
         return "it is not executable" if path.exists() else "it is missing"
     try:

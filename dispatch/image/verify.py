@@ -1,8 +1,8 @@
 """Does an image hold exactly what its locks say, and does it work: asked inside of it, without network.
 
-Owns what is held against what, and the words for what differs. What is installed is read off the image itself,
-never off what built it. Refuses to build anything (``--rebuild`` is ``app.rebuilding``), or to judge images
-that have no lock.
+Owns what is held against what, and the words for what differs. What is installed is read off the image
+itself, never off what built it. Refuses to build anything (``--rebuild`` is ``app.rebuilding``), or to judge
+images that have no lock.
 """
 
 from __future__ import annotations
@@ -173,9 +173,11 @@ def compared(
     problems = [
         f"{name} {wanted[name]} is not installed" for name in sorted(wanted.keys() - installed.keys())
     ]
-    for name in sorted(wanted.keys() & installed.keys()):
-        if same(wanted[name]) != same(installed[name]):
-            problems.append(f"{name} is {installed[name]}, the lock says {wanted[name]}")
+    problems += [
+        f"{name} is {installed[name]}, the lock says {wanted[name]}"
+        for name in sorted(wanted.keys() & installed.keys())
+        if same(wanted[name]) != same(installed[name])
+    ]
     if not open_end:
         extra = sorted(installed.keys() - wanted.keys())
         problems += [f"{name} {installed[name]} is in no lock" for name in extra]
