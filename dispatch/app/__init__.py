@@ -160,6 +160,14 @@ class App:
         renewal = config.renewal or config.path.name
         return Images(config.environments, self.surroundings, self._doors, renewal, self.say)
 
+    def named_images(self, names: Sequence[str], packaged: Path) -> Images:
+        """The images of these names in ``images/``, the settings or the folder ``packaged``."""
+        from dispatch.app.images import Images
+        from dispatch.config import find_images
+
+        environments = find_images(names, self._here, self.settings, packaged)
+        return Images(environments, self.surroundings, self._doors, "", self.say)
+
     def lock(
         self,
         paths: Sequence[Path],
