@@ -11,7 +11,7 @@ from dispatch.cli.output import note, print_json
 
 
 @click.command("lock")
-@click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--image", "images", metavar="NAME", multiple=True, help="Lock this image only; a base, too.")
 @click.option(
     "--upgrade", is_flag=True, help="Take the newest versions allowed, not those of the present lock."
@@ -23,6 +23,7 @@ def command(
 ) -> None:
     """Resolve what CONFIG's images declare, into lock files to commit.
 
+    CONFIG may be the folder of an image, such as images/NAME, too.
     Without --image, the base images that dispatch itself describes keep the locks they have.
     """
     if not configs and not images:

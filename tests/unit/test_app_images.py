@@ -16,7 +16,7 @@ from dispatch.environment import CopiedFile, DockerfileImage, Environment, Extra
 from dispatch.errors import ConfigurationError
 from dispatch.settings import read_environment
 from dispatch.settings.document import read_document
-from dispatch.settings.images import read_images
+from dispatch.settings.matrix import read_images
 from dispatch.settings.section import Section
 from dispatch.testing.reporting import RecordingReporter
 
