@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
     from dispatch.lock.apt import Apt
+    from dispatch.lock.rattler import Rattler
     from dispatch.lock.uv import Uv
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
@@ -256,7 +257,21 @@ class Images:
             rootfs=self._rootfs,
             user=user,
             importer=self._importer() if used else None,
+            conda=self._rattler(),
         )
+
+    def _rattler(self) -> Rattler:
+        from dispatch.lock.channels import Channels
+        from dispatch.lock.rattler import Rattler
+
+        environ = self._surroundings.environ
+
+        def addresses(channel: str) -> Sequence[str]:
+            # A path is absolute in a lock that was read.
+            return Channels.of(environ).addresses(channel, Path("/"))
+
+        archives = self._surroundings.cache / "conda"
+        return Rattler(addresses, archives, environ, command=f"dispatch lock {self._config}")
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer
