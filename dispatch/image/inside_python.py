@@ -8,7 +8,7 @@ Standard library only, Python 3.9 or later, run as a file: ``inside_python.py JO
 
 The answer is JSON: ``packages``, each with ``name``, ``version``, ``build`` (of conda), ``files`` (how many
 were hashed) and ``wrong`` (what is not as its metadata says); ``imports`` and ``scripts`` map a module or a
-script to the complaint, which is empty where all is well. Refuses to judge (``verify`` does): it knows no lock.
+script to the complaint, which is empty where all is well. Refuses to judge (``verify`` does): it has no lock.
 """
 
 from __future__ import annotations
