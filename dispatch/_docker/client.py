@@ -25,6 +25,7 @@ from dispatch.reporting import Reporter, working
 
 if TYPE_CHECKING:
     from dispatch._docker.bridge import Bridge
+    from dispatch._docker.building import BuildRequest
     from dispatch._docker.containers import Containers
     from dispatch._docker.files import Files
     from dispatch._docker.helper import Finished, OneShot
@@ -235,6 +236,12 @@ class Door:
                     raise ImageError(f"image {reference}: it cannot be pushed: {message['error']}")
                 if "progressDetail" in message:
                     layers.take(message)
+
+    def build(self, request: BuildRequest, report: Reporter, cancelled: Callable[[], bool]) -> str:
+        """Build from a Dockerfile and return the image's ID; see :mod:`.building`."""
+        from dispatch._docker import building
+
+        return building.build(self._engine, request, report, cancelled)
 
     def run_once(self, shot: OneShot) -> Finished:
         """Run a helper container to its end and remove it, whatever happens.
