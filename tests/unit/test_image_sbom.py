@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from dispatch.environment import CondaImage, DockerfileImage, Environment, Extras
+from dispatch.environment import CondaImage, DockerfileImage, Environment
 from dispatch.image.plan import plan_images
 from dispatch.image.sbom import spdx
 from dispatch.lock.model import CondaLock, CondaPackage, Lock, PipPin
@@ -46,7 +46,9 @@ CONDA = CondaLock(
             "python",
             ("python >=3.6",),
         ),
-        CondaPackage("mine", "1.0", "0", "file:///home/me/channel", "noarch", "mine-1.0-0.conda", "c" * 64, 1),
+        CondaPackage(
+            "mine", "1.0", "0", "file:///home/me/channel", "noarch", "mine-1.0-0.conda", "c" * 64, 1
+        ),
     ),
 )
 PIP = replace(
@@ -64,15 +66,38 @@ CATALOGUE = {
         ml=pip_image("ml"),
         upon=pip_image("upon", base="python:3.11@sha256:" + "0" * 64),
     ),
-    "forge": Environment("forge", CondaImage(Path("/repo/environment.yml"), Path("/repo/c.lock"), "base"), ORIGIN),
-    "ran": Environment("ran", DockerfileImage(None, None, "ml", more=Extras(run=("true",))), ORIGIN),
+    "forge": Environment(
+        "forge", CondaImage(Path("/repo/environment.yml"), Path("/repo/c.lock"), "base"), ORIGIN
+    ),
 }
-LOCKS: dict[str, Lock] = {"base": debian_lock(), "ml": PIP, "upon": pip_lock("numpy==2.0"), "forge": CONDA}
+LOCKS: dict[str, Lock] = {
+    "base": debian_lock(),
+    "ml": PIP,
+    "upon": replace(PIP, own_default=False),
+    "forge": CONDA,
+}
 
 
-def bill(*names: str) -> dict[str, Any]:
-    """The document of images."""
-    return spdx(plan_images(names, CATALOGUE, FakeLocks(LOCKS), FakeImageStore()), "dispatch-1.0")
+class Bill(Protocol):
+    """Writes the document of images."""
+
+    def __call__(self, *names: str) -> dict[str, Any]:
+        """Return it."""
+
+
+@pytest.fixture
+def bill(tmp_path: Path) -> Bill:
+    """Writes documents; the image ``ran`` has a Dockerfile."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("ARG BASE\nFROM $BASE\nRUN true\n")
+    ran = Environment("ran", DockerfileImage(context / "Dockerfile", context, "ml"), ORIGIN)
+    catalogue = {**CATALOGUE, "ran": ran}
+
+    def write(*names: str) -> dict[str, Any]:
+        return spdx(plan_images(names, catalogue, FakeLocks(LOCKS), FakeImageStore()), "dispatch-1.0")
+
+    return write
 
 
 def found(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -80,8 +105,10 @@ def found(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {package["name"]: package for package in document["packages"]}
 
 
-@pytest.mark.parametrize("names", [("base",), ("ml",), ("forge",), ("upon",), ("ran",), ("ml", "forge", "ran")])
-def test_valid(names: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [("base",), ("ml",), ("forge",), ("upon",), ("ran",), ("ml", "forge", "ran")]
+)
+def test_valid(names: tuple[str, ...], bill: Bill, tmp_path: Path) -> None:
     """The public validator finds nothing wrong with the document of any kind of image, or of several."""
     file = tmp_path / "image.spdx.json"
     file.write_text(json.dumps(bill(*names)))
@@ -89,13 +116,17 @@ def test_valid(names: tuple[str, ...], tmp_path: Path) -> None:
     assert [message.validation_message for message in messages] == []
 
 
-def test_all_that_the_locks_say() -> None:
+def test_all_that_the_locks_say(bill: Bill) -> None:
     """Every locked package is there with version, digest and address, below its image and that one's base."""
     packages = found(bill("ml"))
     assert sorted(packages) == ["base", "libc6", "ml", "numpy", "python3", "scipy"]
     assert [each["checksumValue"] for each in packages["numpy"]["checksums"]] == ["1" * 64, "2" * 64]
     assert "one of the files" in packages["numpy"]["comment"] and "comment" not in packages["scipy"]
-    purls = {name: each["externalRefs"][0]["referenceLocator"] for name, each in packages.items() if "externalRefs" in each}
+    purls = {
+        name: each["externalRefs"][0]["referenceLocator"]
+        for name, each in packages.items()
+        if "externalRefs" in each
+    }
     assert purls == {
         "libc6": "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=bookworm",
         "python3": "pkg:deb/debian/python3@3.11.2-1%2Bb1?arch=amd64&distro=bookworm",
@@ -104,7 +135,7 @@ def test_all_that_the_locks_say() -> None:
     }
 
 
-def test_who_needs_whom() -> None:
+def test_who_needs_whom(bill: Bill) -> None:
     """Images contain packages and stand on images; packages need packages, as far as locks tell."""
     document = bill("ml")
     names = {package["SPDXID"]: package["name"] for package in document["packages"]}
@@ -122,7 +153,7 @@ def test_who_needs_whom() -> None:
     assert ("ml", "CONTAINS", "libc6") not in related
 
 
-def test_no_credentials_and_no_places_of_this_machine() -> None:
+def test_no_credentials_and_no_places_of_this_machine(bill: Bill) -> None:
     """Addresses that the declaration names are given without credentials; a path of this machine is not."""
     document = bill("ml", "forge")
     text = json.dumps(document)
@@ -136,7 +167,7 @@ def test_no_credentials_and_no_places_of_this_machine() -> None:
     assert "channel=conda-forge" in packages["python"]["externalRefs"][0]["referenceLocator"]
 
 
-def test_what_is_not_known_is_said() -> None:
+def test_what_is_not_known_is_said(bill: Bill) -> None:
     """What steps installed, and what is in somebody else's image, is in no lock: the document says so."""
     ran, upon = found(bill("ran")), found(bill("upon"))
     assert "is not listed here" in ran["ran"]["comment"]
@@ -146,7 +177,7 @@ def test_what_is_not_known_is_said() -> None:
     assert locator == "pkg:docker/python@" + "sha256%3A" + "0" * 64
 
 
-def test_reproducible() -> None:
+def test_reproducible(bill: Bill) -> None:
     """The same locks give the same document; another lock gives another name space."""
     assert bill("ml") == bill("ml")
     other = bill("ml", "forge")
