@@ -148,9 +148,9 @@ def test_pruned(project: Project, door: Door, images: dict[str, dict[str, Any]])
         mine = [item for item in whole.items if item.image is None or item.image.id == broken["image"]]
         return replace(whole, items=tuple(mine))
 
-    container = door.containers.create(
-        ContainerSpec(broken["image"], ("true",), name="dispatch-test-inspect")
-    )
+    before = pruning()
+    spec = ContainerSpec(broken["image"], ("true",), name="dispatch-test-inspect")
+    container = door.containers.create(spec)
     try:
         assert [item for item in pruning().items if item.image is not None] == []
         shown = project.dispatch("images", "prune", "--keep", "0", "--json").well().json()
