@@ -96,6 +96,13 @@ def refuse_misfit(name: str, lock: CondaLock, facts: BaseFacts) -> None:
     raise LockError(f"image {name!r}: {problem}", remedy="renew the lock with `dispatch lock`")
 
 
+def known_packages(path: Path) -> tuple[CondaPackage, ...]:
+    """Return the packages of a lock, whatever it was made for; none of one that cannot be read."""
+    with contextlib.suppress(LockError):
+        return _parse(read_lock_file(path, "", "")).packages
+    return ()
+
+
 def _declaration(environment: Environment) -> CondaImage:
     declaration = environment.declaration
     if not isinstance(declaration, CondaImage):
