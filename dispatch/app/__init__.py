@@ -16,10 +16,12 @@ from dispatch import assets
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings import (
     Base,
+    RegistrySetting,
     Settings,
     Surroundings,
     WorkspaceSetting,
     find_settings,
+    parse_registry,
     parse_workspace,
     read_environment,
 )
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from dispatch._docker import Door
     from dispatch._docker.daemon import EngineSetup
     from dispatch.app.images import Doors, Images
+    from dispatch.app.pushing import Pushing
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
+    from dispatch.image.ports import SharedImages
     from dispatch.lock.model import Renewal
     from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
@@ -99,7 +103,24 @@ class App:
     def _doors(self) -> Doors:
         from dispatch.app.images import Doors
 
-        return Doors(lambda: self.door, lambda: self.beaker)
+        setting = self.settings.registry
+        registry = (lambda: self.shared(setting)) if setting is not None else None
+        return Doors(lambda: self.door, lambda: self.beaker, registry)
+
+    def shared(self, setting: RegistrySetting) -> SharedImages:
+        """The images that are shared in a registry; nothing is asked of it yet."""
+        raise NotImplementedError
+
+    def pushing(self, images: Images, address: str) -> Pushing:
+        """The images of a configuration in the registry at an address that was given by hand.
+
+        Where that is the one of the settings, it is trusted as they say.
+        """
+        from dispatch.app.pushing import Pushing
+
+        setting, given = self.settings.registry, parse_registry(address)
+        known = setting if setting is not None and setting.address == given.address else given
+        return Pushing(images, self.shared(known), self.say)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""

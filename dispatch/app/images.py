@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
+from dispatch.app.wish import WISH, Wish
 from dispatch.environment import (
     BeakerId,
     BeakerImage,
@@ -21,8 +23,8 @@ from dispatch.environment import (
 )
 from dispatch.errors import StaleBaseError
 from dispatch.image.history import history_of
-from dispatch.image.plan import BuildPlan, Identify, plan_images
-from dispatch.image.ports import ImageStore
+from dispatch.image.plan import BuildPlan, Elsewhere, plan_images
+from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
@@ -33,6 +35,7 @@ from dispatch.settings import Surroundings
 if TYPE_CHECKING:
     from dispatch._beaker import BeakerDoor
     from dispatch.app.publishing import Publishing
+    from dispatch.app.sharing import Lenient
     from dispatch.image.builder import Builder
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
@@ -101,10 +104,11 @@ def _no_beaker() -> BeakerDoor:
 
 @dataclass(frozen=True)
 class Doors:
-    """The vendors' doors, each made when it is first needed."""
+    """The vendors' doors, each made when it is first needed; ``registry`` is None where nobody named one."""
 
     docker: Callable[[], Door]
     beaker: Callable[[], BeakerDoor] = _no_beaker
+    registry: Callable[[], SharedImages] | None = None
 
 
 class Images:
@@ -122,45 +126,64 @@ class Images:
         self._surroundings = surroundings
         self._door = doors.docker
         self._beaker = doors.beaker
+        self._registry = doors.registry
         self._config = config
         self._say = say
         self._locks = CommittedLocks(config)
 
-    def plan(self, names: Iterable[str]) -> BuildPlan:
+    def plan(self, names: Iterable[str], wish: Wish = WISH) -> BuildPlan:
         """Say of the named images what building would do."""
-        return self._plan(names, self._door(), self._identify)
+        wanted = tuple(names)
+        again = frozenset(wanted if wish.again else ())
+        return self._plan(wanted, self._door(), Elsewhere(self._identify, self._shared, again))
 
     def recipes(self, names: Iterable[str]) -> BuildPlan:
         """Say the same where no engine is asked: what is made from locks alone has its digest even so."""
         from dispatch.app.publishing import NoStore
 
-        return self._plan(names, NoStore(), lambda name: BeakerId(self._importer().committed(name).id))
+        elsewhere = Elsewhere(lambda name: BeakerId(self._importer().committed(name).id))
+        return self._plan(names, NoStore(), elsewhere)
 
-    def _plan(self, names: Iterable[str], store: ImageStore, identify: Identify) -> BuildPlan:
+    def _plan(self, names: Iterable[str], store: ImageStore, elsewhere: Elsewhere) -> BuildPlan:
         history = history_of(self._surroundings.cache)
-        return plan_images(names, self.environments, self._locks, store, history, identify)
+        return plan_images(names, self.environments, self._locks, store, history, elsewhere)
+
+    @cached_property
+    def _shared(self) -> Lenient | None:
+        """The registry of the settings, if there is one; it is asked only for what the engine lacks."""
+        from dispatch.app.sharing import Lenient
+
+        return Lenient(self._registry(), self._say) if self._registry is not None else None
 
     def _identify(self, name: str) -> BeakerId:
         return self._importer().identify(name)
 
-    def build(self, plan: BuildPlan, workers: int = 2, *, renew_base: bool = False) -> BuildReport:
+    def build(self, plan: BuildPlan, wish: Wish = WISH) -> BuildReport:
         """Carry out a plan; what failed is in the report.
 
-        With ``renew_base`` the locks of bases that the archive has moved on from are renewed, once.
+        What a registry was to give, and did not, is built. With ``wish.renew_base`` the locks of bases that
+        the archive has moved on from are renewed, once.
         """
+        from dispatch.image.builder import FetchError
+
         present = report_present(plan)
         if present is not None:
             return present
-        builder = self._builder(workers)
+        builder = self._builder(wish)
         report = builder.build(plan, self._say)
-        if not renew_base or not any(isinstance(each, StaleBaseError) for each in report.failures.values()):
+        unfetched = [each for each in report.failures.values() if isinstance(each, FetchError)]
+        if unfetched and self._shared is not None:
+            self._shared.give_up(unfetched[0])
+            report = builder.build(self.plan(plan.names, wish), self._say)
+        stale = any(isinstance(each, StaleBaseError) for each in report.failures.values())
+        if not wish.renew_base or not stale:
             return report
         bases = [
             name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)
         ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
         self.renew(bases, upgrade=True)
-        return builder.build(self.plan(plan.names), self._say)
+        return builder.build(self.plan(plan.names, wish), self._say)
 
     @property
     def publishing(self) -> Publishing:
@@ -169,10 +192,10 @@ class Images:
 
         return Publishing(self, self._beaker(), self._door(), self._surroundings.cache / "locks", self._say)
 
-    def on_beaker(self, names: Iterable[str], workers: int = 2) -> Mapping[str, ImageRef]:
+    def on_beaker(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
         """Return what jobs on Beaker are to name: generated images are published where they are not there
         yet, and need an engine here only then. Raises what building or publishing raises."""
-        report = self.publishing.provide(names, workers)
+        report = self.publishing.provide(names)
         report.raise_failures()
         return report.images
 
@@ -227,10 +250,11 @@ class Images:
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
         return base_facts(base, CommittedLocks(self._config), prober, self._say)
 
-    def _builder(self, workers: int) -> Builder:
-        from dispatch.image.builder import Builder
+    def _builder(self, wish: Wish) -> Builder:
+        from dispatch.image.builder import Builder, Manner
 
-        return Builder(self._tools(), self._surroundings.cache, workers)
+        manner = Manner(wish.workers, wish.fail_fast)
+        return Builder(self._tools(), self._surroundings.cache, manner)
 
     def _tools(self) -> Tools:
         from dispatch.image.maker import Tools
@@ -245,6 +269,7 @@ class Images:
             rootfs=self._rootfs,
             user=user,
             importer=self._importer() if used else None,
+            shared=self._shared,
         )
 
     def _importer(self) -> Importer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,6 +59,34 @@ class TransferringStore(Protocol):
 
     def pull(self, reference: str, report: Reporter, credentials: Credentials | None = None) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError where that fails."""
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """An image that a registry holds: its reference there by digest, and what its configuration says."""
+
+    reference: str
+    record: ImageRecord
+
+
+class SharedImages(Protocol):
+    """The registry that a team shares its images through, each under its tag (``sharing.Sharing``).
+
+    All methods raise ImageError or EngineError where the registry does not answer, or does not let us.
+    """
+
+    @property
+    def repository(self) -> str:
+        """What stands before a tag there (``ghcr.io/team/dispatch``)."""
+
+    def find(self, tag: str, platform: str) -> SharedImage | None:
+        """Return the image of a tag for a platform (``linux/amd64``), or None."""
+
+    def fetch(self, image: SharedImage, report: Reporter) -> None:
+        """Bring an image that was found into the engine, under its ID alone; nothing is built."""
+
+    def push(self, tag: str, image_id: str, report: Reporter) -> SharedImage:
+        """Send an image of the engine, and give it the tag last; what is there already is not sent."""
 
 
 class BeakerImages(Protocol):
