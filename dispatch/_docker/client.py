@@ -25,10 +25,12 @@ from dispatch.reporting import Reporter, working
 
 if TYPE_CHECKING:
     from dispatch._docker.bridge import Bridge
+    from dispatch._docker.building import BuildRequest
     from dispatch._docker.containers import Containers
     from dispatch._docker.files import Files
     from dispatch._docker.helper import Finished, OneShot
     from dispatch._docker.sight import Sight
+    from dispatch._docker.stock import Stock
 
 PING_TIMEOUT = 10.0
 TRANSFER_TIMEOUT = 900
@@ -98,6 +100,13 @@ class Door:
         from dispatch._docker.sight import Sight
 
         return Sight(self.address, self.containers, self.files, self.info)
+
+    @cached_property
+    def stock(self) -> Stock:
+        """All its images, and who uses them."""
+        from dispatch._docker.stock import Stock
+
+        return Stock(self._engine)
 
     def ping(self) -> Pong:
         """Ask whether the engine is there and may be used."""
@@ -227,6 +236,12 @@ class Door:
                     raise ImageError(f"image {reference}: it cannot be pushed: {message['error']}")
                 if "progressDetail" in message:
                     layers.take(message)
+
+    def build(self, request: BuildRequest, report: Reporter, cancelled: Callable[[], bool]) -> str:
+        """Build from a Dockerfile and return the image's ID; see :mod:`.building`."""
+        from dispatch._docker import building
+
+        return building.build(self._engine, request, report, cancelled)
 
     def run_once(self, shot: OneShot) -> Finished:
         """Run a helper container to its end and remove it, whatever happens.

@@ -231,6 +231,34 @@ class EngineSocket:
             connection.shut()
             connection.close()
 
+    def upload(self, path: str, query: Mapping[str, str], size: int, chunks: Iterable[bytes]) -> Stream:
+        """Post a tar of ``size`` bytes, and return the answer, head included, as a stream without timeout.
+
+        An error of ``chunks`` breaks the body off, which the engine notices, and comes out here. Where the
+        engine answers before the end of the body, its answer says why.
+        """
+        connection = self.transport.connect(SEND_TIMEOUT)
+        head = (
+            f"POST {_target(path, query)} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\n"
+            f"Content-Length: {size}\r\n\r\n"
+        )
+        try:
+            try:
+                connection.sendall(head.encode("ascii"))
+                for chunk in chunks:
+                    connection.sendall(chunk)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # the answer, if there is one, says why
+            connection.settimeout(None)
+        except OSError as error:
+            connection.close()
+            raise broken(self.address, error) from error
+        except BaseException:
+            connection.shut()
+            connection.close()
+            raise
+        return Stream(connection, self.address)
+
     def _answer(self, connection: Connection, method: str) -> Reply:
         """Read an answer that may come in chunks of its own."""
         from http.client import HTTPException, HTTPResponse

@@ -26,6 +26,7 @@ from dispatch.image.history import history_of
 from dispatch.image.plan import BuildPlan, Elsewhere, plan_images
 from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
+from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
 from dispatch.lock.pip import read_pip
@@ -164,6 +165,11 @@ class Images:
         What a registry was to give, and did not, is built. With ``wish.renew_base`` the locks of bases that
         the archive has moved on from are renewed, once.
         """
+        report = self._built(plan, wish)
+        usage_of(self._surroundings.cache).note(report.images, self.environments)
+        return report
+
+    def _built(self, plan: BuildPlan, wish: Wish) -> BuildReport:
         from dispatch.image.builder import FetchError
 
         present = report_present(plan)

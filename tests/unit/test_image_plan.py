@@ -94,7 +94,9 @@ def test_images_of_beaker() -> None:
     )
     store = FakeImageStore()
     record = store.add(replace(base_image("any"), tags=("dispatch-beaker:01B",)))
-    plan = plan_images(["tools", "pinned", "other"], catalogue, LOCKS, store, None, Elsewhere(ids.__getitem__))
+    plan = plan_images(
+        ["tools", "pinned", "other"], catalogue, LOCKS, store, None, Elsewhere(ids.__getitem__)
+    )
     assert actions(plan) == [("pinned+tools", "pull"), ("other", "present")]
     assert plan.of("tools").tags == dict.fromkeys(("tools", "pinned"), "dispatch-beaker:01A")
     assert plan.of("other").image == LocalId(record.id) and plan.of("other").digest is None
