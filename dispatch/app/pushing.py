@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from dispatch.app.wish import WISH, Wish
 from dispatch.environment import DockerImage, ImageRef, LocalId, RegistryDigest
@@ -21,8 +21,18 @@ from dispatch.image.ports import SharedImages
 from dispatch.image.report import BuildReport
 from dispatch.reporting import Reporter
 
-if TYPE_CHECKING:
-    from dispatch.app.images import Images
+
+class Buildable(Protocol):
+    """The images of one configuration (``images.Images``)."""
+
+    def recipes(self, names: Iterable[str]) -> BuildPlan:
+        """Say what the named images are, as far as that is known without an engine."""
+
+    def plan(self, names: Iterable[str], wish: Wish = WISH) -> BuildPlan:
+        """Say of the named images what building would do."""
+
+    def build(self, plan: BuildPlan, wish: Wish = WISH) -> BuildReport:
+        """Carry out a plan; what failed is in the report."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class Pushing:
     Errors of the registry are raised by :meth:`outlook`, and in the report of :meth:`provide`.
     """
 
-    def __init__(self, images: Images, shared: SharedImages, say: Reporter) -> None:
+    def __init__(self, images: Buildable, shared: SharedImages, say: Reporter) -> None:
         self._images = images
         self._shared = shared
         self._say = say
@@ -149,6 +159,6 @@ class Pushing:
         assert isinstance(planned.source, Generated) and isinstance(image, LocalId)
         reference = self._reference(planned, name)
         self._say(f"{name}: pushing as {reference}")
-        made = self._shared.push(planned.source.spec.tag(name), image.id, self._say)
+        made = self._shared.push(name, planned.source.spec, image.id, self._say)
         self._say(f"{name}: pushed")
         return Pushed(reference, RegistryDigest(made.reference))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dispatch.errors import DispatchError, EngineError, ImageError
 from dispatch.image.ports import SharedImage, SharedImages
+from dispatch.image.spec import ImageSpec
 from dispatch.reporting import Reporter
 
 
@@ -38,9 +39,9 @@ class Lenient:
         """See :class:`dispatch.image.ports.SharedImages`."""
         self._shared.fetch(image, report)
 
-    def push(self, tag: str, image_id: str, report: Reporter) -> SharedImage:
+    def push(self, name: str, spec: ImageSpec, image_id: str, report: Reporter) -> SharedImage:
         """See :class:`dispatch.image.ports.SharedImages`."""
-        return self._shared.push(tag, image_id, report)
+        return self._shared.push(name, spec, image_id, report)
 
     def give_up(self, error: DispatchError) -> None:
         """Ask no more, and say so."""

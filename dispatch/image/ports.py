@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dispatch._docker import Credentials, ImageRecord
     from dispatch._docker.helper import Finished, OneShot
     from dispatch.image.plan import Generated
+    from dispatch.image.spec import ImageSpec
 
 
 class ImageStore(Protocol):
@@ -85,8 +86,9 @@ class SharedImages(Protocol):
     def fetch(self, image: SharedImage, report: Reporter) -> None:
         """Bring an image that was found into the engine, under its ID alone; nothing is built."""
 
-    def push(self, tag: str, image_id: str, report: Reporter) -> SharedImage:
-        """Send an image of the engine, and give it the tag last; what is there already is not sent."""
+    def push(self, name: str, spec: ImageSpec, image_id: str, report: Reporter) -> SharedImage:
+        """Send the engine's image of a specification, and give it the tag of ``name`` last; what is there
+        already is not sent."""
 
 
 class BeakerImages(Protocol):
