@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from dispatch._docker import Door
     from dispatch._docker.daemon import EngineSetup
     from dispatch.app.images import Doors, Images
+    from dispatch.app.locking import LockState
     from dispatch.app.pushing import Pushing
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
     from dispatch.image.ports import SharedImages
-    from dispatch.lock.model import Renewal
+    from dispatch.lock.model import Renewal, Upgrade
     from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
 
@@ -110,7 +111,15 @@ class App:
 
     def shared(self, setting: RegistrySetting) -> SharedImages:
         """The images that are shared in a registry; nothing is asked of it yet."""
-        raise NotImplementedError
+        from dispatch._registry import RegistryDoor, docker_logins, way_to
+        from dispatch.image.sharing import Sharing, place_of
+        from dispatch.image.shipping import Shipping
+
+        around, place = self.surroundings, place_of(setting.address)
+        logins = docker_logins(around.environ, around.home)
+        way = way_to(place.host, around.environ, around.home, setting.insecure, setting.authority)
+        shipping = Shipping(RegistryDoor(place.host, logins, way), around.cache)
+        return Sharing(shipping, place, self.door, around.cache)
 
     def pushing(self, images: Images, address: str) -> Pushing:
         """The images of a configuration in the registry at an address that was given by hand.
@@ -193,17 +202,35 @@ class App:
         self,
         paths: Sequence[Path],
         names: Iterable[str],
-        *,
-        upgrade: bool,
+        upgrade: Upgrade,
         overlay: Overlay = NO_OVERLAY,
     ) -> list[Renewal]:
         """Renew the locks of the named images; without names, of all but bases of the configurations."""
+        chosen = self._chosen(paths, names, overlay)
+        if upgrade.packages:
+            from dispatch.app.locking import refuse_unknown_packages
+
+            refuse_unknown_packages(upgrade.packages, [images.locking for images, _ in chosen])
+        return [renewal for images, own in chosen for renewal in images.renew(own, upgrade)]
+
+    def check_locks(
+        self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
+    ) -> list[LockState]:
+        """Say of the same locks, and those of their bases, whether they fit; asks and writes nothing."""
+        chosen = self._chosen(paths, names, overlay)
+        found = [state for images, own in chosen for state in images.locking.check(own)]
+        return list({state.path: state for state in found}.values())
+
+    def _chosen(
+        self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay
+    ) -> list[tuple[Images, list[str]]]:
+        """The images of each configuration, with the names of those whose locks are meant."""
         from dispatch.app.images import Images
         from dispatch.config import find_images
         from dispatch.config.expansion import declared_name
 
         wanted = tuple(names)
-        renewals: list[Renewal] = []
+        found = []
         for path in paths:
             config = self.config(path, overlay, unused=True)
             chosen = [
@@ -212,13 +239,13 @@ class App:
                 if (declared_name(name) in wanted or name in wanted if wanted else _is_own(each))
             ]
             self._refuse_unknown(wanted, config)
-            renewals += self.images(config).renew(chosen, upgrade=upgrade)
+            found.append((self.images(config), chosen))
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
             images = Images(environments, self.surroundings, self._doors, "", self.say)
-            renewals += images.renew(chosen, upgrade=upgrade)
-        return renewals
+            found.append((images, chosen))
+        return found
 
     def _refuse_unknown(self, wanted: Sequence[str], config: Config) -> None:
         for name in wanted:

@@ -28,13 +28,14 @@ from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
 from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
-from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal, Upgrade
 from dispatch.lock.pip import read_pip
 from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
     from dispatch._beaker import BeakerDoor
+    from dispatch.app.locking import Locking
     from dispatch.app.publishing import Publishing
     from dispatch.app.sharing import Lenient
     from dispatch.image.builder import Builder
@@ -188,7 +189,7 @@ class Images:
             name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)
         ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
-        self.renew(bases, upgrade=True)
+        self.renew(bases, Upgrade(everything=True))
         return builder.build(self.plan(plan.names, wish), self._say)
 
     @property
@@ -228,18 +229,25 @@ class Images:
         debian = {package.name.removeprefix("python3-") for package in self._locks.debian(base).packages}
         return frozenset(pins | debian)
 
-    def renew(self, names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
-        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        from dispatch.lock.renewal import Tools, renew
+    @property
+    def locking(self) -> Locking:
+        """The locks of these images."""
+        from dispatch.app.locking import Locking
+        from dispatch.lock.piptools import PipTools
+        from dispatch.lock.renewal import Tools
 
-        wanted = [self.environments[name] for name in names]
-        tools = Tools(self._uv(), self._apt(), self._say)
-        renewals = []
-        for environment in sorted(wanted, key=lambda each: not isinstance(each.declaration, DebianImage)):
-            self._say(f"{environment.name}: resolving")
-            renewal = renew(environment, self._base_facts(environment), tools, upgrade)
-            if renewal is not None:
-                renewals.append(renewal)
+        environ = self._surroundings.environ
+        return Locking(
+            self.environments,
+            lambda: Tools(self._uv(), PipTools(environ), self._apt(), self._say),
+            self._base_facts,
+            self._config,
+            self._say,
+        )
+
+    def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
+        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
+        renewals = self.locking.renew(names, upgrade)
         self._locks = CommittedLocks(self._config)
         return renewals
 
