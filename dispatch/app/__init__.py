@@ -105,9 +105,20 @@ class App:
     def _doors(self) -> Doors:
         from dispatch.app.images import Doors
 
-        setting = self.settings.registry
+        setting = self.registry
         registry = (lambda: self.shared(setting)) if setting is not None else None
         return Doors(lambda: self.door, lambda: self.beaker, registry)
+
+    @property
+    def registry(self) -> RegistrySetting | None:
+        """The registry that the environment names, else the settings; None where neither does."""
+        named = self.surroundings.registry
+        return self._registry_at(named) if named is not None else self.settings.registry
+
+    def _registry_at(self, address: str) -> RegistrySetting:
+        """The registry of an address; where the settings name it, too, it is trusted as they say."""
+        setting, given = self.settings.registry, parse_registry(address)
+        return setting if setting is not None and setting.address == given.address else given
 
     def shared(self, setting: RegistrySetting) -> SharedImages:
         """The images that are shared in a registry; nothing is asked of it yet."""
@@ -122,15 +133,10 @@ class App:
         return Sharing(shipping, place, self.door, around.cache)
 
     def pushing(self, images: Images, address: str) -> Pushing:
-        """The images of a configuration in the registry at an address that was given by hand.
-
-        Where that is the one of the settings, it is trusted as they say.
-        """
+        """The images of a configuration in the registry at an address that was given by hand."""
         from dispatch.app.pushing import Pushing
 
-        setting, given = self.settings.registry, parse_registry(address)
-        known = setting if setting is not None and setting.address == given.address else given
-        return Pushing(images, self.shared(known), self.say)
+        return Pushing(images, self.shared(self._registry_at(address)), self.say)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""

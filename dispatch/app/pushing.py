@@ -136,9 +136,12 @@ class Pushing:
         for name, key in plan.names.items():
             by_key.setdefault(key, []).append(name)
         pool = ThreadPoolExecutor(wish.workers, thread_name_prefix="dispatch-push")
+        first, *others = by_key.values() or [[]]
         try:
-            running = [pool.submit(self._push_all, plan, names, built, wish) for names in by_key.values()]
-            return {name: each for future in running for name, each in future.result().items()}
+            # One goes first: what the others have in common with it, a base above all, is there then.
+            done = self._push_all(plan, first, built, wish)
+            running = [pool.submit(self._push_all, plan, names, built, wish) for names in others]
+            return done | {name: each for future in running for name, each in future.result().items()}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
