@@ -207,11 +207,16 @@ class Images:
         return report.images
 
     def identity(self, name: str) -> str:
-        """The digest of a named image's declaration and lock, for the identity of shell steps."""
-        from dispatch.plan import image_identity
+        """The digest of a named image's declaration and locks, for the identity of shell steps."""
+        from dispatch.app.contents import content_of
+        from dispatch.plan import ImageInputs, image_identity, needs_below
 
         environment = self.environments[name]
-        return image_identity(environment, self._locks.of(environment))
+        base = self.environments.get(getattr(environment.declaration, "base", ""))
+        below = self.identity(base.name) if base is not None and needs_below(base) else None
+        return image_identity(
+            environment, ImageInputs(self._locks.of(environment), below, content_of(environment))
+        )
 
     def distributions(self, name: str | None) -> frozenset[str] | None:
         """What a named image has installed by its lock, or the current environment; None if no lock tells."""

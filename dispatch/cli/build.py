@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("build")
-@click.argument(
-    "configs", metavar="CONFIG…", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
-)
+@click.argument("configs", metavar="CONFIG…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and why; change nothing.")
 @click.option("--explain", is_flag=True, help="Say which inputs changed since an image was last built here.")
 @click.option(
@@ -63,7 +61,10 @@ def command(
     as_json: bool,
     **wanted: Any,
 ) -> None:
-    """Build the images of CONFIG's steps that are missing, and nothing else."""
+    """Build the images of CONFIG's steps that are missing, and nothing else.
+
+    CONFIG may be the folder of an image, such as images/NAME, too.
+    """
     wish = Wish(wanted["jobs"], not wanted["keep_going"], wanted["renew_base"], wanted["force"])
     target = _Target(wanted["push"], wanted["publish"])
     target.check(wish)
@@ -72,7 +73,7 @@ def command(
     for path in configs:
         progress = open_progress(shown)
         app = open_app(settings=choice.settings, report=progress)
-        order = _Order(app, app.config(path, choice.overlay), wish, dry_run, explain)
+        order = _Order(app, app.image_config(path, choice.overlay), wish, dry_run, explain)
         came = target.carry_out(order, progress)
         documents += came.documents
         failures += came.failures
@@ -107,7 +108,7 @@ class _Order:
     @property
     def names(self) -> list[str]:
         """The names of what its steps need."""
-        return list(dict.fromkeys(name for name in self.config.images.values() if name is not None))
+        return list(self.config.names)
 
     @property
     def tells(self) -> bool:

@@ -17,7 +17,7 @@ STALE = 2
 
 
 @click.command("lock")
-@click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--image", "images", metavar="NAME", multiple=True, help="Lock this image only; a base, too.")
 @click.option(
     "--upgrade", is_flag=True, help="Take the newest versions allowed, not those of the present lock."
@@ -43,6 +43,7 @@ def command(
 ) -> None:
     """Resolve what CONFIG's images declare, into lock files to commit.
 
+    CONFIG may be the folder of an image, such as images/NAME, too.
     Without --image, the base images that dispatch itself describes keep the locks they have.
     """
     from dispatch.lock.model import Upgrade

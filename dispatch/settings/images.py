@@ -82,29 +82,15 @@ def read_image_name(section: Section, key: str) -> str | None:
     raise section.wrong(key, "the name of an image", value, remedy)
 
 
-def read_images(section: Section | None) -> dict[str, Environment]:
-    """Read all entries of an ``images:`` section."""
-    entries: dict[str, Environment] = {}
-    for name in section or ():
-        assert section is not None
-        if not NAME.fullmatch(name):
-            remedy = "use letters, digits, '_', '.' and '-'"
-            raise section.refusal(name, f"{name!r} is no name for an image", remedy)
-        entry = section.section(name)
-        if entry is None:
-            raise section.wrong(name, "a declaration such as {pip: requirements.in}", None)
-        entries[name] = read_image(entry, name)
-    return entries
-
-
 def read_image(section: Section, name: str) -> Environment:
     """Read one declaration. Raises ConfigurationError for anything that it cannot mean."""
-    kind = _kind(section, name)
+    kind = read_kind(section, name)
     section.only(KEYS[kind], f"key of a {kind.value!r} image")
     return Environment(name, _READERS[kind](section, name), section.document.path)
 
 
-def _kind(section: Section, name: str) -> ImageKind:
+def read_kind(section: Section, name: str) -> ImageKind:
+    """Read which kind of image a declaration is of."""
     given = [key for key in section if key in _KINDS]
     if len(given) == 1:
         return ImageKind(given[0])

@@ -26,8 +26,9 @@ class Surroundings:
 
     ``cache`` may be deleted at any time; ``state`` is where an engine that we started ourselves keeps log
     and pid; ``config`` holds the user's own settings. ``apt_mirror`` and ``registry`` are None where nothing
-    is set. ``terminal`` says that a terminal, where there is one, can be drawn on and is looked at: TERM names
-    one that can, and CI is not set. ``step_summary`` is the file in which GitHub Actions takes Markdown.
+    is set. ``terminal`` says that a terminal, where there is one, can be drawn on and is looked at: TERM
+    names one that can, and CI is not set. ``step_summary`` is the file in which GitHub Actions takes
+    Markdown.
     ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
     """
 
