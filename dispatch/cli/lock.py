@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,31 +14,46 @@ from dispatch.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from dispatch.app import App
+    from dispatch.lock.model import Upgrade
 
 STALE = 2
+
+
+def upgrade_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of an upgrade, which it takes as one ``upgrade``: Upgrade."""
+
+    @click.option(
+        "--upgrade", is_flag=True, help="Take the newest versions allowed, not those of the present lock."
+    )
+    @click.option(
+        "--upgrade-package",
+        "packages",
+        metavar="NAME",
+        multiple=True,
+        help="Take the newest version allowed of this package only.",
+    )
+    @functools.wraps(command)
+    def packed(*arguments: Any, upgrade: bool, packages: tuple[str, ...], **rest: Any) -> Any:
+        from dispatch.lock.model import Upgrade
+        from dispatch.lock.requirements import normalise
+
+        wanted = Upgrade(upgrade, tuple(normalise(name) for name in packages))
+        return command(*arguments, upgrade=wanted, **rest)
+
+    return packed
 
 
 @click.command("lock")
 @click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--image", "images", metavar="NAME", multiple=True, help="Lock this image only; a base, too.")
-@click.option(
-    "--upgrade", is_flag=True, help="Take the newest versions allowed, not those of the present lock."
-)
-@click.option(
-    "--upgrade-package",
-    "packages",
-    metavar="NAME",
-    multiple=True,
-    help="Take the newest version allowed of this package only.",
-)
+@upgrade_options
 @click.option("--check", is_flag=True, help="Write nothing: say which locks are stale and why, and exit 2.")
 @config_options
 @json_option
 def command(
     configs: tuple[Path, ...],
     images: tuple[str, ...],
-    upgrade: bool,
-    packages: tuple[str, ...],
+    upgrade: Upgrade,
     check: bool,
     choice: ConfigChoice,
     as_json: bool,
@@ -46,19 +63,15 @@ def command(
     CONFIG may be the folder of an image, such as images/NAME, too.
     Without --image, the base images that dispatch itself describes keep the locks they have.
     """
-    from dispatch.lock.model import Upgrade
-    from dispatch.lock.requirements import normalise
-
     if not configs and not images:
         raise click.UsageError("name a CONFIG, or an image with --image")
-    if check and (upgrade or packages):
+    if check and (upgrade.everything or upgrade.packages):
         raise click.UsageError("--check writes nothing: leave --upgrade and --upgrade-package out")
     app = open_app(settings=choice.settings)
     if check:
         _check(app, configs, images, choice, as_json)
         return
-    wanted = Upgrade(upgrade, tuple(normalise(name) for name in packages))
-    renewals = app.lock(configs, images, wanted, choice.overlay)
+    renewals = app.lock(configs, images, upgrade, choice.overlay)
     if as_json:
         print_json(
             {"locks": [{"path": str(r.path), "changed": r.changed, "summary": r.summary} for r in renewals]}

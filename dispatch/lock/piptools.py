@@ -39,7 +39,11 @@ _DROPPED = re.compile(
     r"PIP_(REQUIREMENT|TARGET|PREFIX|ROOT|USER|EDITABLE|REQUIRE_HASHES|REQUIRE_VIRTUALENV|NO_DEPS|PYTHON|REPORT"
     r"|NO_BINARY|ONLY_BINARY|LOG|UPGRADE|QUIET|VERBOSE|TOOLS_.*)|PYTHON.*"
 )
-_CONFLICT = re.compile(r"The conflict is caused by:\n(.*?)(?:\n\n|\Z)", re.DOTALL)
+# The name of a release's file: a wheel's, or that of a source distribution.
+_CAUSE = re.compile(
+    r"RequirementInformation\(requirement=\w+\('([^']*)'[^)]*\), "
+    r"parent=(?:None|\w+\('[^']*/([A-Za-z0-9_.]+?)-([A-Za-z0-9_.!+]+?)(?:-[^/']*|\.tar\.gz|\.zip)'[^)]*\)|[^)]*\))\)"
+)
 _ABSENT = re.compile(r"No matching distribution found for ([A-Za-z0-9][A-Za-z0-9._-]*)([^\s(]*)")
 _NETWORK = re.compile(
     r"Max retries exceeded|Failed to establish a new connection|NewConnectionError|Connection refused"
@@ -68,17 +72,24 @@ class PipTools:
             directory = Path(name)
             path = directory / "modules"
             _offer_modules(path, question.target)
-            arguments = question.write(directory, _options(question))
-            arguments += ["--upgrade"] if question.upgrade.everything else []
-            arguments += ["--pre"] if question.requirements.prereleases else []
-            for package in question.upgrade.packages:
-                arguments += ["--upgrade-package", package]
-            command = [interpreter, "-s", "-m", "piptools", "compile", *_ALWAYS, *arguments]
-            done = self._call([*command, "requirements.in"], directory, self._env(path))
-            if done.returncode:
-                said = done.stderr.replace(f"{directory}/", "").replace(str(directory), ".")
-                raise self._translate(said, question)
+            command = [interpreter, "-s", "-m", "piptools", "compile", *_ALWAYS]
+            command += ["--pre"] if question.requirements.prereleases else []
+            env = self._env(path)
+            arguments = question.write(directory, (*_indexes(question), *_formats(question)))
+            self._compile([*command, *_upgrades(question), *arguments], directory, env, question)
+            # The versions are found. Once more for their hashes, as pip names those of allowed forms only.
+            lines = [*_indexes(question), *question.requirements.lines]
+            (directory / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            self._compile([*command, "--generate-hashes", *arguments], directory, env, question)
             return question.answer(directory, "pip-tools")
+
+    def _compile(
+        self, command: list[str], directory: Path, env: Mapping[str, str], question: Question
+    ) -> None:
+        done = self._call([*command, "requirements.in"], directory, env)
+        if done.returncode:
+            said = done.stderr.replace(f"{directory}/", "").replace(str(directory), ".")
+            raise self._translate(said, question)
 
     def _interpreter(self, target: Target) -> str:
         """Return the interpreter to resolve with: ours, or one of the target's minor version on PATH."""
@@ -141,10 +152,10 @@ class PipTools:
                 f"{what}: the package index does not answer: {_last(text)}",
                 "check the network, and the proxy, certificate and index settings (PIP_*, pip.conf)",
             )
-        if match := _CONFLICT.search(text):
-            reasons = "; ".join(line.strip() for line in match[1].splitlines() if line.strip())
+        causes = _causes(said) if "conflicting dependencies" in text else []
+        if causes:
             return ConfigurationError(
-                f"{what}: the requirements cannot be met together: {reasons}",
+                f"{what}: the requirements cannot be met together: {', and '.join(causes)}",
                 "loosen one of the requirements named",
             )
         if match := _ABSENT.search(text):
@@ -157,9 +168,7 @@ class PipTools:
 
 
 _ALWAYS = (
-    "--quiet",
     "--no-config",
-    "--generate-hashes",
     "--allow-unsafe",
     "--strip-extras",
     "--no-header",
@@ -172,13 +181,19 @@ _ALWAYS = (
 )
 
 
-def _options(question: Question) -> tuple[str, ...]:
-    """Return what pip is told by lines of the requirements file."""
+def _indexes(question: Question) -> tuple[str, ...]:
     requirements = question.requirements
     default = (f"--index-url {requirements.index_url}",) if requirements.index_url else ()
-    more = tuple(f"--extra-index-url {address}" for address in requirements.extra_index_urls)
-    source = tuple(f"--no-binary {name}" for name in question.sdists)
-    return (*default, *more, "--only-binary :all:", *source)
+    return (*default, *(f"--extra-index-url {address}" for address in requirements.extra_index_urls))
+
+
+def _formats(question: Question) -> tuple[str, ...]:
+    return ("--only-binary :all:", *(f"--no-binary {name}" for name in question.sdists))
+
+
+def _upgrades(question: Question) -> list[str]:
+    everything = ["--upgrade"] if question.upgrade.everything else []
+    return everything + [word for name in question.upgrade.packages for word in ("--upgrade-package", name)]
 
 
 def _offer_modules(directory: Path, target: Target) -> None:
@@ -201,6 +216,12 @@ def _offer_modules(directory: Path, target: Target) -> None:
     major, minor = _parts(target.glibc)
     text = _MANYLINUX.replace("{major}", str(major)).replace("{minor}", str(minor))
     (directory / "_manylinux.py").write_text(text, encoding="utf-8")
+
+
+def _causes(said: str) -> list[str]:
+    """Return who asks for what, of the requirements that exclude each other."""
+    found = [(match[1], match[2] and f"{match[2]} {match[3]}") for match in _CAUSE.finditer(said)]
+    return list(dict.fromkeys(f"{by or 'you'} need{'s' if by else ''} {wanted}" for wanted, by in found))
 
 
 def _last(said: str) -> str:
