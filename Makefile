@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PACKAGES := mmdebstrap shellcheck busybox-static
+PACKAGES := mmdebstrap shellcheck busybox-static docker-registry
 
 .DEFAULT_GOAL := help
 .PHONY: help install system engine engine-stop demo test check lint type fmt golden bench clean

@@ -112,7 +112,7 @@ class CondaImage:
 
     Its pip section is an image of its own, a :class:`PipImage` upon this one. ``file`` is an absolute path;
     ``lock`` is the lock for ``more.platform``; ``python`` is what the declaration demands, None for what
-    the file brings.
+    the file brings. ``resolver`` and ``sdists`` are for the pip section.
     """
 
     file: Path
@@ -120,6 +120,8 @@ class CondaImage:
     base: str
     python: str | None = None
     bytecode: bool = True
+    resolver: Resolver = Resolver.UV
+    sdists: tuple[str, ...] = ()
     more: Extras = Extras()
 
     kind = ImageKind.CONDA

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dispatch._docker.files import Files
     from dispatch._docker.helper import Finished, OneShot
     from dispatch._docker.sight import Sight
+    from dispatch._docker.stock import Stock
 
 PING_TIMEOUT = 10.0
 TRANSFER_TIMEOUT = 900
@@ -99,6 +100,13 @@ class Door:
         from dispatch._docker.sight import Sight
 
         return Sight(self.address, self.containers, self.files, self.info)
+
+    @cached_property
+    def stock(self) -> Stock:
+        """All its images, and who uses them."""
+        from dispatch._docker.stock import Stock
+
+        return Stock(self._engine)
 
     def ping(self) -> Pong:
         """Ask whether the engine is there and may be used."""

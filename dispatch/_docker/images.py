@@ -57,7 +57,7 @@ def inspect_image(engine: EngineSocket, reference: str) -> ImageRecord | None:
     if reply.status >= 400:
         detail = reply.body.decode("utf-8", "replace").strip()
         raise ImageError(f"image {reference}: the engine cannot inspect it: {detail}")
-    return _record(reply.json())
+    return image_record(reply.json())
 
 
 def find_image(engine: EngineSocket, label: str, value: str) -> ImageRecord | None:
@@ -71,7 +71,8 @@ def find_image(engine: EngineSocket, label: str, value: str) -> ImageRecord | No
     return None
 
 
-def _record(inspection: Mapping[str, Any]) -> ImageRecord:
+def image_record(inspection: Mapping[str, Any]) -> ImageRecord:
+    """Return what the engine says of an image when it is inspected."""
     config: Mapping[str, Any] = inspection.get("Config") or {}
     return ImageRecord(
         id=inspection["Id"],

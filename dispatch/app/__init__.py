@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch import assets
+from dispatch.environment import DebianImage, Environment
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings import (
     Base,
@@ -159,6 +160,14 @@ class App:
         renewal = config.renewal or config.path.name
         return Images(config.environments, self.surroundings, self._doors, renewal, self.say)
 
+    def named_images(self, names: Sequence[str], packaged: Path) -> Images:
+        """The images of these names in ``images/``, the settings or the folder ``packaged``."""
+        from dispatch.app.images import Images
+        from dispatch.config import find_images
+
+        environments = find_images(names, self._here, self.settings, packaged)
+        return Images(environments, self.surroundings, self._doors, "", self.say)
+
     def lock(
         self,
         paths: Sequence[Path],
@@ -167,10 +176,10 @@ class App:
         upgrade: bool,
         overlay: Overlay = NO_OVERLAY,
     ) -> list[Renewal]:
-        """Renew the locks of the named images; without names, of all pip images of the configurations."""
+        """Renew the locks of the named images; without names, of all but bases of the configurations."""
         from dispatch.app.images import Images
         from dispatch.config import find_images
-        from dispatch.environment import PipImage
+        from dispatch.config.expansion import declared_name
 
         wanted = tuple(names)
         renewals: list[Renewal] = []
@@ -179,14 +188,15 @@ class App:
             chosen = [
                 name
                 for name, each in config.environments.items()
-                if (name in wanted if wanted else isinstance(each.declaration, PipImage))
+                if (declared_name(name) in wanted or name in wanted if wanted else _is_own(each))
             ]
             self._refuse_unknown(wanted, config)
             renewals += self.images(config).renew(chosen, upgrade=upgrade)
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
+            chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
             images = Images(environments, self.surroundings, self._doors, "", self.say)
-            renewals += images.renew(wanted, upgrade=upgrade)
+            renewals += images.renew(chosen, upgrade=upgrade)
         return renewals
 
     def _refuse_unknown(self, wanted: Sequence[str], config: Config) -> None:
@@ -221,3 +231,8 @@ class App:
         from dispatch.app.records import log
 
         return log(self.workspace, run, step)
+
+
+def _is_own(environment: Environment) -> bool:
+    """Whether a lock is renewed with those of a configuration: not that of a base with a life of its own."""
+    return not isinstance(environment.declaration, DebianImage) or "+" in environment.name

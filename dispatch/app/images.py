@@ -24,6 +24,7 @@ from dispatch.image.history import history_of
 from dispatch.image.plan import BuildPlan, Identify, plan_images
 from dispatch.image.ports import ImageStore
 from dispatch.image.report import BuildReport, report_present
+from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
 from dispatch.lock.pip import read_pip
@@ -148,6 +149,11 @@ class Images:
 
         With ``renew_base`` the locks of bases that the archive has moved on from are renewed, once.
         """
+        report = self._built(plan, workers, renew_base)
+        usage_of(self._surroundings.cache).note(report.images, self.environments)
+        return report
+
+    def _built(self, plan: BuildPlan, workers: int, renew_base: bool) -> BuildReport:
         present = report_present(plan)
         if present is not None:
             return present

@@ -29,6 +29,7 @@ COMMANDS = {
     "engine": "Start or stop a Docker Engine of this machine.",
     "follow": "Watch a run that goes on elsewhere, to its end.",
     "gc": "Remove what no run refers to; shows it first.",
+    "images": "List the images that dispatch built, and remove those that nobody needs.",
     "init": "Write a working starting point into a directory, and say what to run next.",
     "lock": "Resolve declarations to exact packages with hashes, in files to commit.",
     "logs": "Print what a step printed.",
@@ -38,10 +39,12 @@ COMMANDS = {
     "result": "Print a step's result, or the path of it.",
     "run": "Run a configuration's steps, each in its own image, or here where it names none.",
     "runs": "List the runs of the workspace.",
+    "sbom": "Print what is in images, as an SPDX document; from their locks alone.",
     "shell": "Open a shell in what a step would run in: its image, source, inputs and work directory.",
     "show": "Show the steps of a run.",
     "status": "Show what goes on: the unfinished runs, or the steps of one.",
     "steps": "Search the steps of the workspace.",
+    "verify": "Look into images: installed is what the lock says, imports work, commands start.",
     "why": "Say why a step is cached or not, and which input differs from the nearest result.",
 }
 

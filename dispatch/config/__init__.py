@@ -18,7 +18,7 @@ from dispatch.errors import ConfigurationError
 from dispatch.graph import StepGraph
 from dispatch.settings import Settings, read_modules, repository_root
 from dispatch.settings.document import OVERRIDES, Document, is_jsonnet, read_document
-from dispatch.settings.images import ImageEntry, read_image, read_image_name, read_images
+from dispatch.settings.images import read_image, read_image_name, read_images
 from dispatch.settings.overrides import is_json, overlay
 from dispatch.settings.section import Section
 
@@ -87,7 +87,7 @@ def _composed(
     document: Document,
     graph: StepGraph,
     image: str | None,
-    entries: list[Mapping[str, ImageEntry]],
+    entries: list[Mapping[str, Environment]],
     places: list[Path],
     *,
     unused: bool = False,
@@ -101,7 +101,7 @@ def _composed(
     used = [(used, _user(document, graph, name)) for name in graph.order if (used := images[name])]
     environments = collect(catalogue, used)
     if unused:
-        environments = _with_unused(catalogue, environments, entries[0])
+        environments = _with_unused(catalogue, used, entries[0])
     return Config(
         path=document.path,
         directory=document.path.parent,
@@ -151,10 +151,10 @@ def folders(directory: Path, packaged: Path) -> list[Path]:
     return [packaged] if root is None else [root / "images", packaged]
 
 
-def _inline(document: Document, graph: StepGraph, catalogue: Catalogue) -> dict[str, ImageEntry]:
+def _inline(document: Document, graph: StepGraph, catalogue: Catalogue) -> dict[str, Environment]:
     """Return, by step, the declarations that stand in steps, each under a name that nothing else has."""
     mappings = {name: graph[name].options.image for name in graph.order}
-    found: dict[str, ImageEntry] = {}
+    found: dict[str, Environment] = {}
     taken: set[str] | None = None
     for step, mapping in mappings.items():
         if not isinstance(mapping, Mapping):
@@ -169,15 +169,16 @@ def _inline(document: Document, graph: StepGraph, catalogue: Catalogue) -> dict[
 
 
 def _with_unused(
-    catalogue: Catalogue, environments: dict[str, Environment], declared: Iterable[str]
+    catalogue: Catalogue, used: list[tuple[str, str]], declared: Iterable[str]
 ) -> dict[str, Environment]:
-    """Add the images that no step uses. One that is not well is in nobody's way until it is used."""
+    """Collect what is used, and the images that no step uses as far as they are well."""
+    environments = collect(catalogue, used)
     for name in declared:
         try:
-            used = [(each, "") for each in (*environments, name)]
-            environments = collect(catalogue, used)
+            environments = collect(catalogue, [*used, (name, "")])
         except ConfigurationError:
             continue
+        used = [*used, (name, "")]
     return environments
 
 

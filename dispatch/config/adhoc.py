@@ -20,7 +20,8 @@ from dispatch.graph import SHELL, StepGraph, StepNode
 from dispatch.node import read_node
 from dispatch.settings import SETTINGS_FILE, Settings
 from dispatch.settings.document import read_document
-from dispatch.settings.images import REFERENCE, ImageEntry, read_images
+from dispatch.settings.imagekeys import REFERENCE
+from dispatch.settings.images import read_images
 from dispatch.settings.section import Section
 
 # The whole repository, as a path in it.
@@ -116,7 +117,7 @@ def _catalogue(image: str, directory: Path, settings: Settings, packaged: Path) 
     raise ConfigurationError(error.message, f"{declare}, or name a Docker image with its tag: {image}:TAG")
 
 
-def _beside(directory: Path) -> Iterator[tuple[Path, Mapping[str, ImageEntry]]]:
+def _beside(directory: Path) -> Iterator[tuple[Path, Mapping[str, Environment]]]:
     """What configurations in a directory declare; a file that is none, or is not well, declares nothing."""
     for path in sorted(directory.iterdir()):
         if path.suffix not in _ENDINGS or path.name == SETTINGS_FILE or not path.is_file():

@@ -12,35 +12,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
 
-from dispatch.environment import CondaImage, DebianImage, DockerImage, Environment, PipImage
+from dispatch.config.expansion import declared_name, expand
+from dispatch.environment import (
+    CondaImage,
+    DebianImage,
+    DockerfileImage,
+    DockerImage,
+    Environment,
+    PipImage,
+)
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings.document import read_document
-from dispatch.settings.images import IMAGE_FILE, NAME, ImageEntry, UnsupportedImage, read_image
+from dispatch.settings.images import IMAGE_FILE, NAME, read_image
 from dispatch.settings.section import Section
 
 
 class Catalogue:
     """Entries that files declare (the first mapping wins); behind them, folders of ``<name>/image.yml``."""
 
-    def __init__(self, declared: Sequence[Mapping[str, ImageEntry]], folders: Sequence[Path]) -> None:
+    def __init__(self, declared: Sequence[Mapping[str, Environment]], folders: Sequence[Path]) -> None:
         self._declared = tuple(declared)
         self._folders = tuple(folders)
 
     def find(self, name: str) -> Environment | None:
         """Return the declaration of ``name``, None if there is none.
 
-        Raises ConfigurationError for a declaration that is wrong, or of a kind that is not supported yet.
+        Raises ConfigurationError for a declaration that is wrong.
         """
         for entries in self._declared:
             if name in entries:
-                return _supported(entries[name])
+                return entries[name]
         # The name becomes a path here: only what cannot leave the folder gets that far.
         if not NAME.fullmatch(name):
             return None
         for folder in self._folders:
             path = folder / name / IMAGE_FILE
             if path.is_file():
-                return _supported(read_image(Section.of(read_document(path)), name))
+                return read_image(Section.of(read_document(path)), name)
         return None
 
     def known(self) -> list[str]:
@@ -65,12 +73,6 @@ class Catalogue:
         return ConfigurationError(f"{fact}\n  known: {', '.join(known) or 'none'}", remedy)
 
 
-def _supported(entry: ImageEntry) -> Environment:
-    if isinstance(entry, UnsupportedImage):
-        raise entry.refusal()
-    return entry
-
-
 def is_reference(name: str) -> bool:
     """Whether a name that nobody declares looks like a Docker reference."""
     return any(sign in name for sign in ":/@")
@@ -79,17 +81,20 @@ def is_reference(name: str) -> bool:
 def collect(catalogue: Catalogue, used: Iterable[tuple[str, str]]) -> dict[str, Environment]:
     """Return the environments of ``used`` (pairs of image and who uses it) and of all their bases.
 
-    A base comes before what is built on it. A base that is no name of the catalogue but looks like a
-    reference (it has ``:``, ``/`` or ``@``) is a ``docker`` image under that name.
+    A base comes before what is built on it, and what a declaration implies is there as images of its own
+    (see ``expansion``). A base that is no name of the catalogue but looks like a reference (it has ``:``,
+    ``/`` or ``@``) is a ``docker`` image under that name.
     """
     found: dict[str, Environment] = {}
     for name, who in used:
         if name not in found:
-            environment = catalogue.find(name)
+            environment = catalogue.find(declared_name(name))
             if environment is None:
                 raise catalogue.unknown(name, who)
             _add(catalogue, found, environment, ())
-    _check_locks(found.values())
+            if name not in found:
+                raise catalogue.unknown(name, who)
+    _check_locks(catalogue, found.values())
     return found
 
 
@@ -97,19 +102,33 @@ def _add(
     catalogue: Catalogue, found: dict[str, Environment], environment: Environment, above: tuple[str, ...]
 ) -> None:
     name, declaration = environment.name, environment.declaration
-    if isinstance(declaration, PipImage):
-        if not declaration.requirements.is_file():
-            fact = f"{environment.origin}: image {name!r}: the file {declaration.requirements} does not exist"
-            raise ConfigurationError(fact, "create it, or mend the path after `pip:`")
+    _check_file(environment)
+    base = None
+    if isinstance(declaration, (PipImage, CondaImage, DockerfileImage)) and declaration.base:
         if declaration.base not in found:
             path = (*above, name)
-            base = _base(catalogue, environment, declaration.base)
-            if base.name in path:
-                circle = " → ".join((*path[path.index(base.name) :], base.name))
+            below = _base(catalogue, environment, declaration.base)
+            if below.name in path:
+                circle = " → ".join((*path[path.index(below.name) :], below.name))
                 fact = f"{environment.origin}: an image is its own base: {circle}"
                 raise ConfigurationError(fact, "give one of them another `base:`")
-            _add(catalogue, found, base, path)
-    found[name] = environment
+            _add(catalogue, found, below, path)
+        base = found[declaration.base].declaration
+    found.update((each.name, each) for each in expand(environment, base))
+
+
+def _check_file(environment: Environment) -> None:
+    """Hold that what a declaration is made from is there."""
+    declaration = environment.declaration
+    if isinstance(declaration, PipImage):
+        file: Path | None = declaration.requirements
+    elif isinstance(declaration, (CondaImage, DockerfileImage)):
+        file = declaration.file
+    else:
+        return
+    if file is not None and not file.is_file():
+        fact = f"{environment.origin}: image {environment.name!r}: the file {file} does not exist"
+        raise ConfigurationError(fact, f"create it, or mend the path after `{declaration.kind.value}:`")
 
 
 def _base(catalogue: Catalogue, environment: Environment, name: str) -> Environment:
@@ -121,7 +140,7 @@ def _base(catalogue: Catalogue, environment: Environment, name: str) -> Environm
     return base
 
 
-def _check_locks(environments: Iterable[Environment]) -> None:
+def _check_locks(catalogue: Catalogue, environments: Iterable[Environment]) -> None:
     """Refuse two environments that would write different locks into one file."""
     owners: dict[Path, Environment] = {}
     for environment in environments:
@@ -130,18 +149,29 @@ def _check_locks(environments: Iterable[Environment]) -> None:
             continue
         lock = Path(normpath(declaration.lock))
         owner = owners.setdefault(lock, environment)
-        if _asked(owner) != _asked(environment):
+        if _asked(catalogue, owner) != _asked(catalogue, environment):
             fact = f"images {owner.name!r} and {environment.name!r} differ but have one lock, {lock}"
             raise ConfigurationError(f"{environment.origin}: {fact}", "give one of them a `lock:` of its own")
 
 
-def _asked(environment: Environment) -> tuple[object, ...]:
-    """What a lock answers; ``bytecode`` and ``env`` change the image, never the lock."""
+def _asked(catalogue: Catalogue, environment: Environment) -> tuple[object, ...]:
+    """What a lock answers; ``bytecode``, ``env``, ``copy`` and ``user`` change the image, never the lock."""
     declaration = environment.declaration
-    if isinstance(declaration, PipImage):
-        return (declaration.kind, declaration.requirements, declaration.base, declaration.python)
+    if isinstance(declaration, DebianImage):
+        asked = (declaration.suites, declaration.packages, declaration.architecture, declaration.epoch)
+        return (declaration.kind, *asked, declaration.python)
+    assert isinstance(declaration, (PipImage, CondaImage))
+    target = (declaration.more.platform, declaration.more.target, declaration.python)
+    common = (declaration.kind, *target, declaration.resolver, declaration.sdists)
     if isinstance(declaration, CondaImage):
-        return (declaration.kind, declaration.file, declaration.python, declaration.more.target)
-    assert isinstance(declaration, DebianImage)
-    asked = (declaration.suites, declaration.packages, declaration.architecture, declaration.epoch)
-    return (declaration.kind, *asked, declaration.python)
+        return (*common, declaration.file)
+    project = (declaration.requirements, declaration.extras, declaration.groups)
+    return (*common, *project, _ground(catalogue, declaration.base))
+
+
+def _ground(catalogue: Catalogue, base: str) -> str:
+    """What a declaration names as its base, where an implied image has taken that one's place."""
+    implied = catalogue.find(declared_name(base)) if declared_name(base) != base else None
+    if implied is not None and isinstance(implied.declaration, (PipImage, CondaImage, DockerfileImage)):
+        return implied.declaration.base
+    return base

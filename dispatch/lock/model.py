@@ -165,7 +165,7 @@ class CondaLock:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over platform, virtual packages and every package by content; no place enters."""
+        """SHA-256 (hex) over platform, virtual packages and every package; no channel enters."""
         return content_digest(["conda-lock", 1, self.platform, dict(self.virtual), self._packages()])
 
     @property
@@ -180,8 +180,12 @@ class CondaLock:
         found = next((each.version for each in self.packages if each.name == "python"), None)
         return None if found is None else ".".join(found.split(".")[:2])
 
-    def _packages(self) -> list[list[str]]:
-        return sorted([p.name, p.version, p.build, p.subdir, p.file, p.sha256] for p in self.packages)
+    def _packages(self) -> list[object]:
+        # What an installer writes down of a package beside its files enters, too: a channel can amend it.
+        return [
+            [p.name, p.version, p.build, p.subdir, p.file, p.sha256, p.size, p.noarch, list(p.depends)]
+            for p in sorted(self.packages, key=lambda package: (package.name, package.file))
+        ]
 
 
 Lock = PipLock | DebianLock | CondaLock

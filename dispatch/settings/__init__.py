@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dispatch.environment import Environment
 from dispatch.settings.document import read_document
-from dispatch.settings.images import ImageEntry, read_image_name, read_images
+from dispatch.settings.images import read_image_name, read_images
 from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
 from dispatch.settings.source import SourceMode, SourceSetting, read_source
@@ -99,7 +100,7 @@ class Settings:
     executor: ExecutorSetting = field(default_factory=ExecutorSetting)
     include_package: tuple[str, ...] = ()
     image: str | None = None
-    images: Mapping[str, ImageEntry] = field(default_factory=dict)
+    images: Mapping[str, Environment] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSetting, ...] = ()
     groups: Mapping[str, int] = field(default_factory=dict)

@@ -1,8 +1,9 @@
-"""A conda channel in a directory, with noarch packages made on the spot.
+"""A conda channel in a directory, with packages made on the spot.
 
 Owns just enough of the ``.conda`` format and of ``repodata.json`` for a solver to resolve and install from.
-Sources: conda's "package specification" (``.conda``: a zip of two zstd tars) and RFC 8878 (zstd frames, whose
-raw blocks need no compressor).
+What it holds is true: digests, sizes, placeholders of the prefix, links and entry points are what installers
+expect. Sources: conda's "package specification" (``.conda``: a zip of two zstd tars; ``info/paths.json``,
+``info/link.json``) and RFC 8878 (zstd frames, whose raw blocks need no compressor).
 """
 
 from __future__ import annotations
@@ -17,94 +18,155 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SUBDIRS = ("noarch", "linux-64", "linux-aarch64", "osx-arm64")
+PLACEHOLDER = "/placeholder_" * 19
 _BLOCK = 1 << 17
 _MAGIC = 0xFD2FB528
 # One segment, with the content's size in four bytes.
 _DESCRIPTOR = 0b10100000
+_TIME = 1700000000
 
 
 @dataclass(frozen=True)
 class Package:
-    """A noarch package: the paths below the prefix with their text; ``{prefix}`` stands for the prefix."""
+    """A package: the paths below the prefix with their text or bytes; ``{prefix}`` stands for the prefix.
+
+    ``subdir`` is the platform it is for; in ``noarch`` it is a Python package where it has ``entry_points``
+    (``name = module:function``) or a path below ``site-packages``, else a generic one. ``links`` are symbolic
+    links and ``hardlinks`` hard ones, by path; their targets are as a tar archive has them. A ``placeholder``
+    is what the files hold for the prefix, if it is another than ours.
+    """
 
     name: str
     version: str = "1.0"
     depends: tuple[str, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    build: str = "0"
+    build_number: int = 0
+    subdir: str = "noarch"
+    constrains: tuple[str, ...] = ()
+    entry_points: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    hardlinks: Mapping[str, str] = field(default_factory=dict)
+    placeholder: str = PLACEHOLDER
 
     @property
     def file(self) -> str:
         """The name of its file."""
-        return f"{self.name}-{self.version}-0.conda"
+        return f"{self.name}-{self.version}-{self.build}.conda"
+
+    @property
+    def noarch(self) -> str:
+        """``"python"``, ``"generic"``, or ``""`` for a package of one platform."""
+        if self.subdir != "noarch":
+            return ""
+        python = self.entry_points or any(path.startswith("site-packages/") for path in self.files)
+        return "python" if python else "generic"
 
     def index(self) -> dict[str, object]:
         """What a channel's index says of it, without its digests."""
-        return {
+        index: dict[str, object] = {
             "name": self.name,
             "version": self.version,
-            "build": "0",
-            "build_number": 0,
+            "build": self.build,
+            "build_number": self.build_number,
             "depends": list(self.depends),
-            "noarch": "generic",
-            "subdir": "noarch",
+            "constrains": list(self.constrains),
+            "subdir": self.subdir,
+            "timestamp": _TIME * 1000,
         }
+        if self.noarch:
+            index["noarch"] = self.noarch
+        else:
+            system, _, machine = self.subdir.partition("-")
+            index |= {"platform": system, "arch": {"64": "x86_64"}.get(machine, machine)}
+        return index
 
     def archive(self) -> bytes:
         """The ``.conda`` file."""
-        placeholder = "/placeholder_" * 10
-        content, paths = {}, []
-        for path, text in sorted(self.files.items()):
-            data = text.replace("{prefix}", placeholder).encode()
-            content[path] = data
-            entry: dict[str, object] = {"_path": path, "path_type": "hardlink", "size_in_bytes": len(data)}
-            entry["sha256"] = hashlib.sha256(data).hexdigest()
-            if "{prefix}" in text:
-                entry.update(prefix_placeholder=placeholder, file_mode="text")
-            paths.append(entry)
+        content = {path: self._bytes(data) for path, data in sorted(self.files.items())}
         info = {
             "info/index.json": json.dumps(self.index()).encode(),
-            "info/paths.json": json.dumps({"paths": paths, "paths_version": 1}).encode(),
+            "info/paths.json": json.dumps({"paths": self._paths(content), "paths_version": 1}).encode(),
         }
+        if self.noarch == "python":
+            python = {"type": "python", "entry_points": list(self.entry_points)}
+            info["info/link.json"] = json.dumps({"noarch": python, "package_metadata_version": 1}).encode()
         stem = self.file.removesuffix(".conda")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
-            archive.writestr(f"pkg-{stem}.tar.zst", _zstd(_tar(content)))
-            archive.writestr(f"info-{stem}.tar.zst", _zstd(_tar(info)))
+            for name, data in (
+                ("metadata.json", b'{"conda_pkg_format_version": 2}'),
+                (f"pkg-{stem}.tar.zst", _zstd(_tar(content, self.links, self.hardlinks))),
+                (f"info-{stem}.tar.zst", _zstd(_tar(info))),
+            ):
+                archive.writestr(zipfile.ZipInfo(name), data)
         return buffer.getvalue()
+
+    def _bytes(self, data: str | bytes) -> bytes:
+        if isinstance(data, bytes):
+            return data.replace(b"{prefix}", self.placeholder.encode())
+        return data.replace("{prefix}", self.placeholder).encode()
+
+    def _paths(self, content: Mapping[str, bytes]) -> list[dict[str, object]]:
+        """What ``info/paths.json`` says of every file and link."""
+        paths: list[dict[str, object]] = []
+        hard = {path: content[target] for path, target in self.hardlinks.items()}
+        for path, data in sorted({**content, **hard}.items()):
+            entry: dict[str, object] = {"_path": path, "path_type": "hardlink", "size_in_bytes": len(data)}
+            entry["sha256"] = hashlib.sha256(data).hexdigest()
+            if self.placeholder.encode() in data:
+                mode = "binary" if b"\0" in data else "text"
+                entry.update(prefix_placeholder=self.placeholder, file_mode=mode)
+            paths.append(entry)
+        nothing = {"size_in_bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
+        paths += [{"_path": path, "path_type": "softlink", **nothing} for path in sorted(self.links)]
+        return paths
 
 
 def write_channel(directory: Path, packages: Iterable[Package]) -> Path:
-    """Write a channel, and return its directory."""
-    records = {}
-    noarch = directory / "noarch"
-    noarch.mkdir(parents=True)
+    """Write a channel, or add to one, and return its directory."""
+    records: dict[str, dict[str, object]] = {subdir: {} for subdir in SUBDIRS}
+    for subdir, found in records.items():
+        index = directory / subdir / "repodata.json"
+        index.parent.mkdir(parents=True, exist_ok=True)
+        if index.exists():
+            found |= json.loads(index.read_text("utf-8"))["packages.conda"]
     for package in packages:
         data = package.archive()
-        (noarch / package.file).write_bytes(data)
+        (directory / package.subdir / package.file).write_bytes(data)
         digests = {"sha256": hashlib.sha256(data).hexdigest(), "md5": hashlib.md5(data).hexdigest()}
-        records[package.file] = {**package.index(), **digests, "size": len(data)}
-    for subdir, found in (("noarch", records), ("linux-64", {})):
-        (directory / subdir).mkdir(exist_ok=True)
-        index = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": found, "repodata_version": 1}
-        (directory / subdir / "repodata.json").write_text(json.dumps(index), "utf-8")
+        records[package.subdir][package.file] = {**package.index(), **digests, "size": len(data)}
+    for subdir, found in records.items():
+        told = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": found, "repodata_version": 1}
+        (directory / subdir / "repodata.json").write_text(json.dumps(told), "utf-8")
     return directory
 
 
-def _tar(content: Mapping[str, bytes]) -> bytes:
+def _tar(
+    content: Mapping[str, bytes],
+    links: Mapping[str, str] | None = None,
+    hardlinks: Mapping[str, str] | None = None,
+) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, data in content.items():
             entry = tarfile.TarInfo(path)
-            entry.size = len(data)
-            entry.mode = 0o755 if path.startswith("bin/") else 0o644
+            entry.size, entry.mtime = len(data), _TIME
+            runs = path.startswith("bin/") or path.rpartition("/")[2].startswith("lib")
+            entry.mode = 0o755 if runs else 0o644
             archive.addfile(entry, io.BytesIO(data))
+        for kind, found in ((tarfile.SYMTYPE, links or {}), (tarfile.LNKTYPE, hardlinks or {})):
+            for path, target in sorted(found.items()):
+                entry = tarfile.TarInfo(path)
+                entry.type, entry.linkname, entry.mtime, entry.mode = kind, target, _TIME, 0o755
+                archive.addfile(entry)
     return buffer.getvalue()
 
 
 def _zstd(data: bytes) -> bytes:
-    blocks = [data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK)]
-    frame = struct.pack("<IBI", _MAGIC, _DESCRIPTOR, len(data))
+    blocks = [data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK)] or [b""]
+    frame = [struct.pack("<IBI", _MAGIC, _DESCRIPTOR, len(data))]
     for number, block in enumerate(blocks, 1):
-        frame += (len(block) << 3 | (number == len(blocks))).to_bytes(3, "little") + block
-    return frame
+        frame += [(len(block) << 3 | (number == len(blocks))).to_bytes(3, "little"), block]
+    return b"".join(frame)

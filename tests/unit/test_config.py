@@ -308,13 +308,13 @@ TWO = "steps: {one: {type: shell, command: x, step_image: a}, two: {type: shell,
         ),
         (
             f"image: a\nimages: {{a: {{conda: environment.yml}}}}\n{STEP}",
-            "experiment.yml:2:10: image 'a': the kind 'conda' is not supported yet",
-            "declare it as one of: docker, pip, debian, beaker",
+            "experiment.yml: image 'a': the file environment.yml does not exist",
+            "create it, or mend the path after `conda:`",
         ),
         (
             "steps: {one: {type: shell, command: x, step_image: {dockerfile: y}}}",
-            "experiment.yml:1:40: image 'one-image': the kind 'dockerfile' is not supported yet",
-            "",
+            "experiment.yml: image 'one-image': the file y does not exist",
+            "create it, or mend the path after `dockerfile:`",
         ),
         (
             "steps: {one: {type: shell, command: x, step_image: {pip: a.in, lok: b}}}",

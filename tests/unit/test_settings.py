@@ -30,7 +30,7 @@ from dispatch.settings import (
     read_settings,
 )
 from dispatch.settings.document import read_document
-from dispatch.settings.images import UnsupportedImage, read_image
+from dispatch.settings.images import read_image
 from dispatch.settings.secrets import FromCommand, FromFile, FromVariable
 from dispatch.settings.section import Section
 from dispatch.workspace import Workspace
@@ -469,14 +469,6 @@ def test_the_lock_of_a_debian_image_in_another_file_has_the_images_name(tmp_path
     assert image(tmp_path, text, "mine", "experiment.yml").declaration.lock == tmp_path / "mine.lock"
 
 
-@pytest.mark.parametrize("kind", ["conda", "dockerfile"])
-def test_kinds_that_come_later_are_in_nobodys_way(tmp_path: Path, kind: str) -> None:
-    """A kind that is not supported yet is read, whatever it takes, and refused by name only when used."""
-    entry = image(tmp_path, f"{{{kind}: x, target: {{cuda: '12.4'}}}}")
-    assert isinstance(entry, UnsupportedImage)
-    assert f"image 'it': the kind {kind!r} is not supported yet" in entry.refusal().message
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -484,7 +476,7 @@ def test_kinds_that_come_later_are_in_nobodys_way(tmp_path: Path, kind: str) -> 
         ("{pips: a.in}", ":1:1: image 'it' is of no kind, did you mean 'pip'?"),
         ("{}", ":1:1: image 'it' is of no kind"),
         ("{pip: a.in, pyton: '3.11'}", ":1:13: unknown key of a 'pip' image 'pyton', did you mean 'python'?"),
-        ("{docker: x, env: {A: b}}", ":1:13: unknown key of a 'docker' image 'env'"),
+        ("{docker: x, python: '3.11'}", ":1:13: unknown key of a 'docker' image 'python'"),
         ("{pip: }", ":1:2: pip: expected a requirements file, got nothing"),
         ("{pip: [a]}", ":1:2: pip: expected text, got a list"),
         ("{docker: -x}", ":1:2: docker: expected a reference such as name:tag, got the text '-x'"),
