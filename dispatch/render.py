@@ -136,6 +136,10 @@ def exec_words(value: object) -> str:
         raise TypeError(f"a template printed {value!r}, which is no text")
     if any("\0" in word for word in words):
         raise ConfigurationError(f"{words!r} holds a NUL character", remedy="remove it: no shell takes one")
+    try:
+        "".join(words).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"{words!r} is not valid Unicode", remedy="write it in UTF-8") from error
     return ", ".join(json.dumps(word, ensure_ascii=True) for word in words)
 
 

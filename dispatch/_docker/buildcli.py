@@ -1,8 +1,8 @@
 """Builds by the docker command, for what needs a session with BuildKit: secrets, ssh, several platforms.
 
-Owns the command's arguments and the reading of what it prints (``--progress=plain``). A secret goes by the name
-of its file or variable: its value is in no argument, and nothing of ours ever reads it. The context goes in by
-its standard input, the same bytes as to the engine itself.
+Owns the command's arguments and the reading of what it prints (``--progress=plain``). A secret goes by the
+name of its file or variable, so that its value is in no argument; it is taken out of what the steps print.
+The context goes in by standard input, the same bytes as to the engine itself.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from dispatch._docker.buildlog import BuildLog
 from dispatch.environment import BuildSecret, DockerfileImage
 from dispatch.errors import ConfigurationError, ImageError
 from dispatch.reporting import Reporter
+from dispatch.runtime.mask import Masker
 
 _PROGRAM = "docker"
+_AGENT = "SSH_AUTH_SOCK"
 _GRACE = 10.0
+_PIECE = 1 << 16
 _NUMBERED = re.compile(r"#(?P<step>\d+) (?P<text>.*)")
 _NAME = re.compile(r"\[[^]]+\] .*|exporting .*|copy /context .*")
 _OUTPUT = re.compile(r"\d+\.\d+ (?P<line>.*)")
-_STATE = re.compile(r"(?:DONE|sha256:|extracting|transferring|resolve|writing|naming|load|unpacking|\.\.\.).*")
 _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 Cancelled = Callable[[], bool]
@@ -90,22 +92,29 @@ class Command:
             )
         for secret in declaration.secrets:
             _refuse_secret(request.what, secret, self.environ)
+        if declaration.ssh and not self.environ.get(_AGENT):
+            raise ConfigurationError(
+                f"{request.what}: `ssh: true` needs an ssh agent, and {_AGENT} is not set",
+                "start one (`eval $(ssh-agent)`, `ssh-add`)",
+            )
         log = BuildLog(request.what, report)
         with tempfile.TemporaryDirectory(prefix="dispatch-build-") as folder:
             result = Path(folder) / "id"
             arguments = [*self.tool.words, *_arguments(request, declaration, result, buildx=self.tool.buildx)]
-            code = self._run(arguments, request.chunks(), PlainLog(log), cancelled)
+            masker = Masker(_values(declaration.secrets, self.environ))
+            code = self._run(arguments, request.chunks(), PlainLog(log, masker), cancelled)
             if code == 0:
                 return result.read_text("ascii").strip()
         if not log.error:
             log.error = f"the docker command ended with exit code {code}"
         raise log.failure(request.declared)
 
-    def _run(
-        self, arguments: list[str], chunks: Iterable[bytes], log: PlainLog, cancelled: Cancelled
-    ) -> int:
-        environ = {**self.environ, "DOCKER_BUILDKIT": "1", VARIABLE: self.address.url}
-        environ.pop("DOCKER_CONTEXT", None)
+    def _run(self, arguments: list[str], chunks: Iterable[bytes], log: PlainLog, cancelled: Cancelled) -> int:
+        environ = {**self.environ, "DOCKER_BUILDKIT": "1"}
+        if self.address.tls is None:
+            # Else the variables and files that the address came from say more than it does.
+            environ[VARIABLE] = self.address.url
+            environ.pop("DOCKER_CONTEXT", None)
         try:
             process = subprocess.Popen(
                 arguments,
@@ -117,7 +126,9 @@ class Command:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ImageError(f"{arguments[0]}: {error.strerror}", "install the docker command anew") from error
+            raise ImageError(
+                f"{arguments[0]}: {error.strerror}", "install the docker command anew"
+            ) from error
         assert process.stdin is not None and process.stderr is not None
         reader = threading.Thread(target=_read, args=(process, log), daemon=True)
         reader.start()
@@ -142,12 +153,27 @@ class Command:
 
 
 class PlainLog:
-    """Reads what ``--progress=plain`` prints into a log."""
+    """Reads what ``--progress=plain`` prints into a log, without what ``masker`` takes out of it."""
 
-    def __init__(self, log: BuildLog) -> None:
+    def __init__(self, log: BuildLog, masker: Masker) -> None:
         self._log = log
+        self._masker = masker
+        self._partial = b""
         self._names: dict[str, str] = {}
         self._told: set[str] = set()
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come."""
+        self._take(self._masker.feed(data))
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._take(self._masker.end() + b"\n")
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self.line(line.decode("utf-8", "replace"))
 
     def line(self, line: str) -> None:
         """Take one line."""
@@ -213,21 +239,26 @@ def _refuse_secret(what: str, secret: BuildSecret, environ: Mapping[str, str]) -
         )
 
 
+def _values(secrets: Sequence[BuildSecret], environ: Mapping[str, str]) -> list[str]:
+    values = [environ[secret.variable] for secret in secrets if secret.variable]
+    return values + [secret.file.read_text("utf-8", "replace") for secret in secrets if secret.file]
+
+
 def _read(process: subprocess.Popen[bytes], log: PlainLog) -> None:
     assert process.stderr is not None
-    for line in process.stderr:
-        log.line(line.decode("utf-8", "replace").rstrip("\n"))
+    while data := os.read(process.stderr.fileno(), _PIECE):
+        log.feed(data)
+    log.end()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt the command, which ends its build, and see it end."""
+    """Kill the command and its plugin. The engine ends a build whose session is gone.
+
+    Asked to end (SIGINT), the command now and then waits for its build for ever.
+    """
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _succeeds(arguments: Sequence[str], environ: Mapping[str, str]) -> bool:

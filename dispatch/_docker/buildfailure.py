@@ -14,7 +14,8 @@ from dispatch.errors import ImageError
 # Who passed an error on is of no use to a reader.
 _PASSED_ON = re.compile(
     r"(?:failed to solve(?: with frontend [\w.]+)?|failed to create LLB definition"
-    r"|rpc error: code = \w+ desc =|failed to compute cache key|failed to calculate checksum of ref \S+|failed to read dockerfile"
+    r"|rpc error: code = \w+ desc =|failed to compute cache key"
+    r"|failed to calculate checksum of ref \S+|failed to read dockerfile"
     r"|dockerfile parse error(?= line))[: ]+"
 )
 _RUN = (

@@ -19,7 +19,7 @@ _VERTEX, _LOG = 1, 3
 
 @dataclass(frozen=True)
 class Vertex:
-    """The state of one step. ``name`` is its line (``[2/4] RUN make``); ``error`` is ``""`` while all is well."""
+    """The state of one step. ``name`` is its line (``[2/4] RUN make``); ``error`` says why it failed."""
 
     digest: str
     name: str

@@ -1,7 +1,8 @@
 """Which files of a directory are no part of a build's context: the patterns of ``.dockerignore``.
 
 Owns their meaning, which is that of moby's ``patternmatcher`` (the last pattern that fits decides, ``!``
-takes a file back in, what is below an excluded directory is excluded). Refuses to look at any file but the list.
+takes a file back in, what is below an excluded directory is excluded). Looks at no
+file but the list.
 """
 
 from __future__ import annotations
