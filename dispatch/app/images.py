@@ -16,6 +16,7 @@ from dispatch.environment import (
     BeakerImage,
     CondaImage,
     DebianImage,
+    DockerfileImage,
     DockerImage,
     Environment,
     ImageRef,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dispatch.app.publishing import Publishing
     from dispatch.app.sharing import Lenient
     from dispatch.image.builder import Builder
+    from dispatch.image.dockerfile import DockerfileMaker
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
     from dispatch.lock.apt import Apt
@@ -289,7 +291,15 @@ class Images:
             user=user,
             importer=self._importer() if used else None,
             shared=self._shared,
+            dockerfile=self._dockerfile(door),
         )
+
+    def _dockerfile(self, door: Door) -> DockerfileMaker | None:
+        if not any(isinstance(each.declaration, DockerfileImage) for each in self.environments.values()):
+            return None
+        from dispatch.app.dockerfiles import dockerfile_maker
+
+        return dockerfile_maker(door, self._surroundings.environ)
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer

@@ -245,7 +245,7 @@ class _Run:
         declaration = generated.environment.declaration
         if isinstance(declaration, DockerfileImage):
             assert self._tools.dockerfile is not None, "who builds from Dockerfiles brings what builds them"
-            return self._tools.dockerfile(generated, base, report)
+            return self._tools.dockerfile(generated, base, report, self.cancelled.is_set)
         if base is None or isinstance(declaration, DebianImage):
             return maker.debian(generated, report)
         if isinstance(declaration, CondaImage):

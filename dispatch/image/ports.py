@@ -152,5 +152,14 @@ class CondaInstaller(Protocol):
 class DockerfileBuilder(Protocol):
     """Builds what is made by steps inside of an image (``image.dockerfile``)."""
 
-    def __call__(self, generated: Generated, base: ImageRecord | None, report: Reporter) -> ImageRecord:
-        """Build and return the image, labelled with the digest of ``generated.spec``; ImageError."""
+    def __call__(
+        self,
+        generated: Generated,
+        base: ImageRecord | None,
+        report: Reporter,
+        cancelled: Callable[[], bool],
+    ) -> ImageRecord:
+        """Build and return the image, labelled with the digest of ``generated.spec``; ImageError.
+
+        The build is broken off when ``cancelled`` says so.
+        """
