@@ -222,19 +222,9 @@ class Images:
 
     def distributions(self, name: str | None) -> frozenset[str] | None:
         """What a named image has installed by its lock, or the current environment; None if no lock tells."""
-        if name is None:
-            from dispatch.app.installed import packages
+        from dispatch.app.installed import locked, packages
 
-            return frozenset(packages())
-        declaration = self.environments[name].declaration
-        if not isinstance(declaration, PipImage) or declaration.base not in self.environments:
-            return None
-        base = self.environments[declaration.base]
-        if not isinstance(base.declaration, DebianImage):
-            return None
-        pins = {pin.name for pin in self._locks.pip(self.environments[name]).pins}
-        debian = {package.name.removeprefix("python3-") for package in self._locks.debian(base).packages}
-        return frozenset(pins | debian)
+        return frozenset(packages()) if name is None else locked(name, self.environments, self._locks)
 
     @property
     def locking(self) -> Locking:

@@ -29,6 +29,7 @@ from dispatch.image.history import SpecHistory
 from dispatch.image.ports import ImageStore, Locks, SharedImage, SharedImages
 from dispatch.image.recipes import conda_spec, debian_spec, dockerfile_spec, pip_spec
 from dispatch.image.spec import DIGEST_LABEL, ImageSpec, platform_of
+from dispatch.lock.condainputs import refuse_misfit as refuse_conda_misfit
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock
 
 _PENDING = "pending:"
@@ -322,6 +323,8 @@ class _Planner:
             return Generated(environment, None, spec), below
         if isinstance(declaration, CondaImage):
             conda = self._locks.conda(environment)
+            if below.facts is not None:
+                refuse_conda_misfit(environment.name, conda, below.facts)
             return Generated(environment, conda, conda_spec(declaration, conda, below.identity)), below
         pip = self._locks.pip(environment)
         if below.facts is not None:
