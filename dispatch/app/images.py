@@ -51,17 +51,25 @@ if TYPE_CHECKING:
 
 
 class CommittedLocks:
-    """Reads locks, each once; ``config`` is the file that a message's command names."""
+    """Reads locks, each once; ``config`` is the file that a message's command names.
 
-    def __init__(self, config: str) -> None:
+    Those of pip packages are held against what is locked below them, where ``environments`` has it.
+    """
+
+    def __init__(self, config: str, environments: Mapping[str, Environment] | None = None) -> None:
         self._config = config
+        self._environments = environments or {}
         self._read: dict[Path, Lock] = {}
 
     def pip(self, environment: Environment) -> PipLock:
         """The lock of a pip environment."""
         path = _lock_path(environment)
         if path not in self._read:
-            self._read[path] = read_pip(environment, command=f"dispatch lock {self._config}")
+            from dispatch.app.locking import provided
+
+            below = provided(environment, self._environments, self)
+            command = f"dispatch lock {self._config}"
+            self._read[path] = read_pip(environment, command=command, provided=below)
         found = self._read[path]
         assert isinstance(found, PipLock)
         return found
@@ -133,7 +141,7 @@ class Images:
         self._registry = doors.registry
         self._config = config
         self._say = say
-        self._locks = CommittedLocks(config)
+        self._locks = CommittedLocks(config, environments)
 
     def plan(self, names: Iterable[str], wish: Wish = WISH) -> BuildPlan:
         """Say of the named images what building would do."""
@@ -230,13 +238,15 @@ class Images:
     def locking(self) -> Locking:
         """The locks of these images."""
         from dispatch.app.locking import Locking
+        from dispatch.lock.condalock import CondaLockTool
         from dispatch.lock.piptools import PipTools
         from dispatch.lock.renewal import Tools
 
         environ = self._surroundings.environ
+        conda = CondaLockTool(environ, self._surroundings.cache / "conda")
         return Locking(
             self.environments,
-            lambda: Tools(self._uv(), PipTools(environ), self._apt(), self._say),
+            lambda: Tools(self._uv(), PipTools(environ), conda, self._apt(), self._say),
             self._base_facts,
             self._config,
             self._say,
@@ -245,7 +255,7 @@ class Images:
     def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
         """Resolve the named images anew and write their locks; bases first. Existing images have none."""
         renewals = self.locking.renew(names, upgrade)
-        self._locks = CommittedLocks(self._config)
+        self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 
     def _base_facts(self, environment: Environment) -> BaseFacts | None:
@@ -254,12 +264,12 @@ class Images:
         from dispatch.image.builder import prober_of
 
         declaration = environment.declaration
-        if not isinstance(declaration, PipImage):
+        if not isinstance(declaration, (PipImage, CondaImage)):
             return None
         base = base_environment(environment, declaration.base, self.environments)
         exists = isinstance(base.declaration, DockerImage)
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
-        return base_facts(base, CommittedLocks(self._config), prober, self._say)
+        return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
     def _builder(self, wish: Wish) -> Builder:
         from dispatch.image.builder import Builder, Manner

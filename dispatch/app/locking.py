@@ -56,7 +56,7 @@ class Locking:
         renewals = []
         for environment in self._in_order(names):
             self._say(f"{environment.name}: resolving")
-            locks = CommittedLocks(self._config)
+            locks = CommittedLocks(self._config, self._environments)
             provided = self._provided(environment, locks)
             renewal = renew(environment, self._facts(environment), tools, upgrade, provided)
             if renewal is not None:
@@ -65,7 +65,7 @@ class Locking:
 
     def check(self, names: Iterable[str]) -> list[LockState]:
         """Say of the locks of the named images, and of what they stand on, whether they fit."""
-        locks = CommittedLocks(self._config)
+        locks = CommittedLocks(self._config, self._environments)
         states = []
         for environment in self._in_order(self._with_bases(names)):
             path = _lock(environment)
@@ -74,12 +74,19 @@ class Locking:
         return states
 
     def packages(self) -> set[str]:
-        """Names of the packages that the present pip locks hold; a broken lock holds none."""
+        """Normalised names of the packages that the present pip and conda locks hold, stale or not."""
+        from dispatch.lock.conda import known_packages
         from dispatch.lock.pip import known_pins
+        from dispatch.lock.requirements import normalise
 
         declarations = [each.declaration for each in self._environments.values()]
-        locks = [each.lock for each in declarations if isinstance(each, PipImage)]
-        return {pin.name for lock in locks for pin in known_pins(lock)}
+        found = {
+            pin.name for each in declarations if isinstance(each, PipImage) for pin in known_pins(each.lock)
+        }
+        for each in declarations:
+            if isinstance(each, CondaImage):
+                found |= {normalise(package.name) for package in known_packages(each.lock)}
+        return found
 
     def _state(self, environment: Environment, path: Path, locks: CommittedLocks) -> LockState:
         try:
@@ -114,15 +121,7 @@ class Locking:
 
     def _provided(self, environment: Environment, locks: CommittedLocks) -> tuple[str, ...]:
         """What the base of a pip environment has installed, as ``name==version``."""
-        declaration = environment.declaration
-        base = self._environments.get(declaration.base) if isinstance(declaration, PipImage) else None
-        if base is None or not isinstance(base.declaration, CondaImage):
-            return ()
-        return tuple(
-            f"{package.name}=={package.version}"
-            for package in locks.conda(base).packages
-            if any(each.split()[0] == "python" for each in package.depends)
-        )
+        return provided(environment, self._environments, locks)
 
     def _in_order(self, names: Iterable[str]) -> list[Environment]:
         """The named environments; what one stands on is before it, and bases with their own locks first."""
@@ -139,6 +138,22 @@ class Locking:
                 found.add(name)
                 waiting.append(getattr(self._environments[name].declaration, "base", ""))
         return found
+
+
+def provided(
+    environment: Environment, environments: Mapping[str, Environment], locks: CommittedLocks
+) -> tuple[str, ...]:
+    """Return what the base of a pip environment brings for pip, as ``name==version``.
+
+    LockError where the base has no lock that fits.
+    """
+    declaration = environment.declaration
+    base = environments.get(declaration.base) if isinstance(declaration, PipImage) else None
+    if base is None or not isinstance(base.declaration, CondaImage):
+        return ()
+    from dispatch.lock.condanames import pip_constraints
+
+    return pip_constraints(locks.conda(base))
 
 
 def refuse_unknown_packages(packages: Sequence[str], lockings: Iterable[Locking]) -> None:

@@ -59,8 +59,8 @@ def translate(said: str, target: Target, what: str, command: str, installing: bo
         package = (match[1] or match[3]) + _exact(match[2] or match[4] or "")
         return (LockError if installing else ConfigurationError)(
             f"{what}: package {package} has no wheel for {target} ({text})",
-            remedy="ask for a version that has one, choose another Python or base, or name it in `sdists:` to "
-            "build it from source inside the image",
+            remedy="ask for a version that has one, choose another Python or base, or name it in `sdists:`, "
+            "which builds it from source inside the image",
         )
     if match := _NO_SOURCE.search(text):
         return ConfigurationError(

@@ -8,11 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dispatch.environment import PipImage
 from dispatch.errors import ConfigurationError
 from dispatch.lock.model import PipPin, Target, content_digest
-from dispatch.lock.requirements import Requirements, normalise, read_requirements
+from dispatch.lock.requirements import (
+    Collected,
+    Place,
+    Requirements,
+    normalise,
+    read_requirements,
+    take_line,
+)
 
 # What a version may look like (PEP 440).
 _VERSION = re.compile(
@@ -69,7 +77,7 @@ def read_inputs(declaration: PipImage, architecture: str, provided: Sequence[str
     return PipInputs(_requirements(declaration, architecture), sdists, tuple(sorted(known)))
 
 
-def _requirements(declaration: PipImage, architecture: str) -> Requirements:  # noqa: ARG001
+def _requirements(declaration: PipImage, architecture: str) -> Requirements:
     path = declaration.requirements
     if path.suffix == ".toml":
         from dispatch.lock.pyproject import read_pyproject
@@ -80,4 +88,21 @@ def _requirements(declaration: PipImage, architecture: str) -> Requirements:  # 
         raise ConfigurationError(
             f"{path}: only a pyproject.toml has {named}", f"remove `{named}:`, or name a pyproject.toml"
         )
-    return read_requirements(path)
+    return read_pip_section(path, architecture) if is_section(path) else read_requirements(path)
+
+
+def is_section(path: Path) -> bool:
+    """Whether a file of requirements is an ``environment.yml``, of which the pip section is meant."""
+    return path.suffix in (".yml", ".yaml")
+
+
+def read_pip_section(path: Path, architecture: str) -> Requirements:
+    """Read the pip section of an ``environment.yml`` as it is meant for a machine."""
+    from dispatch.lock.condainputs import PLATFORMS
+    from dispatch.lock.environmentfile import read_environment_file
+
+    into = Collected()
+    for line in read_environment_file(path, PLATFORMS.get(architecture, architecture)).pip:
+        where = f", line {line.number}" if line.number else ""
+        take_line(line.text, into, Place(path, where))
+    return into.of(path)

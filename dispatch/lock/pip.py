@@ -13,7 +13,7 @@ from dispatch.environment import Environment, PipImage
 from dispatch.errors import ConfigurationError, LockError
 from dispatch.lock import cuda
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
-from dispatch.lock.inputs import PipInputs, name_of, read_inputs
+from dispatch.lock.inputs import PipInputs, is_section, name_of, read_inputs
 from dispatch.lock.model import (
     NO_UPGRADE,
     BaseFacts,
@@ -108,6 +108,12 @@ def renew_pip(
     inputs = read_inputs(declaration, target.architecture, provided)
     _refuse_other_python(inputs, target, environment.name)
     known = known_pins(declaration.lock)
+    named = upgrade.everything or {pin.name for pin in known}.intersection(upgrade.packages)
+    if is_section(declaration.requirements) and not named:
+        # What stands in a file beside conda's packages is resolved again only for a reason of its own.
+        with contextlib.suppress(LockError):
+            lock = read_pip(environment, facts, provided=provided)
+            return Renewal(declaration.lock, False, f"{len(lock.pins)} packages, for the same inputs")
     limits = inputs.provided + cuda.limits(target.cuda)
     question = Question(inputs.requirements, target, known, upgrade, limits, inputs.sdists)
     resolved = resolver.compile(question)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dispatch.environment import DebianImage, Environment, PipImage, Resolver
+from dispatch.environment import CondaImage, DebianImage, Environment, PipImage, Resolver
 from dispatch.errors import ConfigurationError
 from dispatch.lock.apt import Apt
+from dispatch.lock.conda import renew_conda
+from dispatch.lock.condalock import CondaLockTool
 from dispatch.lock.debian import renew_debian
 from dispatch.lock.model import NO_UPGRADE, BaseFacts, Renewal, Upgrade
 from dispatch.lock.pip import renew_pip
@@ -21,6 +23,7 @@ class Tools:
 
     uv: Uv
     piptools: PipTools
+    conda: CondaLockTool
     apt: Apt
     say: Callable[[str], None]
 
@@ -41,12 +44,14 @@ def renew(
     declaration = environment.declaration
     if isinstance(declaration, DebianImage):
         return renew_debian(environment, tools.apt, tools.say)
-    if not isinstance(declaration, PipImage):
+    if not isinstance(declaration, (PipImage, CondaImage)):
         return None
     if facts is None:
         raise ConfigurationError(
             f"image {environment.name!r}: nothing is known of its base {declaration.base}",
             remedy="lock or build the base first",
         )
+    if isinstance(declaration, CondaImage):
+        return renew_conda(environment, facts, tools.conda, upgrade.everything, upgrade.packages)
     resolver = tools.uv if declaration.resolver is Resolver.UV else tools.piptools
     return renew_pip(environment, facts, resolver, upgrade, provided)
