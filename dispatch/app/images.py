@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +12,8 @@ from dispatch._docker import Door
 from dispatch.app.wish import WISH, Wish
 from dispatch.environment import (
     BeakerId,
-    BeakerImage,
     CondaImage,
     DebianImage,
-    DockerfileImage,
     DockerImage,
     Environment,
     ImageRef,
@@ -39,12 +36,10 @@ if TYPE_CHECKING:
     from dispatch.app.locking import Locking
     from dispatch.app.publishing import Publishing
     from dispatch.app.sharing import Lenient
+    from dispatch.app.toolbox import Toolbox
     from dispatch.image.builder import Builder
-    from dispatch.image.dockerfile import DockerfileMaker
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
-    from dispatch.lock.apt import Apt
-    from dispatch.lock.uv import Uv
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
 # modules take longer to import than all of the planning.
@@ -242,11 +237,11 @@ class Images:
         from dispatch.lock.piptools import PipTools
         from dispatch.lock.renewal import Tools
 
-        environ = self._surroundings.environ
+        environ, box = self._surroundings.environ, self._box
         conda = CondaLockTool(environ, self._surroundings.cache / "conda")
         return Locking(
             self.environments,
-            lambda: Tools(self._uv(), PipTools(environ), conda, self._apt(), self._say),
+            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say),
             self._base_facts,
             self._config,
             self._say,
@@ -278,49 +273,16 @@ class Images:
         return Builder(self._tools(), self._surroundings.cache, manner)
 
     def _tools(self) -> Tools:
-        from dispatch.image.maker import Tools
-
-        door = self._door()
-        user = f"{os.getuid()}:{os.getgid()}"
-        used = any(isinstance(each.declaration, BeakerImage) for each in self.environments.values())
-        return Tools(
-            store=door,
-            runner=door,
-            installer=self._uv(),
-            rootfs=self._rootfs,
-            user=user,
-            importer=self._importer() if used else None,
-            shared=self._shared,
-            dockerfile=self._dockerfile(door),
-        )
-
-    def _dockerfile(self, door: Door) -> DockerfileMaker | None:
-        if not any(isinstance(each.declaration, DockerfileImage) for each in self.environments.values()):
-            return None
-        from dispatch.app.dockerfiles import dockerfile_maker
-
-        return dockerfile_maker(door, self._surroundings.environ)
+        box = self._box
+        return box.tools(self._door(), self.environments, self._importer, self._shared)
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer
 
         return Importer(self._beaker(), self._door())
 
-    def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
-        from dispatch.image.debian import DebianBuilder
+    @property
+    def _box(self) -> Toolbox:
+        from dispatch.app.toolbox import Toolbox
 
-        command = f"dispatch lock --image {name}"
-        environ = self._surroundings.environ
-        builder = DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command)
-        builder.build(name, lock, target, report)
-
-    def _uv(self) -> Uv:
-        from dispatch.lock.uv import Uv, find_uv
-
-        environ = self._surroundings.environ
-        return Uv(find_uv(environ), environ, command=f"dispatch lock {self._config}")
-
-    def _apt(self) -> Apt:
-        from dispatch.lock.apt import Apt
-
-        return Apt(self._surroundings.environ, self._surroundings.apt_mirror)
+        return Toolbox(self._surroundings, self._config)
