@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from dispatch.image.history import history_of
 from dispatch.image.plan import BuildPlan, Elsewhere, plan_images
 from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
+from dispatch.image.spec import platform_of
 from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal, Upgrade
@@ -142,13 +144,17 @@ class Images:
         """Say of the named images what building would do."""
         wanted = tuple(names)
         again = frozenset(wanted if wish.again else ())
-        return self._plan(wanted, self._door(), Elsewhere(self._identify, self._shared, again))
+        elsewhere = Elsewhere(self._identify, self._shared, again, self._platform)
+        return self._plan(wanted, self._door(), elsewhere)
 
     def recipes(self, names: Iterable[str]) -> BuildPlan:
         """Say the same where no engine is asked: what is made from locks alone has its digest even so."""
         from dispatch.app.publishing import NoStore
 
-        elsewhere = Elsewhere(lambda name: BeakerId(self._importer().committed(name).id))
+        here = platform_of(os.uname().machine)
+        elsewhere = Elsewhere(
+            lambda name: BeakerId(self._importer().committed(name).id), platform=lambda: here
+        )
         return self._plan(names, NoStore(), elsewhere)
 
     def _plan(self, names: Iterable[str], store: ImageStore, elsewhere: Elsewhere) -> BuildPlan:
@@ -161,6 +167,9 @@ class Images:
         from dispatch.app.sharing import Lenient
 
         return Lenient(self._registry(), self._say) if self._registry is not None else None
+
+    def _platform(self) -> str:
+        return platform_of(str(self._door().info().get("Architecture") or os.uname().machine))
 
     def _identify(self, name: str) -> BeakerId:
         return self._importer().identify(name)

@@ -61,12 +61,14 @@ class Elsewhere:
     """Where else images are looked for, and which are not.
 
     ``identify`` is needed, and asked, for images of Beaker only; ``shared`` is asked for what the engine
-    does not hold. What is named in ``again`` is made although it is there, and so are its parts.
+    does not hold. What is named in ``again`` is made although it is there, and so are its parts. ``platform``
+    (``linux/amd64``) is what a Dockerfile without a base of ours is built for, unless it says so.
     """
 
     identify: Identify | None = None
     shared: SharedImages | None = None
     again: frozenset[str] = frozenset()
+    platform: Callable[[], str] = lambda: ""
 
     def is_again(self, name: str) -> bool:
         """Whether an image is to be made although it is there."""
@@ -334,7 +336,7 @@ class _Planner:
     def _below(self, environment: Environment, name: str) -> _Below:
         """Return what is known of an environment's base."""
         if not name:
-            return _Below()
+            return _Below(platform=self._elsewhere.platform())
         base = base_environment(environment, name, self._environments)
         if isinstance(base.declaration, DockerImage):
             record = self._store.inspect_image(base.declaration.reference)
