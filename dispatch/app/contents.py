@@ -15,6 +15,7 @@ from dispatch.errors import ConfigurationError
 from dispatch.fingerprint import canonical, digest
 
 _CHUNK = 1 << 20
+_OF_DOCKERFILE = ("args", "context", "dockerfile", "stage")
 
 
 def content_of(environment: Environment) -> str | None:
@@ -26,8 +27,9 @@ def content_of(environment: Environment) -> str | None:
     if isinstance(declaration, DockerfileImage) and declaration.file is not None:
         from dispatch.image.context import context_recipe
 
-        # The version of the recipe's rules is left out: it is no input of the user's.
-        return digest(canonical(dict(context_recipe(declaration).inputs)))
+        # The version of the recipe's rules is no input of the user's, and platforms make no other steps.
+        inputs = dict(context_recipe(declaration).inputs)
+        return digest(canonical({key: inputs[key] for key in _OF_DOCKERFILE}))
     if isinstance(declaration, (PipImage, CondaImage)) and declaration.more.copy:
         listed = [entry for copied in declaration.more.copy for entry in _entries(environment, copied)]
         return digest(canonical(listed))

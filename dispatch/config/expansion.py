@@ -35,6 +35,15 @@ def declared_name(name: str) -> str:
     return name.partition("+")[0]
 
 
+def base_lock_command(name: str, config: str) -> str:
+    """Return the command that renews the lock of a Debian image, which may be one that is implied.
+
+    ``config`` is what `dispatch lock` is given for what declares it.
+    """
+    implied = declared_name(name) != name
+    return f"dispatch lock {config}" if implied else f"dispatch lock --image {name}"
+
+
 def expand(environment: Environment, base: ImageDeclaration | None) -> list[Environment]:
     """Return the chain of a declaration, each after its base; the last has the environment's own name.
 
