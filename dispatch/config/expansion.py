@@ -9,10 +9,9 @@ An implied name has a ``+``, which no name of a user's has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dispatch.environment import (
     CondaImage,
@@ -23,7 +22,7 @@ from dispatch.environment import (
     ImageDeclaration,
     PipImage,
 )
-from dispatch.settings.document import read_document
+from dispatch.lock.environmentfile import has_pip_section
 from dispatch.settings.imagekeys import CONDA_PLATFORMS
 
 _APT, _CONDA, _PACKAGES = "+apt", "+conda", "+packages"
@@ -140,12 +139,3 @@ def _on_platform(declaration: PipImage | CondaImage, base: ImageDeclaration | No
         return declaration
     name = f"{declaration.file.stem}.{CONDA_PLATFORMS[platform]}.lock"
     return replace(declaration, lock=declaration.lock.with_name(name))
-
-
-def has_pip_section(file: Path) -> bool:
-    """Whether an ``environment.yml`` asks for packages of pip; what is wrong with it is said elsewhere."""
-    content: Any = read_document(file).content
-    dependencies = content.get("dependencies") if isinstance(content, Mapping) else None
-    if not isinstance(dependencies, list):
-        return False
-    return any(isinstance(each, Mapping) and each.get("pip") for each in dependencies)
