@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from dispatch._docker import Door
     from dispatch._docker.daemon import EngineSetup
     from dispatch.app.images import Doors, Images
+    from dispatch.app.locking import LockState
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
-    from dispatch.lock.model import Renewal
+    from dispatch.lock.model import Renewal, Upgrade
     from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
 
@@ -172,17 +173,35 @@ class App:
         self,
         paths: Sequence[Path],
         names: Iterable[str],
-        *,
-        upgrade: bool,
+        upgrade: Upgrade,
         overlay: Overlay = NO_OVERLAY,
     ) -> list[Renewal]:
         """Renew the locks of the named images; without names, of all but bases of the configurations."""
+        chosen = self._chosen(paths, names, overlay)
+        if upgrade.packages:
+            from dispatch.app.locking import refuse_unknown_packages
+
+            refuse_unknown_packages(upgrade.packages, [images.locking for images, _ in chosen])
+        return [renewal for images, own in chosen for renewal in images.renew(own, upgrade)]
+
+    def check_locks(
+        self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
+    ) -> list[LockState]:
+        """Say of the same locks, and those of their bases, whether they fit; asks and writes nothing."""
+        chosen = self._chosen(paths, names, overlay)
+        found = [state for images, own in chosen for state in images.locking.check(own)]
+        return list({state.path: state for state in found}.values())
+
+    def _chosen(
+        self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay
+    ) -> list[tuple[Images, list[str]]]:
+        """The images of each configuration, with the names of those whose locks are meant."""
         from dispatch.app.images import Images
         from dispatch.config import find_images
         from dispatch.config.expansion import declared_name
 
         wanted = tuple(names)
-        renewals: list[Renewal] = []
+        found = []
         for path in paths:
             config = self.config(path, overlay, unused=True)
             chosen = [
@@ -191,13 +210,13 @@ class App:
                 if (declared_name(name) in wanted or name in wanted if wanted else _is_own(each))
             ]
             self._refuse_unknown(wanted, config)
-            renewals += self.images(config).renew(chosen, upgrade=upgrade)
+            found.append((self.images(config), chosen))
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
             images = Images(environments, self.surroundings, self._doors, "", self.say)
-            renewals += images.renew(chosen, upgrade=upgrade)
-        return renewals
+            found.append((images, chosen))
+        return found
 
     def _refuse_unknown(self, wanted: Sequence[str], config: Config) -> None:
         for name in wanted:

@@ -26,13 +26,14 @@ from dispatch.image.ports import ImageStore
 from dispatch.image.report import BuildReport, report_present
 from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
-from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal, Upgrade
 from dispatch.lock.pip import read_pip
 from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
     from dispatch._beaker import BeakerDoor
+    from dispatch.app.locking import Locking
     from dispatch.app.publishing import Publishing
     from dispatch.image.builder import Builder
     from dispatch.image.importing import Importer
@@ -45,17 +46,25 @@ if TYPE_CHECKING:
 
 
 class CommittedLocks:
-    """Reads locks, each once; ``config`` is the file that a message's command names."""
+    """Reads locks, each once; ``config`` is the file that a message's command names.
 
-    def __init__(self, config: str) -> None:
+    Those of pip packages are held against what is locked below them, where ``environments`` has it.
+    """
+
+    def __init__(self, config: str, environments: Mapping[str, Environment] | None = None) -> None:
         self._config = config
+        self._environments = environments or {}
         self._read: dict[Path, Lock] = {}
 
     def pip(self, environment: Environment) -> PipLock:
         """The lock of a pip environment."""
         path = _lock_path(environment)
         if path not in self._read:
-            self._read[path] = read_pip(environment, command=f"dispatch lock {self._config}")
+            from dispatch.app.locking import provided
+
+            below = provided(environment, self._environments, self)
+            command = f"dispatch lock {self._config}"
+            self._read[path] = read_pip(environment, command=command, provided=below)
         found = self._read[path]
         assert isinstance(found, PipLock)
         return found
@@ -125,7 +134,7 @@ class Images:
         self._beaker = doors.beaker
         self._config = config
         self._say = say
-        self._locks = CommittedLocks(config)
+        self._locks = CommittedLocks(config, environments)
 
     def plan(self, names: Iterable[str]) -> BuildPlan:
         """Say of the named images what building would do."""
@@ -165,7 +174,7 @@ class Images:
             name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)
         ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
-        self.renew(bases, upgrade=True)
+        self.renew(bases, Upgrade(everything=True))
         return builder.build(self.plan(plan.names), self._say)
 
     @property
@@ -195,19 +204,28 @@ class Images:
 
         return frozenset(packages()) if name is None else locked(name, self.environments, self._locks)
 
-    def renew(self, names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
-        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        from dispatch.lock.renewal import Tools, renew
+    @property
+    def locking(self) -> Locking:
+        """The locks of these images."""
+        from dispatch.app.locking import Locking
+        from dispatch.lock.condalock import CondaLockTool
+        from dispatch.lock.piptools import PipTools
+        from dispatch.lock.renewal import Tools
 
-        wanted = [self.environments[name] for name in names]
-        tools = Tools(self._uv(), self._apt(), self._say)
-        renewals = []
-        for environment in sorted(wanted, key=lambda each: not isinstance(each.declaration, DebianImage)):
-            self._say(f"{environment.name}: resolving")
-            renewal = renew(environment, self._base_facts(environment), tools, upgrade)
-            if renewal is not None:
-                renewals.append(renewal)
-        self._locks = CommittedLocks(self._config)
+        environ = self._surroundings.environ
+        conda = CondaLockTool(environ, self._surroundings.cache / "conda")
+        return Locking(
+            self.environments,
+            lambda: Tools(self._uv(), PipTools(environ), conda, self._apt(), self._say),
+            self._base_facts,
+            self._config,
+            self._say,
+        )
+
+    def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
+        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
+        renewals = self.locking.renew(names, upgrade)
+        self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 
     def _base_facts(self, environment: Environment) -> BaseFacts | None:
@@ -216,12 +234,12 @@ class Images:
         from dispatch.image.builder import prober_of
 
         declaration = environment.declaration
-        if not isinstance(declaration, PipImage):
+        if not isinstance(declaration, (PipImage, CondaImage)):
             return None
         base = base_environment(environment, declaration.base, self.environments)
         exists = isinstance(base.declaration, DockerImage)
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
-        return base_facts(base, CommittedLocks(self._config), prober, self._say)
+        return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
     def _builder(self, workers: int) -> Builder:
         from dispatch.image.builder import Builder

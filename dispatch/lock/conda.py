@@ -82,6 +82,13 @@ def render(lock: CondaLock, inputs: Inputs) -> str:
     return render_lock_file([*fields, ("digest", lock.digest)], render_packages(lock.packages))
 
 
+def known_packages(path: Path) -> tuple[CondaPackage, ...]:
+    """Return the packages of a lock, whatever it was made for; none of one that cannot be read."""
+    with contextlib.suppress(LockError):
+        return _parse(read_lock_file(path, "", "")).packages
+    return ()
+
+
 def _declaration(environment: Environment) -> CondaImage:
     declaration = environment.declaration
     if not isinstance(declaration, CondaImage):
