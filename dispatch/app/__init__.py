@@ -6,15 +6,14 @@ prints nothing, and decides nothing that a part could decide.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch import assets
-from dispatch.environment import DebianImage, Environment
-from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings import (
     Base,
     Settings,
@@ -154,6 +153,22 @@ class App:
             unused=unused,
         )
 
+    def image_config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
+        """Read a configuration, or the folder of an image as one without steps; see :meth:`config`."""
+        from dispatch.config import is_folder, load_folder
+
+        if not is_folder(path):
+            return self.config(path, overlay, unused=unused)
+        absolute = Path(os.path.normpath(path.absolute()))
+        found = load_folder(
+            absolute,
+            self.settings,
+            assets.images(),
+            overrides=overlay.overrides,
+            variables=overlay.variables,
+        )
+        return replace(found, renewal=str(path))
+
     def images(self, config: Config) -> Images:
         """The images of a configuration."""
         from dispatch.app.images import Images
@@ -203,29 +218,14 @@ class App:
         wanted = tuple(names)
         found = []
         for path in paths:
-            config = self.config(path, overlay, unused=True)
-            chosen = [
-                name
-                for name, each in config.environments.items()
-                if (declared_name(name) in wanted or name in wanted if wanted else _is_own(each))
-            ]
-            self._refuse_unknown(wanted, config)
-            found.append((self.images(config), chosen))
+            config = self.image_config(path, overlay, unused=True)
+            found.append((self.images(config), config.lockable(wanted)))
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
             images = Images(environments, self.surroundings, self._doors, "", self.say)
             found.append((images, chosen))
         return found
-
-    def _refuse_unknown(self, wanted: Sequence[str], config: Config) -> None:
-        for name in wanted:
-            if name not in config.environments:
-                known = list(config.environments)
-                raise ConfigurationError(
-                    f"{config.path.name}: no image {name!r}{did_you_mean(name, known)}",
-                    f"known: {', '.join(known)}",
-                )
 
     def runs(self, limit: int) -> list[RunRow]:
         """The newest runs of the workspace."""
@@ -250,8 +250,3 @@ class App:
         from dispatch.app.records import log
 
         return log(self.workspace, run, step)
-
-
-def _is_own(environment: Environment) -> bool:
-    """Whether a lock is renewed with those of a configuration: not that of a base with a life of its own."""
-    return not isinstance(environment.declaration, DebianImage) or "+" in environment.name

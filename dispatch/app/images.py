@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
     from dispatch.lock.apt import Apt
+    from dispatch.lock.rattler import Rattler
     from dispatch.lock.uv import Uv
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
@@ -192,11 +193,16 @@ class Images:
         return report.images
 
     def identity(self, name: str) -> str:
-        """The digest of a named image's declaration and lock, for the identity of shell steps."""
-        from dispatch.plan import image_identity
+        """The digest of a named image's declaration and locks, for the identity of shell steps."""
+        from dispatch.app.contents import content_of
+        from dispatch.plan import ImageInputs, image_identity, needs_below
 
         environment = self.environments[name]
-        return image_identity(environment, self._locks.of(environment))
+        base = self.environments.get(getattr(environment.declaration, "base", ""))
+        below = self.identity(base.name) if base is not None and needs_below(base) else None
+        return image_identity(
+            environment, ImageInputs(self._locks.of(environment), below, content_of(environment))
+        )
 
     def distributions(self, name: str | None) -> frozenset[str] | None:
         """What a named image has installed by its lock, or the current environment; None if no lock tells."""
@@ -259,7 +265,21 @@ class Images:
             rootfs=self._rootfs,
             user=user,
             importer=self._importer() if used else None,
+            conda=self._rattler(),
         )
+
+    def _rattler(self) -> Rattler:
+        from dispatch.lock.channels import Channels
+        from dispatch.lock.rattler import Rattler
+
+        environ = self._surroundings.environ
+
+        def addresses(channel: str) -> Sequence[str]:
+            # A path is absolute in a lock that was read.
+            return Channels.of(environ).addresses(channel, Path("/"))
+
+        archives = self._surroundings.cache / "conda"
+        return Rattler(addresses, archives, environ, command=f"dispatch lock {self._config}")
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer

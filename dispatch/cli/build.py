@@ -18,9 +18,7 @@ from dispatch.image.report import BuildReport
 
 
 @click.command("build")
-@click.argument(
-    "configs", metavar="CONFIG…", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
-)
+@click.argument("configs", metavar="CONFIG…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and why; change nothing.")
 @click.option("--explain", is_flag=True, help="Say which inputs changed since an image was last built here.")
 @click.option(
@@ -48,15 +46,18 @@ def command(
     shown: Shown,
     as_json: bool,
 ) -> None:
-    """Build the images of CONFIG's steps that are missing, and nothing else."""
+    """Build the images of CONFIG's steps that are missing, and nothing else.
+
+    CONFIG may be the folder of an image, such as images/NAME, too.
+    """
     documents: list[dict[str, object]] = []
     failures: list[DispatchError] = []
     for path in configs:
         progress = open_progress(shown)
         app = open_app(settings=choice.settings, report=progress)
-        config = app.config(path, choice.overlay)
+        config = app.image_config(path, choice.overlay)
         images = app.images(config)
-        names = list(dict.fromkeys(name for name in config.images.values() if name is not None))
+        names = list(config.names)
         if publish is not None:
             with progress:
                 done, failed = _publish(images, names, _Wish(dry_run, explain, jobs, renew_base))

@@ -50,6 +50,11 @@ class LayerCache:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def all(self) -> dict[str, Layer]:
+        """Return all layers that are here, by their keys."""
+        keys = sorted(path.stem for path in self._root.glob("*.json"))
+        return {key: layer for key in keys if (layer := self.find(key)) is not None}
+
     @contextmanager
     def open(self, key: str, make: Callable[[], Stream]) -> Iterator[LayerStream]:
         """Give the layer ``key`` as a stream, from the cache or from ``make``, which then fills the cache.

@@ -110,10 +110,10 @@ class Installer(Protocol):
 class CondaInstaller(Protocol):
     """Installs a conda lock into a staging prefix, checking every hash (``lock.rattler.Rattler``)."""
 
-    def install(self, lock: CondaLock, staging: Path, prefix: str) -> None:
+    def install(self, lock: CondaLock, staging: Path, prefix: str, report: Reporter) -> None:
         """Fill ``staging`` with the environment as it is to be at ``prefix``; LockError or ImageError.
 
-        The files may be links into a cache of the installer's own: they are never written to.
+        Files that are one inode are one in their package. No script of a package is run.
         """
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from dispatch.environment import Environment
 from dispatch.settings.document import read_document
-from dispatch.settings.images import read_image_name, read_images
+from dispatch.settings.images import read_image_name
+from dispatch.settings.matrix import read_images
 from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
 from dispatch.settings.source import SourceMode, SourceSetting, read_source
