@@ -214,7 +214,8 @@ class App:
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
-            images = Images(environments, self.surroundings, self._doors, "", self.say)
+            renewal = " ".join(f"--image {name}" for name in wanted)
+            images = Images(environments, self.surroundings, self._doors, renewal, self.say)
             found.append((images, chosen))
         return found
 
