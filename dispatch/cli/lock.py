@@ -44,7 +44,7 @@ def upgrade_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("lock")
-@click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--image", "images", metavar="NAME", multiple=True, help="Lock this image only; a base, too.")
 @upgrade_options
 @click.option("--check", is_flag=True, help="Write nothing: say which locks are stale and why, and exit 2.")
@@ -60,6 +60,7 @@ def command(
 ) -> None:
     """Resolve what CONFIG's images declare, into lock files to commit.
 
+    CONFIG may be the folder of an image, such as images/NAME, too.
     Without --image, the base images that dispatch itself describes keep the locks they have.
     """
     if not configs and not images:

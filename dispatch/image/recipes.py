@@ -9,6 +9,7 @@ from dispatch.environment import CondaImage, DebianImage, DockerfileImage, PipIm
 from dispatch.image.base import CONDA_PREFIX, conda_machine, machine
 from dispatch.image.compat import gpu_env
 from dispatch.image.context import context_recipe
+from dispatch.image.copied import files_recipes
 from dispatch.image.spec import ImageSpec, LayerRecipe, canonical_digest, platform_of
 from dispatch.lock.model import CondaLock, DebianLock, PipLock
 
@@ -52,6 +53,7 @@ def pip_spec(declaration: PipImage, lock: PipLock, base: str) -> ImageSpec:
     if declaration.bytecode:
         packages = canonical_digest(layers[0].document())
         layers.append(LayerRecipe("bytecode", BYTECODE, (("packages", packages),)))
+    layers += files_recipes(declaration.more.copy)
     return ImageSpec(
         platform=platform_of(target.architecture),
         base=base,
@@ -70,6 +72,7 @@ def conda_spec(declaration: CondaImage, lock: CondaLock, base: str) -> ImageSpec
     if declaration.bytecode and lock.python is not None:
         packages = canonical_digest(layers[0].document())
         layers.append(LayerRecipe("bytecode", BYTECODE, (("packages", packages),)))
+    layers += files_recipes(declaration.more.copy)
     return ImageSpec(
         platform=platform_of(conda_machine(lock.platform)),
         base=base,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.environment import CondaImage
-from dispatch.errors import ConfigurationError
+from dispatch.errors import ConfigurationError, LockError
 from dispatch.lock.environmentfile import EnvironmentFile, read_environment_file, spec_name
 from dispatch.lock.model import BaseFacts, CondaLock
 
@@ -105,6 +105,20 @@ def virtual_packages(platform: str, glibc: str, cuda: str | None) -> tuple[tuple
 def version_key(version: str) -> tuple[int, ...]:
     """Return a version of glibc as something to compare."""
     return tuple(int(part) for part in version.split("."))
+
+
+def refuse_misfit(name: str, lock: CondaLock, facts: BaseFacts) -> None:
+    """Raise LockError if the lock of the environment ``name`` was made for another base than this."""
+    platform = PLATFORMS.get(facts.architecture, facts.architecture)
+    glibc = dict(lock.virtual).get("__glibc", "0")
+    if platform != lock.platform:
+        problem = f"locked for {lock.platform}, its base {facts.name!r} is {platform}"
+    elif facts.glibc is None or version_key(glibc) > version_key(facts.glibc):
+        has = f"has {facts.glibc}" if facts.glibc else "has none"
+        problem = f"locked for glibc {glibc}, its base {facts.name!r} {has}"
+    else:
+        return
+    raise LockError(f"image {name!r}: {problem}", remedy="renew the lock with `dispatch lock`")
 
 
 def _inputs(declaration: CondaImage, platform: str, glibc: str) -> Inputs:

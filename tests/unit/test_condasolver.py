@@ -140,7 +140,7 @@ def test_channels_by_name_and_bound_specifications(tmp_path: Path) -> None:
         write_channel(tmp_path / name, [Package("a", version)])
     environ = {"CONDA_CHANNEL_ALIAS": tmp_path.as_uri(), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
 
-    def version(*arguments: str) -> str:
+    def solved(*arguments: str) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "dispatch.lock.condasolver", "create", "--json", *arguments],
             env=environ,
@@ -150,9 +150,9 @@ def test_channels_by_name_and_bound_specifications(tmp_path: Path) -> None:
         )
         return str(json.loads(done.stdout)["actions"]["FETCH"][0]["version"])
 
-    assert version("-c", "one", "-c", "two", "a") == "2.0"
-    assert version("-c", "one", "-c", "two", "two::a") == "1.0"
-    assert version("-c", "one", f"--channel={(tmp_path / 'two').as_uri()}", "two::a") == "1.0"
+    assert solved("-c", "one", "-c", "two", "a") == "2.0"
+    assert solved("-c", "one", "-c", "two", "two::a") == "1.0"
+    assert solved("-c", "one", f"--channel={(tmp_path / 'two').as_uri()}", "two::a") == "1.0"
 
 
 @pytest.mark.parametrize(

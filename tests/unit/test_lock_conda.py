@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import pytest
 
 from dispatch.environment import CondaImage, Environment, Extras, TargetProfile
 from dispatch.errors import ConfigurationError, ImageError, LockError
-from dispatch.lock.conda import read_conda, refuse_misfit, renew_conda
+from dispatch.lock.conda import read_conda, renew_conda
+from dispatch.lock.condainputs import refuse_misfit
 from dispatch.lock.condalock import CHOICE, CondaLockTool
 from dispatch.lock.condanames import pip_constraints
 from dispatch.lock.condasolver import NAME
@@ -36,10 +37,10 @@ class Place:
         self.programs = directory / "programs"
         self.programs.mkdir()
 
-    def environ(self, **more: str) -> dict[str, str]:
+    def environ(self) -> dict[str, str]:
         """The environment of this machine."""
         plain = {"PATH": f"{self.programs}:/usr/bin:/bin", "HOME": str(self.directory)}
-        return {**plain, "CONDA_CHANNEL_ALIAS": self.alias, **more}
+        return {**plain, "CONDA_CHANNEL_ALIAS": self.alias}
 
     def write(self, *specs: str, channel: str = "team") -> None:
         """Write the environment.yml."""
@@ -57,10 +58,14 @@ class Place:
         self.declaration = replace(self.declaration, python=python, more=extras)
 
     def lock(
-        self, facts: BaseFacts = FACTS, upgrade: bool = False, packages: tuple[str, ...] = (), **more: str
+        self,
+        facts: BaseFacts = FACTS,
+        upgrade: bool = False,
+        packages: tuple[str, ...] = (),
+        environ: Mapping[str, str] | None = None,
     ) -> CondaLock:
         """Renew the lock and read it."""
-        tool = CondaLockTool(self.environ(**more), self.directory / "cache")
+        tool = CondaLockTool({**self.environ(), **(environ or {})}, self.directory / "cache")
         renew_conda(self.environment, facts, tool, upgrade, packages)
         return read_conda(self.environment)
 
@@ -106,7 +111,8 @@ def test_what_a_lock_holds(place: Place) -> None:
     assert place.lock().digest == lock.digest and place.asked == []
     place.path.unlink()
     with served(place.directory.parent / "served") as (address, _):
-        assert place.lock(CONDA_CHANNEL_ALIAS=address, CONDA_OVERRIDE_CUDA="11.0").digest == lock.digest
+        other = {"CONDA_CHANNEL_ALIAS": address, "CONDA_OVERRIDE_CUDA": "11.0"}
+        assert place.lock(environ=other).digest == lock.digest
     assert place.path.read_text("utf-8") == text
 
 
@@ -150,11 +156,11 @@ def test_the_users_own_conda(place: Place) -> None:
     assert versions(place.lock()) == {"libtext": "1.3"}
     called = log.read_text("utf-8")
     place.write("libtext >=1.3", "zlib")
-    place.lock(**{CHOICE: NAME})
+    place.lock(environ={CHOICE: NAME})
     assert log.read_text("utf-8") == called
     place.write("libtext")
     with pytest.raises(ConfigurationError, match=rf"{CHOICE} names nowhere, which is not to be found"):
-        place.lock(**{CHOICE: "nowhere"})
+        place.lock(environ={CHOICE: "nowhere"})
 
 
 def test_a_channel_in_a_directory(place: Place) -> None:
@@ -202,7 +208,7 @@ def test_a_channel_that_is_not_to_be_had(place: Place, alias: str, fact: str) ->
     """It is said which, and its address stays with the machine."""
     place.write("libtext")
     with pytest.raises(ImageError) as caught:
-        place.lock(CONDA_CHANNEL_ALIAS=alias)
+        place.lock(environ={"CONDA_CHANNEL_ALIAS": alias})
     assert fact in caught.value.message and "127.0.0.1" not in caught.value.message
 
 
