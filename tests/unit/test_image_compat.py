@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, DockerImage, Environment, Extras, PipImage, TargetProfile
 from dispatch.errors import ConfigurationError
 from dispatch.image.compat import gpu_env, refuse_base_cuda, refuse_locked_cuda
+from dispatch.image.plan import Generated, plan_images
 from dispatch.lock import cuda
 from dispatch.lock.model import CondaLock, CondaPackage, PipLock, PipPin, Target
+from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
+from dispatch.testing.images import FakeImageStore
 
 HASHES = ("sha256:" + "0" * 64,)
 
@@ -116,9 +120,9 @@ def test_base_by_its_name() -> None:
     refuse_base_cuda(environment(None, reference), {})
     below = Environment("below", PipImage(Path("/b.in"), Path("/b.lock"), "cuda"), Path("/x.yml"))
     chain = {"below": below, "cuda": Environment("cuda", DockerImage(reference), Path("/x.yml"))}
-    for base, environments in ((reference, {}), ("below", chain)):
+    for base, known in ((reference, {}), ("below", chain)):
         with pytest.raises(ConfigurationError, match=r"has CUDA 12\.6, and the driver .* supports 12\.4"):
-            refuse_base_cuda(environment("12.4", base), environments)
+            refuse_base_cuda(environment("12.4", base), known)
 
 
 def test_base_by_what_it_carries() -> None:
@@ -147,3 +151,24 @@ def test_limits() -> None:
     """A driver's maximum allows each minor version up to it."""
     assert cuda.limits(None) == ()
     assert "nvidia-cuda-runtime-cu12<12.5" in cuda.limits("12.4")
+
+
+def test_plans_refuse_before_anything_is_fetched() -> None:
+    """A plan with a lock or a base that the driver is too old for is none; the engine is left as it was."""
+    more = Extras(target=TargetProfile(cuda="12.4"))
+    catalogue = environments(
+        base=debian_image(),
+        locked=replace(pip_image("locked"), more=more),
+        upon=replace(pip_image("upon", base="nvidia/cuda:12.6.1-base"), more=more),
+        well=replace(pip_image("well", base="nvidia/cuda:12.4.1-base"), more=more),
+    )
+    small, large = pip_lock("numpy==2.0"), pip_lock("nvidia-cuda-runtime-cu12==12.8.90")
+    locks = FakeLocks({"base": debian_lock(), "locked": large, "upon": small, "well": small})
+    for name, fact in (("locked", "is built for CUDA 12.8"), ("upon", "has CUDA 12.6")):
+        store = FakeImageStore()
+        with pytest.raises(ConfigurationError, match=fact):
+            plan_images([name], catalogue, locks, store)
+    plan = plan_images(["well"], catalogue, locks, FakeImageStore())
+    source = plan.of("well").source
+    assert isinstance(source, Generated)
+    assert dict(source.spec.env)["NVIDIA_VISIBLE_DEVICES"] == "all"
