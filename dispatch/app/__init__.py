@@ -7,7 +7,7 @@ prints nothing, and decides nothing that a part could decide.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from dispatch import assets
 from dispatch.settings import (
     Base,
+    RegistrySetting,
     Settings,
     Surroundings,
     WorkspaceSetting,
     find_settings,
+    parse_registry,
     parse_workspace,
     read_environment,
 )
@@ -30,8 +32,10 @@ if TYPE_CHECKING:
     from dispatch._docker.daemon import EngineSetup
     from dispatch.app.images import Doors, Images
     from dispatch.app.locking import LockState
+    from dispatch.app.pushing import Pushing
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
+    from dispatch.image.ports import SharedImages
     from dispatch.lock.model import Renewal, Upgrade
     from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
@@ -100,7 +104,38 @@ class App:
     def _doors(self) -> Doors:
         from dispatch.app.images import Doors
 
-        return Doors(lambda: self.door, lambda: self.beaker)
+        setting = self.registry
+        registry = (lambda: self.shared(setting)) if setting is not None else None
+        return Doors(lambda: self.door, lambda: self.beaker, registry)
+
+    @property
+    def registry(self) -> RegistrySetting | None:
+        """The registry that the environment names, else the settings; None where neither does."""
+        named = self.surroundings.registry
+        return self._registry_at(named) if named is not None else self.settings.registry
+
+    def _registry_at(self, address: str) -> RegistrySetting:
+        """The registry of an address; where the settings name it, too, it is trusted as they say."""
+        setting, given = self.settings.registry, parse_registry(address)
+        return setting if setting is not None and setting.address == given.address else given
+
+    def shared(self, setting: RegistrySetting) -> SharedImages:
+        """The images that are shared in a registry; nothing is asked of it yet."""
+        from dispatch._registry import RegistryDoor, docker_logins, way_to
+        from dispatch.image.sharing import Sharing, place_of
+        from dispatch.image.shipping import Shipping
+
+        around, place = self.surroundings, place_of(setting.address)
+        logins = docker_logins(around.environ, around.home)
+        way = way_to(place.host, around.environ, around.home, setting.insecure, setting.authority)
+        shipping = Shipping(RegistryDoor(place.host, logins, way), around.cache)
+        return Sharing(shipping, place, self.door, around.cache)
+
+    def pushing(self, images: Images, address: str) -> Pushing:
+        """The images of a configuration in the registry at an address that was given by hand."""
+        from dispatch.app.pushing import Pushing
+
+        return Pushing(images, self.shared(self._registry_at(address)), self.say)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""
@@ -190,14 +225,16 @@ class App:
         names: Iterable[str],
         upgrade: Upgrade,
         overlay: Overlay = NO_OVERLAY,
-    ) -> list[Renewal]:
-        """Renew the locks of the named images; without names, of all but bases of the configurations."""
+    ) -> Iterator[Renewal]:
+        """Renew the locks of the named images, yielding each that is done; without names, of all but bases
+        of the configurations. What cannot be renewed is raised when all others are."""
         chosen = self._chosen(paths, names, overlay)
         if upgrade.packages:
             from dispatch.app.locking import refuse_unknown_packages
 
             refuse_unknown_packages(upgrade.packages, [images.locking for images, _ in chosen])
-        return [renewal for images, own in chosen for renewal in images.renew(own, upgrade)]
+        for images, own in chosen:
+            yield from images.locking.renew(own, upgrade)
 
     def check_locks(
         self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
@@ -223,7 +260,8 @@ class App:
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
-            images = Images(environments, self.surroundings, self._doors, "", self.say)
+            renewal = " ".join(f"--image {name}" for name in wanted)
+            images = Images(environments, self.surroundings, self._doors, renewal, self.say)
             found.append((images, chosen))
         return found
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
+from dispatch.app.wish import WISH, Wish
 from dispatch.environment import (
     BeakerId,
-    BeakerImage,
     CondaImage,
     DebianImage,
     DockerImage,
@@ -21,9 +22,10 @@ from dispatch.environment import (
 )
 from dispatch.errors import StaleBaseError
 from dispatch.image.history import history_of
-from dispatch.image.plan import BuildPlan, Identify, plan_images
-from dispatch.image.ports import ImageStore
+from dispatch.image.plan import BuildPlan, Elsewhere, plan_images
+from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
+from dispatch.image.spec import platform_of
 from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal, Upgrade
@@ -35,12 +37,11 @@ if TYPE_CHECKING:
     from dispatch._beaker import BeakerDoor
     from dispatch.app.locking import Locking
     from dispatch.app.publishing import Publishing
+    from dispatch.app.sharing import Lenient
+    from dispatch.app.toolbox import Toolbox
     from dispatch.image.builder import Builder
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
-    from dispatch.lock.apt import Apt
-    from dispatch.lock.rattler import Rattler
-    from dispatch.lock.uv import Uv
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
 # modules take longer to import than all of the planning.
@@ -112,10 +113,11 @@ def _no_beaker() -> BeakerDoor:
 
 @dataclass(frozen=True)
 class Doors:
-    """The vendors' doors, each made when it is first needed."""
+    """The vendors' doors, each made when it is first needed; ``registry`` is None where nobody named one."""
 
     docker: Callable[[], Door]
     beaker: Callable[[], BeakerDoor] = _no_beaker
+    registry: Callable[[], SharedImages] | None = None
 
 
 class Images:
@@ -133,50 +135,76 @@ class Images:
         self._surroundings = surroundings
         self._door = doors.docker
         self._beaker = doors.beaker
+        self._registry = doors.registry
         self._config = config
         self._say = say
         self._locks = CommittedLocks(config, environments)
 
-    def plan(self, names: Iterable[str]) -> BuildPlan:
+    def plan(self, names: Iterable[str], wish: Wish = WISH) -> BuildPlan:
         """Say of the named images what building would do."""
-        return self._plan(names, self._door(), self._identify)
+        wanted = tuple(names)
+        again = frozenset(wanted if wish.again else ())
+        elsewhere = Elsewhere(self._identify, self._shared, again, self._platform)
+        return self._plan(wanted, self._door(), elsewhere)
 
     def recipes(self, names: Iterable[str]) -> BuildPlan:
         """Say the same where no engine is asked: what is made from locks alone has its digest even so."""
         from dispatch.app.publishing import NoStore
 
-        return self._plan(names, NoStore(), lambda name: BeakerId(self._importer().committed(name).id))
+        here = platform_of(os.uname().machine)
+        elsewhere = Elsewhere(
+            lambda name: BeakerId(self._importer().committed(name).id), platform=lambda: here
+        )
+        return self._plan(names, NoStore(), elsewhere)
 
-    def _plan(self, names: Iterable[str], store: ImageStore, identify: Identify) -> BuildPlan:
+    def _plan(self, names: Iterable[str], store: ImageStore, elsewhere: Elsewhere) -> BuildPlan:
         history = history_of(self._surroundings.cache)
-        return plan_images(names, self.environments, self._locks, store, history, identify)
+        return plan_images(names, self.environments, self._locks, store, history, elsewhere)
+
+    @cached_property
+    def _shared(self) -> Lenient | None:
+        """The registry of the settings, if there is one; it is asked only for what the engine lacks."""
+        from dispatch.app.sharing import Lenient
+
+        return Lenient(self._registry(), self._say) if self._registry is not None else None
+
+    def _platform(self) -> str:
+        return platform_of(str(self._door().info().get("Architecture") or os.uname().machine))
 
     def _identify(self, name: str) -> BeakerId:
         return self._importer().identify(name)
 
-    def build(self, plan: BuildPlan, workers: int = 2, *, renew_base: bool = False) -> BuildReport:
+    def build(self, plan: BuildPlan, wish: Wish = WISH) -> BuildReport:
         """Carry out a plan; what failed is in the report.
 
-        With ``renew_base`` the locks of bases that the archive has moved on from are renewed, once.
+        What a registry was to give, and did not, is built. With ``wish.renew_base`` the locks of bases that
+        the archive has moved on from are renewed, once.
         """
-        report = self._built(plan, workers, renew_base)
+        report = self._built(plan, wish)
         usage_of(self._surroundings.cache).note(report.images, self.environments)
         return report
 
-    def _built(self, plan: BuildPlan, workers: int, renew_base: bool) -> BuildReport:
+    def _built(self, plan: BuildPlan, wish: Wish) -> BuildReport:
+        from dispatch.image.builder import FetchError
+
         present = report_present(plan)
         if present is not None:
             return present
-        builder = self._builder(workers)
+        builder = self._builder(wish)
         report = builder.build(plan, self._say)
-        if not renew_base or not any(isinstance(each, StaleBaseError) for each in report.failures.values()):
+        unfetched = [each for each in report.failures.values() if isinstance(each, FetchError)]
+        if unfetched and self._shared is not None:
+            self._shared.give_up(unfetched[0])
+            report = builder.build(self.plan(plan.names, wish), self._say)
+        stale = any(isinstance(each, StaleBaseError) for each in report.failures.values())
+        if not wish.renew_base or not stale:
             return report
         bases = [
             name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)
         ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
         self.renew(bases, Upgrade(everything=True))
-        return builder.build(self.plan(plan.names), self._say)
+        return builder.build(self.plan(plan.names, wish), self._say)
 
     @property
     def publishing(self) -> Publishing:
@@ -185,10 +213,10 @@ class Images:
 
         return Publishing(self, self._beaker(), self._door(), self._surroundings.cache / "locks", self._say)
 
-    def on_beaker(self, names: Iterable[str], workers: int = 2) -> Mapping[str, ImageRef]:
+    def on_beaker(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
         """Return what jobs on Beaker are to name: generated images are published where they are not there
         yet, and need an engine here only then. Raises what building or publishing raises."""
-        report = self.publishing.provide(names, workers)
+        report = self.publishing.provide(names)
         report.raise_failures()
         return report.images
 
@@ -218,11 +246,11 @@ class Images:
         from dispatch.lock.piptools import PipTools
         from dispatch.lock.renewal import Tools
 
-        environ = self._surroundings.environ
+        environ, box = self._surroundings.environ, self._box
         conda = CondaLockTool(environ, self._surroundings.cache / "conda")
         return Locking(
             self.environments,
-            lambda: Tools(self._uv(), PipTools(environ), conda, self._apt(), self._say),
+            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say),
             self._base_facts,
             self._config,
             self._say,
@@ -230,7 +258,7 @@ class Images:
 
     def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
         """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        renewals = self.locking.renew(names, upgrade)
+        renewals = list(self.locking.renew(names, upgrade))
         self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 
@@ -247,60 +275,23 @@ class Images:
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
         return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
-    def _builder(self, workers: int) -> Builder:
-        from dispatch.image.builder import Builder
+    def _builder(self, wish: Wish) -> Builder:
+        from dispatch.image.builder import Builder, Manner
 
-        return Builder(self._tools(), self._surroundings.cache, workers)
+        manner = Manner(wish.workers, wish.fail_fast)
+        return Builder(self._tools(), self._surroundings.cache, manner)
 
     def _tools(self) -> Tools:
-        from dispatch.image.maker import Tools
-
-        door = self._door()
-        user = f"{os.getuid()}:{os.getgid()}"
-        used = any(isinstance(each.declaration, BeakerImage) for each in self.environments.values())
-        return Tools(
-            store=door,
-            runner=door,
-            installer=self._uv(),
-            rootfs=self._rootfs,
-            user=user,
-            importer=self._importer() if used else None,
-            conda=self._rattler(),
-        )
-
-    def _rattler(self) -> Rattler:
-        from dispatch.lock.channels import Channels
-        from dispatch.lock.rattler import Rattler
-
-        environ = self._surroundings.environ
-
-        def addresses(channel: str) -> Sequence[str]:
-            # A path is absolute in a lock that was read.
-            return Channels.of(environ).addresses(channel, Path("/"))
-
-        archives = self._surroundings.cache / "conda"
-        return Rattler(addresses, archives, environ, command=f"dispatch lock {self._config}")
+        box = self._box
+        return box.tools(self._door(), self.environments, self._importer, self._shared)
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer
 
         return Importer(self._beaker(), self._door())
 
-    def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
-        from dispatch.image.debian import DebianBuilder
+    @property
+    def _box(self) -> Toolbox:
+        from dispatch.app.toolbox import Toolbox
 
-        command = f"dispatch lock --image {name}"
-        environ = self._surroundings.environ
-        builder = DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command)
-        builder.build(name, lock, target, report)
-
-    def _uv(self) -> Uv:
-        from dispatch.lock.uv import Uv, find_uv
-
-        environ = self._surroundings.environ
-        return Uv(find_uv(environ), environ, command=f"dispatch lock {self._config}")
-
-    def _apt(self) -> Apt:
-        from dispatch.lock.apt import Apt
-
-        return Apt(self._surroundings.environ, self._surroundings.apt_mirror)
+        return Toolbox(self._surroundings, self._config)

@@ -35,6 +35,7 @@ from dispatch.image.ports import (
     ImageStore,
     Installer,
     RootfsMaker,
+    SharedImages,
 )
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
@@ -51,8 +52,8 @@ _NO_ROOM = "no space left on device"
 class Tools:
     """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output.
 
-    ``importer`` brings images of Beaker, ``conda`` installs conda locks, ``dockerfile`` builds Dockerfiles;
-    each is needed where a plan has such images.
+    ``importer`` brings images of Beaker, ``shared`` those of a registry, ``conda`` installs conda locks,
+    ``dockerfile`` builds Dockerfiles; each is needed where a plan has such images.
     """
 
     store: ImageStore
@@ -63,15 +64,19 @@ class Tools:
     importer: BeakerImages | None = None
     conda: CondaInstaller | None = None
     dockerfile: DockerfileBuilder | None = None
+    shared: SharedImages | None = None
 
 
 class ImageMaker:
-    """Makes images with ``tools``, keeping layers and compiled packages under ``cache``."""
+    """Makes images with ``tools``, keeping layers and compiled packages under ``cache``.
 
-    def __init__(self, tools: Tools, cache: Path, cancelled: Cancelled) -> None:
+    A ``fresh`` one makes all layers itself.
+    """
+
+    def __init__(self, tools: Tools, cache: Path, cancelled: Cancelled, fresh: bool = False) -> None:
         self._tools = tools
         self._cache = cache
-        self._layers = LayerCache(cache / "layers")
+        self._layers = LayerCache(cache / "layers", fresh)
         self._cancelled = cancelled
 
     def debian(self, generated: Generated, report: Reporter) -> ImageRecord:
