@@ -25,6 +25,8 @@ SUITES = (
     "beaker_rpc",
     "beaker_jobs",
     "images",
+    "image_noop",
+    "image_build",
     "identity",
     "results",
     "listing",
