@@ -13,9 +13,10 @@ from dispatch.errors import ImageError
 
 # Who passed an error on is of no use to a reader.
 _PASSED_ON = re.compile(
-    r"(?:failed to solve(?: with frontend [\w.]+)?|failed to create LLB definition|failed to compute cache key"
-    r"|rpc error: code = \w+ desc ="
-    r"|failed to calculate checksum of ref \S+|failed to read dockerfile|dockerfile parse error(?= line))[: ]+"
+    r"(?:failed to solve(?: with frontend [\w.]+)?|failed to create LLB definition"
+    r"|rpc error: code = \w+ desc =|failed to compute cache key"
+    r"|failed to calculate checksum of ref \S+|failed to read dockerfile"
+    r"|dockerfile parse error(?: on)?(?= line))[: ]+"
 )
 _RUN = (
     re.compile(r"executor failed running \[(?P<command>.*)\]: (?P<end>.*)", re.DOTALL),
@@ -25,20 +26,21 @@ _RUN = (
 _CODE = re.compile(r"(?:exit code: )?(\d+)")
 _NO_BUILDKIT = re.compile(r"the (--\S+) option requires BuildKit", re.IGNORECASE)
 _SYNTAX = re.compile(
-    r"line \d+: .*|.*unknown (?:instruction|flag).*|the Dockerfile .*cannot be empty|.*requires (?:at least|exactly).*"
-    r"|.*no build stage in current context.*|.*unexpected end of statement.*",
+    r"line \d+: .*|.*unknown (?:instruction|flag).*|the Dockerfile .*cannot be empty"
+    r"|.*requires (?:at least|exactly).*|.*no build stage in current context.*"
+    r"|.*unexpected end of statement.*",
     re.IGNORECASE | re.DOTALL,
 )
 _STAGE = re.compile(
-    r"(?:target stage (\S+) could not be found|failed to reach build target (\S+) in Dockerfile.*)"
+    r"(?:target stage \"?([^\s\"]+)\"? could not be found|failed to reach build target (\S+) in Dockerfile.*)"
 )
 _FILE = re.compile(
     r"\"?(?P<path>/[^\"]*)\"?:? not found(?:: not found)?|COPY failed: file not found in build context .*"
     r" stat (?P<stat>.*): file does not exist|lstat (?P<lstat>.*): no such file or directory"
 )
 _REGISTRY = re.compile(
-    r".*(?:failed to do request|pull access denied|failed to resolve source metadata|dial tcp|manifest unknown"
-    r"|failed to authorize|not found: manifest|unauthorized).*",
+    r".*(?:failed to do request|pull access denied|failed to resolve source metadata|dial tcp"
+    r"|manifest unknown|failed to authorize|not found: manifest|unauthorized).*",
     re.DOTALL,
 )
 _NO_ROOM = "no space left on device"
@@ -51,8 +53,7 @@ def explain(what: str, detail: str, step: str, last: Sequence[str], declared: st
         return _with(
             f"{what}: the engine has no room left on its disk",
             last,
-            "remove images and build caches that are not needed (`docker image prune`, `docker builder prune`)"
-            " and repeat the command",
+            "remove what is not needed (`docker image prune`, `docker builder prune`), repeat the command",
         )
     for pattern in _RUN:
         run = pattern.search(fact)
@@ -66,6 +67,8 @@ def _run(what: str, command: str, end: str, step: str, last: Sequence[str], decl
     ended = f"ended with exit code {code[1]}" if code else end
     shown = re.sub(r"^\[[^]]*\] ", "", step) if " RUN " in f" {step}" else f"RUN {command}"
     remedy = f"correct the command in {declared}"
+    if any(_NO_ROOM in line.lower() for line in last):
+        remedy += ", or make room on the engine's disk (`docker image prune`, `docker builder prune`)"
     if code and code[1] == "137":
         ended += " (killed, perhaps for want of memory)"
         remedy = "give the engine more memory, or let the step need less"
@@ -75,8 +78,8 @@ def _run(what: str, command: str, end: str, step: str, last: Sequence[str], decl
 def _of_declaration(what: str, fact: str, step: str, declared: str) -> ImageError:
     if found := _NO_BUILDKIT.search(fact):
         return ImageError(
-            f"{what}: `{found[1]}` in the Dockerfile needs BuildKit, and this is the engine's classic builder",
-            f"unset DOCKER_BUILDKIT, use an engine of 18.09 or newer, or do without `{found[1]}` in {declared}",
+            f"{what}: `{found[1]}` in the Dockerfile needs BuildKit; the engine's classic builder has none",
+            f"unset DOCKER_BUILDKIT, use an engine of 18.09 or newer, or leave `{found[1]}` out",
         )
     if "no active session" in fact:
         return ImageError(
@@ -90,7 +93,7 @@ def _of_declaration(what: str, fact: str, step: str, declared: str) -> ImageErro
         )
     if _REGISTRY.fullmatch(fact):
         return ImageError(
-            f"{what}: an image that the Dockerfile names is not in the engine, and no registry gave it ({fact})",
+            f"{what}: an image that the Dockerfile names is not in the engine, and cannot be pulled ({fact})",
             "load it (`docker load`), or pull it with your login (`docker pull`), then repeat the command",
         )
     if found := _FILE.fullmatch(fact):

@@ -1,8 +1,8 @@
 """Builds on the engine itself: a context goes out, messages come back while it works.
 
-Owns the Engine API's ``POST /build``. With ``version=2`` it is BuildKit's; no session is kept with it, so that
-neither secrets, ssh nor credentials for registries can be had this way (``buildcli`` can). An engine that has
-no BuildKit answers as the classic builder, and is understood. Closing the connection ends a build.
+Owns the Engine API's ``POST /build``. With ``version=2`` it is BuildKit's; no session is kept with it, so
+that neither secrets, ssh nor credentials for registries can be had this way (``buildcli`` can). An engine
+without BuildKit answers as the classic builder, and is understood. Closing the connection ends a build.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _head(received: Iterator[bytes], engine: EngineSocket) -> tuple[int, bytes]:
 
 
 def _received(stream: Stream, cancelled: Cancelled) -> Iterator[bytes]:
-    """Yield bytes as they come: a build may be silent for hours, and must hear of an interrupt all the same."""
+    """Yield bytes as they come. A build may be silent for hours, and is interrupted all the same."""
     while True:
         if cancelled():
             raise ImageError("interrupted")

@@ -1,7 +1,7 @@
 """A build while it runs, for people: its steps, what is cached, what they print, and why it failed.
 
-Owns the meaning of what an engine tells of a build, in the three ways there are: BuildKit's trace, the classic
-builder's text, and the text of the docker command (``buildcli`` reads that). Refuses to talk to anything.
+Owns the meaning of what an engine tells of a build: BuildKit's trace, and the classic builder's text. What
+the docker command prints is read by ``buildcli``. Refuses to talk to anything.
 """
 
 from __future__ import annotations

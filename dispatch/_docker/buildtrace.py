@@ -1,8 +1,8 @@
 """What BuildKit tells of a build, decoded: steps with their state, and what they print.
 
-Owns the reading of ``moby.buildkit.trace`` messages, each a protobuf of type ``moby.buildkit.v1.StatusResponse``
-(source: moby/buildkit, ``api/services/control/control.proto``). Of that wire format only the part is read that
-stands there, so that no library for it is needed; unknown fields are passed over, as the format demands.
+Owns the reading of ``moby.buildkit.trace`` messages, each a protobuf ``moby.buildkit.v1.StatusResponse``
+(source: moby/buildkit, ``api/services/control/control.proto``). The wire format is simple enough to need no
+library; unknown fields are passed over, as it demands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VERTEX, _LOG = 1, 3
 
 @dataclass(frozen=True)
 class Vertex:
-    """The state of one step. ``name`` is its line (``[2/4] RUN make``); ``error`` is empty unless it failed."""
+    """The state of one step. ``name`` is its line (``[2/4] RUN make``); ``error`` says why it failed."""
 
     digest: str
     name: str
@@ -79,7 +79,7 @@ def _text(value: int | bytes | None) -> str:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of each field; numbers of fixed width come as bytes, as nobody here reads them."""
+    """Yield number and value of each field; numbers of fixed width come as bytes: nobody here reads them."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

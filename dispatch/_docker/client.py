@@ -19,7 +19,7 @@ from dispatch._docker import images
 from dispatch._docker.address import Address
 from dispatch._docker.images import ImageRecord
 from dispatch._docker.pulling import PulledLayers, PushedLayers
-from dispatch._docker.socket import ApiError, EngineSocket
+from dispatch._docker.socket import SEND_TIMEOUT, ApiError, EngineSocket, Stream
 from dispatch.errors import EngineError, ImageError
 from dispatch.reporting import Reporter, working
 
@@ -175,6 +175,13 @@ class Door:
             for message in client.load_image(data=iter(chunks), quiet=True):
                 if "error" in message:
                     raise ImageError(f"the image: the engine cannot load it: {message['error']}")
+
+    def save(self, image_id: str) -> Stream:
+        """Return an image as an archive in the format of ``docker save``, while the engine writes it.
+
+        Nothing comes before the engine has put all of it together. The caller closes the stream.
+        """
+        return self._engine.open(f"/images/{images.checked_reference(image_id)}/get", timeout=SEND_TIMEOUT)
 
     def pull(
         self,

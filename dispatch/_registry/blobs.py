@@ -9,7 +9,7 @@ Source: the OCI distribution specification.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urljoin
@@ -21,7 +21,6 @@ from dispatch._registry.patience import Patience
 from dispatch._registry.problems import (
     RegistryBusyError,
     RegistryDamagedError,
-    RegistryDeniedError,
     RegistryError,
 )
 
@@ -72,11 +71,10 @@ class Transfer:
 class Upload:
     """One blob on its way to a registry; :meth:`send` it."""
 
-    def __init__(self, calls: Calls, patience: Patience, transfer: Transfer, origins: Sequence[str]) -> None:
+    def __init__(self, calls: Calls, patience: Patience, transfer: Transfer) -> None:
         self._calls = calls
         self._patience = patience
         self._transfer = transfer
-        self._origins = list(origins)
         self._scopes = (push_scope(transfer.repository),)
         self._path = f"/v2/{transfer.repository}/blobs/"
         self._place = ""
@@ -85,13 +83,15 @@ class Upload:
         self._refused = 0
 
     def send(self) -> bool:
-        """Bring the blob there and return True; False if it was there, or in one of ``origins``."""
+        """Bring the blob there and return True; False if it was there."""
         return self._patience.until_done(self._attempt, lambda: self._furthest)
 
     def _attempt(self) -> bool:
         self._resume()
-        if not self._place and (self._there() or not self._begin()):
-            return False
+        if not self._place:
+            if self._there():
+                return False
+            self._begin()
         size = self._transfer.blob.size
         while self._offset < size or not self._finish():
             self._piece(min(UPLOAD_PIECE, size - self._offset))
@@ -101,31 +101,11 @@ class Upload:
         answer = self._calls.ask("HEAD", self._path + self._transfer.blob.digest, self._scopes)
         return answer.status == 200
 
-    def _begin(self) -> bool:
-        """Open an upload; False where the registry has mounted the blob instead."""
-        while self._origins:
-            origin = self._origins[0]
-            query = f"?mount={quote(self._transfer.blob.digest)}&from={quote(origin)}"
-            try:
-                answer = self._calls.ask(
-                    "POST", f"{self._path}uploads/{query}", (*self._scopes, pull_scope(origin)), body=b""
-                )
-            except RegistryDeniedError:
-                self._origins.pop(0)  # we may write here, but not read there
-                continue
-            self._origins.pop(0)
-            if answer.status == 201:
-                return False
-            if answer.status == 202 and not self._origins:
-                self._opened(answer)
-                return True
+    def _begin(self) -> None:
+        """Open an upload."""
         answer = self._calls.ask("POST", f"{self._path}uploads/", self._scopes, body=b"")
         if answer.status == 404:
             raise missing(f"{self._calls.host}/{self._transfer.repository}", answer.detail)
-        self._opened(answer)
-        return True
-
-    def _opened(self, answer: Answer) -> None:
         self._follow(answer)
         if not self._place:
             raise unintelligible(self._calls.host, "it opens an upload and does not say where")

@@ -7,7 +7,7 @@ Source: the OCI distribution specification.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
 from urllib.parse import quote, urljoin
 
 from dispatch._registry.blobs import Download, Transfer, Upload, pull_scope, push_scope
@@ -16,7 +16,12 @@ from dispatch._registry.credentials import Logins
 from dispatch._registry.line import LONGEST_BODY, Answer
 from dispatch._registry.manifest import ACCEPTED, Descriptor, Index, Manifest, digest_of, read_manifest
 from dispatch._registry.patience import Patience
-from dispatch._registry.problems import RegistryBusyError, RegistryDamagedError, RegistryError
+from dispatch._registry.problems import (
+    RegistryBusyError,
+    RegistryDamagedError,
+    RegistryDeniedError,
+    RegistryError,
+)
 from dispatch._registry.reference import Reference, checked_digest
 from dispatch._registry.way import Way
 
@@ -133,12 +138,20 @@ class RegistryDoor:
         """Take a blob over from another repository of this registry; False where the registry does not."""
         path = f"/v2/{repository}/blobs/uploads/?mount={quote(digest)}&from={quote(origin)}"
         scopes = (push_scope(repository), pull_scope(origin))
-        answer = self._patience.until_done(lambda: self._calls.ask("POST", path, scopes, body=b""))
+        try:
+            answer = self._patience.until_done(lambda: self._calls.ask("POST", path, scopes, body=b""))
+        except RegistryDeniedError:
+            return False  # we may write here, but not read there
+        if answer.status == 202:
+            # What cannot be mounted is an upload that was begun, and that nobody will end.
+            with contextlib.suppress(RegistryError):
+                place = urljoin(answer.url, answer.headers.get("location", ""))
+                self._calls.ask("DELETE", place, (push_scope(repository),))
         return answer.status == 201
 
-    def upload(self, transfer: Transfer, origins: Sequence[str] = ()) -> bool:
-        """Send a blob; False if it was there already, or in one of the repositories ``origins``."""
-        return Upload(self._calls, self._patience, transfer, origins).send()
+    def upload(self, transfer: Transfer) -> bool:
+        """Send a blob; False if it was there already."""
+        return Upload(self._calls, self._patience, transfer).send()
 
     def download(self, transfer: Transfer) -> None:
         """Fetch a blob into a file, of which a part may be there; what is then there has its digest."""

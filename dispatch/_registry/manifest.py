@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dispatch._registry.problems import RegistryError
@@ -23,6 +23,10 @@ GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 _DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 _DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+_OCI = {
+    "application/vnd.docker.image.rootfs.diff.tar": LAYER,
+    "application/vnd.docker.image.rootfs.diff.tar.gzip": GZIP_LAYER,
+}
 INDEXES = (INDEX, _DOCKER_LIST)
 ACCEPTED = (MANIFEST, _DOCKER, INDEX, _DOCKER_LIST)
 
@@ -118,6 +122,11 @@ def read_manifest(body: bytes, media_type: str, what: str) -> Manifest | Index:
         f"{what}: a manifest of kind {kind or 'unknown'!r}, which is no image that we know",
         "push it anew with a Docker Engine of this decade",
     )
+
+
+def as_oci(layer: Descriptor) -> Descriptor:
+    """Return a layer under the media type that a manifest of ours calls it by."""
+    return replace(layer, media_type=_OCI.get(layer.media_type, layer.media_type))
 
 
 def _descriptor(value: Mapping[str, Any]) -> Descriptor:

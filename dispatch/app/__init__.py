@@ -6,21 +6,22 @@ prints nothing, and decides nothing that a part could decide.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch import assets
-from dispatch.environment import DebianImage, Environment
-from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings import (
     Base,
+    RegistrySetting,
     Settings,
     Surroundings,
     WorkspaceSetting,
     find_settings,
+    parse_registry,
     parse_workspace,
     read_environment,
 )
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
     from dispatch._docker import Door
     from dispatch._docker.daemon import EngineSetup
     from dispatch.app.images import Doors, Images
+    from dispatch.app.locking import LockState
+    from dispatch.app.pushing import Pushing
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
-    from dispatch.lock.model import Renewal
+    from dispatch.image.ports import SharedImages
+    from dispatch.lock.model import Renewal, Upgrade
     from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
 
@@ -100,7 +104,38 @@ class App:
     def _doors(self) -> Doors:
         from dispatch.app.images import Doors
 
-        return Doors(lambda: self.door, lambda: self.beaker)
+        setting = self.registry
+        registry = (lambda: self.shared(setting)) if setting is not None else None
+        return Doors(lambda: self.door, lambda: self.beaker, registry)
+
+    @property
+    def registry(self) -> RegistrySetting | None:
+        """The registry that the environment names, else the settings; None where neither does."""
+        named = self.surroundings.registry
+        return self._registry_at(named) if named is not None else self.settings.registry
+
+    def _registry_at(self, address: str) -> RegistrySetting:
+        """The registry of an address; where the settings name it, too, it is trusted as they say."""
+        setting, given = self.settings.registry, parse_registry(address)
+        return setting if setting is not None and setting.address == given.address else given
+
+    def shared(self, setting: RegistrySetting) -> SharedImages:
+        """The images that are shared in a registry; nothing is asked of it yet."""
+        from dispatch._registry import RegistryDoor, docker_logins, way_to
+        from dispatch.image.sharing import Sharing, place_of
+        from dispatch.image.shipping import Shipping
+
+        around, place = self.surroundings, place_of(setting.address)
+        logins = docker_logins(around.environ, around.home)
+        way = way_to(place.host, around.environ, around.home, setting.insecure, setting.authority)
+        shipping = Shipping(RegistryDoor(place.host, logins, way), around.cache)
+        return Sharing(shipping, place, self.door, around.cache)
+
+    def pushing(self, images: Images, address: str) -> Pushing:
+        """The images of a configuration in the registry at an address that was given by hand."""
+        from dispatch.app.pushing import Pushing
+
+        return Pushing(images, self.shared(self._registry_at(address)), self.say)
 
     def engine_setup(self) -> EngineSetup:
         """What sets an engine up where none answers."""
@@ -153,6 +188,22 @@ class App:
             unused=unused,
         )
 
+    def image_config(self, path: Path, overlay: Overlay = NO_OVERLAY, *, unused: bool = False) -> Config:
+        """Read a configuration, or the folder of an image as one without steps; see :meth:`config`."""
+        from dispatch.config import is_folder, load_folder
+
+        if not is_folder(path):
+            return self.config(path, overlay, unused=unused)
+        absolute = Path(os.path.normpath(path.absolute()))
+        found = load_folder(
+            absolute,
+            self.settings,
+            assets.images(),
+            overrides=overlay.overrides,
+            variables=overlay.variables,
+        )
+        return replace(found, renewal=str(path))
+
     def images(self, config: Config) -> Images:
         """The images of a configuration."""
         from dispatch.app.images import Images
@@ -172,41 +223,44 @@ class App:
         self,
         paths: Sequence[Path],
         names: Iterable[str],
-        *,
-        upgrade: bool,
+        upgrade: Upgrade,
         overlay: Overlay = NO_OVERLAY,
     ) -> list[Renewal]:
         """Renew the locks of the named images; without names, of all but bases of the configurations."""
+        chosen = self._chosen(paths, names, overlay)
+        if upgrade.packages:
+            from dispatch.app.locking import refuse_unknown_packages
+
+            refuse_unknown_packages(upgrade.packages, [images.locking for images, _ in chosen])
+        return [renewal for images, own in chosen for renewal in images.renew(own, upgrade)]
+
+    def check_locks(
+        self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
+    ) -> list[LockState]:
+        """Say of the same locks, and those of their bases, whether they fit; asks and writes nothing."""
+        chosen = self._chosen(paths, names, overlay)
+        found = [state for images, own in chosen for state in images.locking.check(own)]
+        return list({state.path: state for state in found}.values())
+
+    def _chosen(
+        self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay
+    ) -> list[tuple[Images, list[str]]]:
+        """The images of each configuration, with the names of those whose locks are meant."""
         from dispatch.app.images import Images
         from dispatch.config import find_images
         from dispatch.config.expansion import declared_name
 
         wanted = tuple(names)
-        renewals: list[Renewal] = []
+        found = []
         for path in paths:
-            config = self.config(path, overlay, unused=True)
-            chosen = [
-                name
-                for name, each in config.environments.items()
-                if (declared_name(name) in wanted or name in wanted if wanted else _is_own(each))
-            ]
-            self._refuse_unknown(wanted, config)
-            renewals += self.images(config).renew(chosen, upgrade=upgrade)
+            config = self.image_config(path, overlay, unused=True)
+            found.append((self.images(config), config.lockable(wanted)))
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
             images = Images(environments, self.surroundings, self._doors, "", self.say)
-            renewals += images.renew(chosen, upgrade=upgrade)
-        return renewals
-
-    def _refuse_unknown(self, wanted: Sequence[str], config: Config) -> None:
-        for name in wanted:
-            if name not in config.environments:
-                known = list(config.environments)
-                raise ConfigurationError(
-                    f"{config.path.name}: no image {name!r}{did_you_mean(name, known)}",
-                    f"known: {', '.join(known)}",
-                )
+            found.append((images, chosen))
+        return found
 
     def runs(self, limit: int) -> list[RunRow]:
         """The newest runs of the workspace."""
@@ -231,8 +285,3 @@ class App:
         from dispatch.app.records import log
 
         return log(self.workspace, run, step)
-
-
-def _is_own(environment: Environment) -> bool:
-    """Whether a lock is renewed with those of a configuration: not that of a base with a life of its own."""
-    return not isinstance(environment.declaration, DebianImage) or "+" in environment.name

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dispatch.graph import StepNode
 
 _SHORT = 12
+_DOES = {Action.PULL: "is pulled", Action.FETCH: "is fetched"}
 
 
 class ConfigChecks:
@@ -80,7 +81,7 @@ class ConfigChecks:
         bases = [each for each in plan.images if each.action is Action.BUILD and not each.base]
         if bases and shutil.which(BUILDER) is None:
             raise ImageError(f"is to be built, and {BUILDER} is not installed", f"apt-get install {BUILDER}")
-        does = "is pulled" if planned.action is Action.PULL else "is built"
+        does = _DOES.get(planned.action, "is built")
         return warning(
             f"image {name}", f"{does} by the first run: {planned.reason}", f"dispatch build {self._path}"
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
+from dispatch.app.wish import WISH, Wish
 from dispatch.environment import (
     BeakerId,
-    BeakerImage,
     CondaImage,
     DebianImage,
     DockerImage,
@@ -21,41 +22,51 @@ from dispatch.environment import (
 )
 from dispatch.errors import StaleBaseError
 from dispatch.image.history import history_of
-from dispatch.image.plan import BuildPlan, Identify, plan_images
-from dispatch.image.ports import ImageStore
+from dispatch.image.plan import BuildPlan, Elsewhere, plan_images
+from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
+from dispatch.image.spec import platform_of
 from dispatch.image.usage import usage_of
 from dispatch.lock.debian import read_debian
-from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal, Upgrade
 from dispatch.lock.pip import read_pip
 from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
     from dispatch._beaker import BeakerDoor
+    from dispatch.app.locking import Locking
     from dispatch.app.publishing import Publishing
+    from dispatch.app.sharing import Lenient
+    from dispatch.app.toolbox import Toolbox
     from dispatch.image.builder import Builder
     from dispatch.image.importing import Importer
     from dispatch.image.maker import Tools
-    from dispatch.lock.apt import Apt
-    from dispatch.lock.uv import Uv
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
 # modules take longer to import than all of the planning.
 
 
 class CommittedLocks:
-    """Reads locks, each once; ``config`` is the file that a message's command names."""
+    """Reads locks, each once; ``config`` is the file that a message's command names.
 
-    def __init__(self, config: str) -> None:
+    Those of pip packages are held against what is locked below them, where ``environments`` has it.
+    """
+
+    def __init__(self, config: str, environments: Mapping[str, Environment] | None = None) -> None:
         self._config = config
+        self._environments = environments or {}
         self._read: dict[Path, Lock] = {}
 
     def pip(self, environment: Environment) -> PipLock:
         """The lock of a pip environment."""
         path = _lock_path(environment)
         if path not in self._read:
-            self._read[path] = read_pip(environment, command=f"dispatch lock {self._config}")
+            from dispatch.app.locking import provided
+
+            below = provided(environment, self._environments, self)
+            command = f"dispatch lock {self._config}"
+            self._read[path] = read_pip(environment, command=command, provided=below)
         found = self._read[path]
         assert isinstance(found, PipLock)
         return found
@@ -102,10 +113,11 @@ def _no_beaker() -> BeakerDoor:
 
 @dataclass(frozen=True)
 class Doors:
-    """The vendors' doors, each made when it is first needed."""
+    """The vendors' doors, each made when it is first needed; ``registry`` is None where nobody named one."""
 
     docker: Callable[[], Door]
     beaker: Callable[[], BeakerDoor] = _no_beaker
+    registry: Callable[[], SharedImages] | None = None
 
 
 class Images:
@@ -123,50 +135,76 @@ class Images:
         self._surroundings = surroundings
         self._door = doors.docker
         self._beaker = doors.beaker
+        self._registry = doors.registry
         self._config = config
         self._say = say
-        self._locks = CommittedLocks(config)
+        self._locks = CommittedLocks(config, environments)
 
-    def plan(self, names: Iterable[str]) -> BuildPlan:
+    def plan(self, names: Iterable[str], wish: Wish = WISH) -> BuildPlan:
         """Say of the named images what building would do."""
-        return self._plan(names, self._door(), self._identify)
+        wanted = tuple(names)
+        again = frozenset(wanted if wish.again else ())
+        elsewhere = Elsewhere(self._identify, self._shared, again, self._platform)
+        return self._plan(wanted, self._door(), elsewhere)
 
     def recipes(self, names: Iterable[str]) -> BuildPlan:
         """Say the same where no engine is asked: what is made from locks alone has its digest even so."""
         from dispatch.app.publishing import NoStore
 
-        return self._plan(names, NoStore(), lambda name: BeakerId(self._importer().committed(name).id))
+        here = platform_of(os.uname().machine)
+        elsewhere = Elsewhere(
+            lambda name: BeakerId(self._importer().committed(name).id), platform=lambda: here
+        )
+        return self._plan(names, NoStore(), elsewhere)
 
-    def _plan(self, names: Iterable[str], store: ImageStore, identify: Identify) -> BuildPlan:
+    def _plan(self, names: Iterable[str], store: ImageStore, elsewhere: Elsewhere) -> BuildPlan:
         history = history_of(self._surroundings.cache)
-        return plan_images(names, self.environments, self._locks, store, history, identify)
+        return plan_images(names, self.environments, self._locks, store, history, elsewhere)
+
+    @cached_property
+    def _shared(self) -> Lenient | None:
+        """The registry of the settings, if there is one; it is asked only for what the engine lacks."""
+        from dispatch.app.sharing import Lenient
+
+        return Lenient(self._registry(), self._say) if self._registry is not None else None
+
+    def _platform(self) -> str:
+        return platform_of(str(self._door().info().get("Architecture") or os.uname().machine))
 
     def _identify(self, name: str) -> BeakerId:
         return self._importer().identify(name)
 
-    def build(self, plan: BuildPlan, workers: int = 2, *, renew_base: bool = False) -> BuildReport:
+    def build(self, plan: BuildPlan, wish: Wish = WISH) -> BuildReport:
         """Carry out a plan; what failed is in the report.
 
-        With ``renew_base`` the locks of bases that the archive has moved on from are renewed, once.
+        What a registry was to give, and did not, is built. With ``wish.renew_base`` the locks of bases that
+        the archive has moved on from are renewed, once.
         """
-        report = self._built(plan, workers, renew_base)
+        report = self._built(plan, wish)
         usage_of(self._surroundings.cache).note(report.images, self.environments)
         return report
 
-    def _built(self, plan: BuildPlan, workers: int, renew_base: bool) -> BuildReport:
+    def _built(self, plan: BuildPlan, wish: Wish) -> BuildReport:
+        from dispatch.image.builder import FetchError
+
         present = report_present(plan)
         if present is not None:
             return present
-        builder = self._builder(workers)
+        builder = self._builder(wish)
         report = builder.build(plan, self._say)
-        if not renew_base or not any(isinstance(each, StaleBaseError) for each in report.failures.values()):
+        unfetched = [each for each in report.failures.values() if isinstance(each, FetchError)]
+        if unfetched and self._shared is not None:
+            self._shared.give_up(unfetched[0])
+            report = builder.build(self.plan(plan.names, wish), self._say)
+        stale = any(isinstance(each, StaleBaseError) for each in report.failures.values())
+        if not wish.renew_base or not stale:
             return report
         bases = [
             name for name, each in self.environments.items() if isinstance(each.declaration, DebianImage)
         ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
-        self.renew(bases, upgrade=True)
-        return builder.build(self.plan(plan.names), self._say)
+        self.renew(bases, Upgrade(everything=True))
+        return builder.build(self.plan(plan.names, wish), self._say)
 
     @property
     def publishing(self) -> Publishing:
@@ -175,49 +213,53 @@ class Images:
 
         return Publishing(self, self._beaker(), self._door(), self._surroundings.cache / "locks", self._say)
 
-    def on_beaker(self, names: Iterable[str], workers: int = 2) -> Mapping[str, ImageRef]:
+    def on_beaker(self, names: Iterable[str]) -> Mapping[str, ImageRef]:
         """Return what jobs on Beaker are to name: generated images are published where they are not there
         yet, and need an engine here only then. Raises what building or publishing raises."""
-        report = self.publishing.provide(names, workers)
+        report = self.publishing.provide(names)
         report.raise_failures()
         return report.images
 
     def identity(self, name: str) -> str:
-        """The digest of a named image's declaration and lock, for the identity of shell steps."""
-        from dispatch.plan import image_identity
+        """The digest of a named image's declaration and locks, for the identity of shell steps."""
+        from dispatch.app.contents import content_of
+        from dispatch.plan import ImageInputs, image_identity, needs_below
 
         environment = self.environments[name]
-        return image_identity(environment, self._locks.of(environment))
+        base = self.environments.get(getattr(environment.declaration, "base", ""))
+        below = self.identity(base.name) if base is not None and needs_below(base) else None
+        return image_identity(
+            environment, ImageInputs(self._locks.of(environment), below, content_of(environment))
+        )
 
     def distributions(self, name: str | None) -> frozenset[str] | None:
         """What a named image has installed by its lock, or the current environment; None if no lock tells."""
-        if name is None:
-            from dispatch.app.installed import packages
+        from dispatch.app.installed import locked, packages
 
-            return frozenset(packages())
-        declaration = self.environments[name].declaration
-        if not isinstance(declaration, PipImage) or declaration.base not in self.environments:
-            return None
-        base = self.environments[declaration.base]
-        if not isinstance(base.declaration, DebianImage):
-            return None
-        pins = {pin.name for pin in self._locks.pip(self.environments[name]).pins}
-        debian = {package.name.removeprefix("python3-") for package in self._locks.debian(base).packages}
-        return frozenset(pins | debian)
+        return frozenset(packages()) if name is None else locked(name, self.environments, self._locks)
 
-    def renew(self, names: Iterable[str], *, upgrade: bool) -> list[Renewal]:
+    @property
+    def locking(self) -> Locking:
+        """The locks of these images."""
+        from dispatch.app.locking import Locking
+        from dispatch.lock.condalock import CondaLockTool
+        from dispatch.lock.piptools import PipTools
+        from dispatch.lock.renewal import Tools
+
+        environ, box = self._surroundings.environ, self._box
+        conda = CondaLockTool(environ, self._surroundings.cache / "conda")
+        return Locking(
+            self.environments,
+            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say),
+            self._base_facts,
+            self._config,
+            self._say,
+        )
+
+    def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
         """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        from dispatch.lock.renewal import Tools, renew
-
-        wanted = [self.environments[name] for name in names]
-        tools = Tools(self._uv(), self._apt(), self._say)
-        renewals = []
-        for environment in sorted(wanted, key=lambda each: not isinstance(each.declaration, DebianImage)):
-            self._say(f"{environment.name}: resolving")
-            renewal = renew(environment, self._base_facts(environment), tools, upgrade)
-            if renewal is not None:
-                renewals.append(renewal)
-        self._locks = CommittedLocks(self._config)
+        renewals = self.locking.renew(names, upgrade)
+        self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 
     def _base_facts(self, environment: Environment) -> BaseFacts | None:
@@ -226,53 +268,30 @@ class Images:
         from dispatch.image.builder import prober_of
 
         declaration = environment.declaration
-        if not isinstance(declaration, PipImage):
+        if not isinstance(declaration, (PipImage, CondaImage)):
             return None
         base = base_environment(environment, declaration.base, self.environments)
         exists = isinstance(base.declaration, DockerImage)
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
-        return base_facts(base, CommittedLocks(self._config), prober, self._say)
+        return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
-    def _builder(self, workers: int) -> Builder:
-        from dispatch.image.builder import Builder
+    def _builder(self, wish: Wish) -> Builder:
+        from dispatch.image.builder import Builder, Manner
 
-        return Builder(self._tools(), self._surroundings.cache, workers)
+        manner = Manner(wish.workers, wish.fail_fast)
+        return Builder(self._tools(), self._surroundings.cache, manner)
 
     def _tools(self) -> Tools:
-        from dispatch.image.maker import Tools
-
-        door = self._door()
-        user = f"{os.getuid()}:{os.getgid()}"
-        used = any(isinstance(each.declaration, BeakerImage) for each in self.environments.values())
-        return Tools(
-            store=door,
-            runner=door,
-            installer=self._uv(),
-            rootfs=self._rootfs,
-            user=user,
-            importer=self._importer() if used else None,
-        )
+        box = self._box
+        return box.tools(self._door(), self.environments, self._importer, self._shared)
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer
 
         return Importer(self._beaker(), self._door())
 
-    def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
-        from dispatch.image.debian import DebianBuilder
+    @property
+    def _box(self) -> Toolbox:
+        from dispatch.app.toolbox import Toolbox
 
-        command = f"dispatch lock --image {name}"
-        environ = self._surroundings.environ
-        builder = DebianBuilder(self._apt(), self._surroundings.cache, environ, command=command)
-        builder.build(name, lock, target, report)
-
-    def _uv(self) -> Uv:
-        from dispatch.lock.uv import Uv, find_uv
-
-        environ = self._surroundings.environ
-        return Uv(find_uv(environ), environ, command=f"dispatch lock {self._config}")
-
-    def _apt(self) -> Apt:
-        from dispatch.lock.apt import Apt
-
-        return Apt(self._surroundings.environ, self._surroundings.apt_mirror)
+        return Toolbox(self._surroundings, self._config)

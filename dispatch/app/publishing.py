@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from dispatch._beaker import BeakerDoor
 from dispatch._beaker.preflight import preflight
 from dispatch._docker import Door, ImageRecord
+from dispatch.app.wish import WISH, Wish
 from dispatch.environment import BeakerId, DockerImage, ImageRef, LocalId, RegistryDigest
 from dispatch.errors import DispatchError
 from dispatch.image.beaker import Publisher
@@ -112,19 +113,19 @@ class Publishing:
             looked.append(Outlook(name, None if image is None else reference(image), tag))
         return looked
 
-    def provide(self, names: Iterable[str], workers: int, *, renew_base: bool = False) -> BuildReport:
+    def provide(self, names: Iterable[str], wish: Wish = WISH) -> BuildReport:
         """Return all of the named images as jobs on Beaker can have them; what failed is in the report.
 
-        What is not there is built here and published, ``workers`` at a time.
+        What is not there is built here and published, as ``wish`` says.
         """
         wanted = list(dict.fromkeys(names))
         found = self.found(wanted)
         missing = [name for name in wanted if name not in found]
         failures: dict[str, DispatchError] = {}
         if missing:
-            built = self._images.build(self._images.plan(missing), workers, renew_base=renew_base)
+            built = self._images.build(self._images.plan(missing, wish), wish)
             failures.update(built.failures)
-            made = self._publish(built.images, workers)
+            made = self._publish(built.images, wish.workers)
             found.update((name, each) for name, each in made.items() if isinstance(each, BeakerId))
             failures.update((name, each) for name, each in made.items() if isinstance(each, DispatchError))
         images = {name: found[name] for name in wanted if name in found}

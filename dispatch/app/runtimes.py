@@ -17,7 +17,7 @@ from dispatch import payload
 from dispatch._docker import Door
 from dispatch._docker.containers import Bind
 from dispatch._docker.helper import OneShot
-from dispatch.environment import Environment, ImageRef, LocalId, PipImage
+from dispatch.environment import CondaImage, Environment, ImageRef, LocalId, PipImage
 from dispatch.errors import DispatchError
 
 COMPILE_TIMEOUT = 120.0
@@ -75,4 +75,8 @@ def _python(environment: Environment) -> str | None:
         from dispatch.lock.pip import read_pip
 
         return read_pip(environment).target.python
+    if isinstance(declaration, CondaImage):
+        from dispatch.lock.conda import read_conda
+
+        return read_conda(environment).python
     return getattr(declaration, "python", None)

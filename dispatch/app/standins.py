@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch import assets
+from dispatch.app.wish import Wish
 from dispatch.environment import LocalId
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image.config import is_image_of
@@ -98,8 +99,8 @@ class StandIns:
         missing = [each for each in STAND_INS if each.names[0] not in made]
         if not missing:
             return made
-        images = self._images()
-        report = images.build(images.plan([each.image for each in missing]), renew_base=renew_base)
+        images, wish = self._images(), Wish(renew_base=renew_base)
+        report = images.build(images.plan([each.image for each in missing]), wish)
         plan = self._plan()
         for stand_in in missing:
             below = report.images.get(stand_in.image)

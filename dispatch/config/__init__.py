@@ -7,22 +7,24 @@ is laid over it by ``settings.overrides``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from dispatch.config.catalogue import Catalogue, collect
-from dispatch.environment import Environment
-from dispatch.errors import ConfigurationError
+from dispatch.config.expansion import declared_name
+from dispatch.environment import DebianImage, Environment
+from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.graph import StepGraph
 from dispatch.settings import Settings, read_modules, repository_root
 from dispatch.settings.document import OVERRIDES, Document, is_jsonnet, read_document
-from dispatch.settings.images import read_image, read_image_name, read_images
+from dispatch.settings.images import IMAGE_FILE, NAME, read_image, read_image_name
+from dispatch.settings.matrix import read_declared, read_images
 from dispatch.settings.overrides import is_json, overlay
 from dispatch.settings.section import Section
 
-__all__ = ["Config", "find_images", "folders", "load", "of_graph"]
+__all__ = ["Config", "find_images", "folders", "is_folder", "load", "load_folder", "of_graph"]
 
 KEYS = ("image", "images", "include_package", "steps")
 
@@ -35,7 +37,8 @@ class Config:
     environment, None where neither the step nor a default names one; ``environments`` holds these and their
     bases, a base before what is built on it. ``include_package`` are modules to import besides those of the
     settings. ``path`` and ``directory`` are absolute. ``renewal`` is what `dispatch lock` is given to
-    renew the locks, None for the file's name.
+    renew the locks, None for the file's name. ``folder`` are the images that a folder of one declares, where
+    it is not a configuration of steps.
     """
 
     path: Path
@@ -46,6 +49,37 @@ class Config:
     environments: Mapping[str, Environment]
     include_package: tuple[str, ...] = ()
     renewal: str | None = None
+    folder: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images that its steps run in, each once, or those that the folder declares."""
+        return self.folder or tuple(dict.fromkeys(name for name in self.images.values() if name is not None))
+
+    def lockable(self, wanted: Sequence[str] = ()) -> list[str]:
+        """The environments whose locks are renewed: those of the named images with all that these imply.
+
+        Without names they are all but bases with a life of their own. ConfigurationError for a name that
+        nobody declares.
+        """
+        for name in wanted:
+            if name not in self.environments:
+                known = list(self.environments)
+                fact = f"{self.path.name}: no image {name!r}{did_you_mean(name, known)}"
+                raise ConfigurationError(fact, f"known: {', '.join(known)}")
+        own = wanted or self.folder
+        return [
+            name
+            for name, each in self.environments.items()
+            if (name in own or declared_name(name) in own if own else _has_own_lock(each))
+        ]
+
+
+def _has_own_lock(environment: Environment) -> bool:
+    return (
+        not isinstance(environment.declaration, DebianImage)
+        or declared_name(environment.name) != environment.name
+    )
 
 
 def load(
@@ -63,6 +97,9 @@ def load(
     Jsonnet. With ``unused`` the environments hold, too, what the file declares and no step names. Raises
     ConfigurationError for everything that is wrong in it but its locks, which are not read here.
     """
+    if path.name == IMAGE_FILE:
+        remedy = "name a configuration of steps; `dispatch build` and `dispatch lock` take an image, too"
+        raise ConfigurationError(f"{path}: declares an image, and no steps", remedy)
     document = _read(path, overrides, variables or {})
     section = Section.of(document)
     section.only(KEYS)
@@ -71,6 +108,43 @@ def load(
     places = folders(path.parent, packaged_images)
     found = _composed(document, _graph(section), image, entries, places, unused=unused)
     return replace(found, include_package=read_modules(section, "include_package"))
+
+
+def load_folder(
+    path: Path,
+    settings: Settings,
+    packaged_images: Path,
+    *,
+    overrides: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Config:
+    """Read an image's folder, or the file in it, as a configuration without steps; else as :func:`load`."""
+    file = path if path.name == IMAGE_FILE else path / IMAGE_FILE
+    name = file.parent.name
+    if not NAME.fullmatch(name):
+        fact = f"{file}: its folder's name, {name!r}, is no name for an image"
+        raise ConfigurationError(fact, "use letters, digits, '_', '.' and '-'")
+    if path.is_dir() and not file.is_file():
+        below = ", ".join(str(each.parent) for each in sorted(path.glob(f"*/{IMAGE_FILE}")))
+        fact = f"{path}: no image is declared there: it holds no {IMAGE_FILE}"
+        raise ConfigurationError(fact, f"name one of: {below}" if below else "name a configuration")
+    section = Section.of(_read(file, overrides, variables or {}))
+    declared = read_declared(section, name)
+    catalogue = Catalogue([declared, settings.images], folders(file.parent, packaged_images))
+    return Config(
+        path=file,
+        directory=file.parent,
+        graph=StepGraph([]),
+        image=None,
+        images=MappingProxyType({}),
+        environments=MappingProxyType(collect(catalogue, [(each, str(file)) for each in declared])),
+        folder=tuple(declared),
+    )
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is that of an image's folder, or of the file in it, and not of a configuration."""
+    return path.name == IMAGE_FILE or path.is_dir()
 
 
 def of_graph(graph: StepGraph, directory: Path, settings: Settings, packaged_images: Path) -> Config:

@@ -21,7 +21,7 @@ from dispatch.node import read_node
 from dispatch.settings import SETTINGS_FILE, Settings
 from dispatch.settings.document import read_document
 from dispatch.settings.imagekeys import REFERENCE
-from dispatch.settings.images import read_images
+from dispatch.settings.matrix import read_images
 from dispatch.settings.section import Section
 
 # The whole repository, as a path in it.

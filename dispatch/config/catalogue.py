@@ -8,7 +8,7 @@ found, and no lock has two owners.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from dispatch.environment import (
 )
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.settings.document import read_document
-from dispatch.settings.images import IMAGE_FILE, NAME, read_image
+from dispatch.settings.images import IMAGE_FILE, NAME
+from dispatch.settings.matrix import read_declared
 from dispatch.settings.section import Section
 
 
@@ -46,9 +47,15 @@ class Catalogue:
         if not NAME.fullmatch(name):
             return None
         for folder in self._folders:
-            path = folder / name / IMAGE_FILE
-            if path.is_file():
-                return read_image(Section.of(read_document(path)), name)
+            for stem in _stems(name):
+                path = folder / stem / IMAGE_FILE
+                if path.is_file():
+                    declared = read_declared(Section.of(read_document(path)), stem)
+                    if name in declared:
+                        return declared[name]
+                    if stem == name:
+                        fact = f"{path}: {name!r} stands for several images"
+                        raise ConfigurationError(fact, f"name one of them: {', '.join(declared)}")
         return None
 
     def known(self) -> list[str]:
@@ -71,6 +78,13 @@ class Catalogue:
         )
         remedy = f"declare it under `images:`; looked there and for {places}" if places else "mend the name"
         return ConfigurationError(f"{fact}\n  known: {', '.join(known) or 'none'}", remedy)
+
+
+def _stems(name: str) -> Iterator[str]:
+    """Yield the names of folders that can declare an image: its own, then those of a matrix it may be of."""
+    while name:
+        yield name
+        name = name.rpartition("-")[0]
 
 
 def is_reference(name: str) -> bool:

@@ -33,6 +33,8 @@ CONDA_PREFIX = "/opt/conda"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _CONDA_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}
 _PROBE_TIMEOUT = 60.0
+# How engines tell that a registry answers, and has no such image.
+_GONE = ("manifest unknown", "not found: manifest", "name unknown", "manifest does not exist")
 _PROBE = """\
 import json, os, sys
 base = getattr(sys, "_base_executable", None) or sys.executable
@@ -129,6 +131,12 @@ def pulled(store: ImageStore, reference: str, report: Reporter) -> ImageRecord:
     try:
         return store.pull(reference, report)
     except ImageError as error:
+        if any(mark in error.message for mark in _GONE):
+            raise ImageError(
+                f"image {reference}: it is not in the engine, and its registry has none of this name (now)",
+                remedy="correct the name; where it was deleted there, name another image, or load a copy"
+                f" (`docker load`) and tag it {reference}",
+            ) from error
         raise ImageError(
             f"image {reference}: it is not in the engine, and no registry gave it ({error.message})",
             remedy=f"load it (`docker load`), log in to its registry, or name another image than {reference}",

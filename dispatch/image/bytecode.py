@@ -36,7 +36,8 @@ class Compiler:
     """One helper container for all packages that are missing, on the base they are for.
 
     ``image`` is the base's image ID, ``interpreter`` its Python, ``sources`` the host's directory that
-    holds what will be ``site`` in the image, ``user`` the ``uid:gid`` that owns what the caller may remove.
+    holds what will be ``site`` in the image, ``user`` the ``uid:gid`` that owns what the caller may remove;
+    ``binds`` are what the interpreter needs beside the image, where it is not part of that.
     """
 
     runner: HelperRunner
@@ -45,6 +46,7 @@ class Compiler:
     sources: Path
     site: str
     user: str
+    binds: tuple[Bind, ...] = ()
 
     def compile(self, wheels: Mapping[str, Sequence[str]], work: Path) -> None:
         """Compile the sources of packages by key, leaving ``KEY.bin`` and ``KEY.json`` in ``work``."""
@@ -57,6 +59,7 @@ class Compiler:
             image=self.image,
             command=(self.interpreter, "-I", "-S", "-B", f"{_JOB}/{_WORKER.name}", f"{_JOB}/jobs.json"),
             binds=(
+                *self.binds,
                 Bind(str(job), _JOB),
                 Bind(str(self.sources), _SITE),
                 Bind(str(work), _OUTPUT, read_only=False),

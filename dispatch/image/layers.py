@@ -34,14 +34,19 @@ class CachedLayerBroken(Exception):
 class LayerCache:
     """Layer tars by key under one directory. A layer is there whole or not at all, whatever was killed.
 
-    Processes may share the directory: a layer is written by one at a time, the others wait for it.
+    Processes may share the directory: a layer is written by one at a time, the others wait for it. A
+    ``fresh`` one uses no layer that it has not written itself.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, fresh: bool = False) -> None:
         self._root = root
+        self._fresh = fresh
+        self._written: set[str] = set()
 
     def find(self, key: str) -> Layer | None:
         """Return the layer if it is there and as long as it was."""
+        if self._fresh and key not in self._written:
+            return None
         tar = self._root / f"{key}.tar"
         try:
             facts = json.loads((self._root / f"{key}.json").read_text("ascii"))
@@ -49,6 +54,11 @@ class LayerCache:
             return layer if tar.stat().st_size == layer.size else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def all(self) -> dict[str, Layer]:
+        """Return all layers that are here, by their keys."""
+        keys = sorted(path.stem for path in self._root.glob("*.json"))
+        return {key: layer for key in keys if (layer := self.find(key)) is not None}
 
     @contextmanager
     def open(self, key: str, make: Callable[[], Stream]) -> Iterator[LayerStream]:
@@ -107,6 +117,7 @@ class LayerCache:
         text = json.dumps({"diff_id": layer.diff_id, "size": layer.size}, sort_keys=True)
         partial.write_text(text, "ascii")
         partial.replace(facts)
+        self._written.add(key)
 
     def _read(self, key: str, layer: Layer, stream: LayerStream) -> Generator[bytes, None, None]:
         """Yield a cached layer, hashing it again: a power cut can leave a file long but hollow."""

@@ -17,12 +17,15 @@ from functools import partial
 from pathlib import Path
 
 from dispatch._docker import ImageRecord
+from dispatch.environment import CondaImage, PipImage
 from dispatch.errors import DispatchError, EngineError, ImageError
-from dispatch.image.base import Ground, refuse_misfit
-from dispatch.image.bytecode import BytecodeCache, BytecodeStream, Compiler, Piece
+from dispatch.image.base import CONDA_PREFIX, Ground, refuse_misfit
+from dispatch.image.bytecode import BytecodeStream, Piece
+from dispatch.image.copied import copied_files
 from dispatch.image.direct import Assembly, OpenLayer
 from dispatch.image.layers import CachedLayerBroken, LayerCache, LayerStream
-from dispatch.image.pip import Tree, normalise
+from dispatch.image.packages import Compiling, CondaWork, PackageWork, PipWork, refuse_machine
+from dispatch.image.pip import Tree
 from dispatch.image.plan import Generated
 from dispatch.image.ports import (
     BeakerImages,
@@ -32,12 +35,12 @@ from dispatch.image.ports import (
     ImageStore,
     Installer,
     RootfsMaker,
+    SharedImages,
 )
-from dispatch.image.recipes import PREFIX, site_packages
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
 from dispatch.image.tar import FileStream, Stream, TarStream
-from dispatch.lock.model import DebianLock, PipLock
+from dispatch.lock.model import CondaLock, DebianLock, PipLock
 from dispatch.reporting import Reporter, Task, counted, working
 
 Cancelled = Callable[[], bool]
@@ -49,8 +52,8 @@ _NO_ROOM = "no space left on device"
 class Tools:
     """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output.
 
-    ``importer`` brings images of Beaker, ``conda`` installs conda locks, ``dockerfile`` builds Dockerfiles;
-    each is needed where a plan has such images.
+    ``importer`` brings images of Beaker, ``shared`` those of a registry, ``conda`` installs conda locks,
+    ``dockerfile`` builds Dockerfiles; each is needed where a plan has such images.
     """
 
     store: ImageStore
@@ -61,15 +64,19 @@ class Tools:
     importer: BeakerImages | None = None
     conda: CondaInstaller | None = None
     dockerfile: DockerfileBuilder | None = None
+    shared: SharedImages | None = None
 
 
 class ImageMaker:
-    """Makes images with ``tools``, keeping layers and compiled packages under ``cache``."""
+    """Makes images with ``tools``, keeping layers and compiled packages under ``cache``.
 
-    def __init__(self, tools: Tools, cache: Path, cancelled: Cancelled) -> None:
+    A ``fresh`` one makes all layers itself.
+    """
+
+    def __init__(self, tools: Tools, cache: Path, cancelled: Cancelled, fresh: bool = False) -> None:
         self._tools = tools
         self._cache = cache
-        self._layers = LayerCache(cache / "layers")
+        self._layers = LayerCache(cache / "layers", fresh)
         self._cancelled = cancelled
 
     def debian(self, generated: Generated, report: Reporter) -> ImageRecord:
@@ -89,53 +96,63 @@ class ImageMaker:
 
     def conda(self, generated: Generated, base: ImageRecord, report: Reporter) -> ImageRecord:
         """Make a conda environment on a base that is in the engine."""
-        raise NotImplementedError
+        lock, name = generated.lock, generated.environment.name
+        assert isinstance(lock, CondaLock)
+        refuse_machine(name, lock, base)
+        installer = self._tools.conda
+        assert installer is not None, "who builds conda environments brings what installs them"
+
+        def fill(prefix: Path) -> None:
+            installer.install(lock, prefix, CONDA_PREFIX, report)
+
+        return self._layered(generated, base, CondaWork(name, lock, fill, self._compiling(base)), report)
 
     def pip(self, generated: Generated, base: ImageRecord, ground: Ground, report: Reporter) -> ImageRecord:
         """Make a pip environment on a base that is in the engine."""
         lock = generated.lock
         assert isinstance(lock, PipLock)
         refuse_misfit(generated.environment.name, lock, ground.facts)
-        recipe, *compiled = generated.spec.layers
-        keys = [recipe.key(interpreter=ground.interpreter)]
-        keys += [recipe.key(base=base.id) for recipe in compiled]
-        missing = [key for key in keys if self._layers.find(key) is None]
+
+        def fill(prefix: Path) -> None:
+            self._tools.installer.install(lock, prefix, lock.target.python)
+
+        return self._layered(generated, base, PipWork(lock, ground, fill, self._compiling(base)), report)
+
+    def _compiling(self, base: ImageRecord) -> Compiling:
+        return Compiling(self._tools.runner, self._tools.user, self._cache / "bytecode", base)
+
+    def _layered(
+        self, generated: Generated, base: ImageRecord, job: PackageWork, report: Reporter
+    ) -> ImageRecord:
+        """Make an image of a layer of packages, what is compiled of them, and copied files."""
+        name = generated.environment.name
+        keys = {recipe.kind: job.key(recipe) for recipe in generated.spec.layers}
+        missing = {kind for kind, key in keys.items() if self._layers.find(key) is None} - {"files"}
         with staging(self._cache / "staging") as work, ThreadPoolExecutor(1) as beside:
-            bench = _Bench()
+            bench = _Bench(generated)
             # While the installer works, a process of its own.
             beside.submit(self._tools.store.prepare_load)
             if missing:
-                report(f"{generated.environment.name}: installing {len(lock.pins)} packages")
-                with working(report, f"{generated.environment.name}: installing"):
-                    bench.tree = self._install(lock, ground, work)
-            if bench.tree and missing[-1:] == keys[1:]:
-                bench.pieces = beside.submit(self._compile, bench.tree, base, ground, work)
-            makers = [bench.packages, bench.bytecode]
-            layers = [partial(self._layers.open, key, make) for key, make in zip(keys, makers, strict=False)]
+                report(f"{name}: installing {job.count} packages")
+                with working(report, f"{name}: installing"):
+                    bench.tree = self._installed(job, work)
+            if bench.tree and "bytecode" in missing:
+                bench.pieces = beside.submit(job.compile, bench.tree, work)
+            makers = {"files": bench.files, "bytecode": bench.bytecode}
+            layers = [
+                partial(self._layers.open, key, makers.get(kind, bench.packages))
+                for kind, key in keys.items()
+            ]
             return self._load(generated, base, layers, report)
 
-    def _install(self, lock: PipLock, ground: Ground, work: Path) -> Tree:
-        """Install a lock into a staging prefix and return what its layer will hold."""
-        prefix = work / "prefix"
+    def _installed(self, job: PackageWork, work: Path) -> Tree:
+        """Install into a staging prefix and return what its layer will hold."""
         try:
-            self._tools.installer.install(lock, prefix, lock.target.python)
+            return job.install(work)
         except ImageError as error:
             if _NO_ROOM in error.message.lower():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._cache)) from error
             raise
-        return normalise(prefix, lock.target.python, ground.interpreter)
-
-    def _compile(self, tree: Tree, base: ImageRecord, ground: Ground, work: Path) -> list[Piece]:
-        """Return the compiled packages of a staged environment."""
-        site = site_packages(ground.facts.python or "")
-        output = work / "bytecode"
-        output.mkdir()
-        sources = work / "prefix" / site[len(PREFIX) + 1 :]
-        tools = self._tools
-        compiler = Compiler(tools.runner, base.id, ground.interpreter, sources, site, tools.user)
-        return BytecodeCache(self._cache / "bytecode", base.id, site).pieces(
-            tree.wheels, EPOCH, compiler, output
-        )
 
     def _load(
         self, generated: Generated, base: ImageRecord | None, layers: Sequence[OpenLayer], report: Reporter
@@ -212,13 +229,14 @@ class _Feed:
 class _Bench:
     """What the layers of one environment are made from, where they are not all in the cache."""
 
+    generated: Generated
     tree: Tree | None = None
     pieces: Future[list[Piece]] | None = None
 
     def packages(self) -> Stream:
-        """The pip layer."""
+        """The layer of packages."""
         if self.tree is None:
-            raise CachedLayerBroken("the pip layer vanished from the cache")
+            raise CachedLayerBroken("the layer of packages vanished from the cache")
         return TarStream(self.tree.entries, EPOCH)
 
     def bytecode(self) -> Stream:
@@ -226,3 +244,9 @@ class _Bench:
         if self.pieces is None:
             raise CachedLayerBroken("the bytecode layer vanished from the cache")
         return BytecodeStream(self.pieces.result(), EPOCH)
+
+    def files(self) -> Stream:
+        """The layer of copied files."""
+        declaration = self.generated.environment.declaration
+        assert isinstance(declaration, (PipImage, CondaImage))
+        return copied_files(declaration.more.copy).layer(self.generated.spec.layers[-1])

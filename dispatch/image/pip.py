@@ -15,14 +15,16 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.errors import ImageError
+from dispatch.image.base import CONDA_PREFIX
 from dispatch.image.recipes import PREFIX, PYTHON
 from dispatch.image.scripts import entry_point_script, entry_points, with_interpreter
-from dispatch.image.tar import Entry, Kind, with_parents
+from dispatch.image.staged import StagedFile, StagedLink, scan
+from dispatch.image.tar import Entry, with_parents
 
 _TRACES = frozenset({"REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"})
 _INSTALLER = b"dispatch\n"
@@ -49,30 +51,6 @@ class Tree:
     wheels: tuple[Wheel, ...]
 
 
-@dataclass(frozen=True)
-class _File:
-    """A file found in the staging prefix; ``path`` is relative to it."""
-
-    path: str
-    source: bytes
-    size: int
-    executable: bool
-
-    def read(self) -> bytes:
-        with open(self.source, "rb") as file:  # noqa: PTH123 (the path is bytes)
-            return file.read()
-
-    def entry(self, data: bytes | None = None) -> Entry:
-        """Return the file's entry in the layer, with other content where ``data`` is given."""
-        mode = 0o755 if self.executable else 0o644
-        place = f"{PREFIX[1:]}/{self.path}"
-        return (
-            Entry.file(place, data, mode)
-            if data is not None
-            else Entry(place, Kind.FILE, mode, self.size, source=self.source)
-        )
-
-
 def normalise(staging: Path, python: str, interpreter: str) -> Tree:
     """Turn a staging prefix into the tree of ``/opt/venv``.
 
@@ -81,11 +59,11 @@ def normalise(staging: Path, python: str, interpreter: str) -> Tree:
     different content, or a link that points to the host.
     """
     site = f"lib/python{python}/site-packages"
-    files: dict[str, _File] = {}
+    files: dict[str, StagedFile] = {}
     links: list[Entry] = []
-    for found in _scan(os.fsencode(staging)):
-        if isinstance(found, Entry):
-            links.append(found)
+    for found in scan(os.fsencode(staging), PREFIX):
+        if isinstance(found, StagedLink):
+            links.append(_inside(found))
         elif not _is_trace(found.path, site):
             files[found.path] = found
     records = {info: _Record.read(info, site, files) for info in _dist_infos(files, site)}
@@ -108,22 +86,11 @@ def normalise(staging: Path, python: str, interpreter: str) -> Tree:
     return Tree(tuple(entries), tuple(wheels))
 
 
-def _scan(root: bytes, below: str = "") -> Iterator[_File | Entry]:
-    """Yield files, and links as entries, under ``root``; names come as UTF-8 whatever the locale is."""
-    with os.scandir(root) as found:
-        items = list(found)
-    for item in items:
-        path = below + item.name.decode("utf-8", "surrogateescape")
-        if item.is_symlink():
-            target = os.readlink(item.path).decode("utf-8", "surrogateescape")  # noqa: PTH115 (bytes)
-            if target.startswith("/"):
-                raise ImageError(f"{path}: a package brings a link to {target}, a place outside itself")
-            yield Entry.symlink(f"{PREFIX[1:]}/{path}", target)
-        elif item.is_dir():
-            yield from _scan(item.path, f"{path}/")
-        else:
-            status = item.stat()
-            yield _File(path, item.path, status.st_size, bool(status.st_mode & 0o100))
+def _inside(link: StagedLink) -> Entry:
+    """Return a link's entry; one that leads out of the prefix would lead to a place of the host."""
+    if link.target.startswith("/"):
+        raise ImageError(f"{link.path}: a package brings a link to {link.target}, a place outside itself")
+    return link.entry()
 
 
 def _is_trace(path: str, site: str) -> bool:
@@ -134,7 +101,7 @@ def _is_trace(path: str, site: str) -> bool:
     return name in _TRACES and directory.startswith(f"{site}/") and directory.endswith(".dist-info")
 
 
-def _dist_infos(files: Mapping[str, _File], site: str) -> list[str]:
+def _dist_infos(files: Mapping[str, StagedFile], site: str) -> list[str]:
     """Return the names of the dist-info directories in site-packages, sorted."""
     found = set()
     for path in files:
@@ -153,7 +120,7 @@ class _Record:
         self.rows = rows
 
     @staticmethod
-    def read(info: str, site: str, files: Mapping[str, _File]) -> _Record:
+    def read(info: str, site: str, files: Mapping[str, StagedFile]) -> _Record:
         """Read a RECORD; rows of files that are not there (traces, compiled files) are dropped."""
         text = files[f"{site}/{info}/RECORD"].read().decode("utf-8", "surrogateescape")
         rows: dict[str, tuple[str, str]] = {}
@@ -162,7 +129,7 @@ class _Record:
                 rows[path] = (row[1], row[2]) if len(row) > 2 else ("", "")
         return _Record(info, rows)
 
-    def rewritten(self, site: str, files: Mapping[str, _File], replaced: Mapping[str, bytes]) -> bytes:
+    def rewritten(self, site: str, files: Mapping[str, StagedFile], replaced: Mapping[str, bytes]) -> bytes:
         """Return RECORD sorted, with true hashes for what we replaced and for what had none."""
         own = f"{site}/{self.info}/RECORD"
         listed = self.rows.keys() | {f"{site}/{self.info}/INSTALLER"}
@@ -199,7 +166,7 @@ def _refuse_clashes(records: Mapping[str, _Record]) -> None:
                 )
 
 
-def _scripts(files: Mapping[str, _File], records: Mapping[str, _Record], site: str) -> dict[str, bytes]:
+def _scripts(files: Mapping[str, StagedFile], records: Mapping[str, _Record], site: str) -> dict[str, bytes]:
     """Return the new content of everything in ``bin`` that names an interpreter.
 
     Entry points get a text of ours, so that the layer does not depend on the installer's version; a
@@ -221,9 +188,13 @@ def _scripts(files: Mapping[str, _File], records: Mapping[str, _Record], site: s
 
 
 def _interpreter(python: str, interpreter: str) -> list[Entry]:
-    """Return the links and the file that make the prefix a virtual environment of the base's interpreter."""
+    """Return the links and the file that make the prefix a virtual environment of the base's interpreter.
+
+    That of a conda environment brings packages that the lock counted on; those of any other base, it did not.
+    """
     home = interpreter.rpartition("/")[0] or "/"
-    text = f"home = {home}\ninclude-system-site-packages = false\nversion = {python}\n"
+    inherited = "true" if interpreter.startswith(f"{CONDA_PREFIX}/") else "false"
+    text = f"home = {home}\ninclude-system-site-packages = {inherited}\nversion = {python}\n"
     root = PREFIX[1:]
     return [
         Entry.file(f"{root}/pyvenv.cfg", text.encode()),
@@ -233,7 +204,7 @@ def _interpreter(python: str, interpreter: str) -> list[Entry]:
     ]
 
 
-def _wheel(info: str, record: _Record, site: str, files: Mapping[str, _File]) -> Wheel:
+def _wheel(info: str, record: _Record, site: str, files: Mapping[str, StagedFile]) -> Wheel:
     """Return a package with its sources to be compiled; tests are rarely imported and half of the time."""
     start = len(site) + 1
     sources = sorted(
@@ -241,8 +212,13 @@ def _wheel(info: str, record: _Record, site: str, files: Mapping[str, _File]) ->
         for path in record.rows
         if path.startswith(f"{site}/") and path.endswith(".py") and "tests" not in path.split("/")
     )
+    return Wheel(info, tuple(sources), sources_digest(files, f"{site}/", sources))
+
+
+def sources_digest(files: Mapping[str, StagedFile], start: str, sources: Sequence[str]) -> str:
+    """Return the SHA-256 over the names and the bytes of sources below ``start``."""
     digest = hashlib.sha256()
     for source in sources:
-        content = hashlib.sha256(files[f"{site}/{source}"].read()).hexdigest()
+        content = hashlib.sha256(files[f"{start}{source}"].read()).hexdigest()
         digest.update(f"{content} {source}\n".encode("utf-8", "surrogateescape"))
-    return Wheel(info, tuple(sources), digest.hexdigest())
+    return digest.hexdigest()

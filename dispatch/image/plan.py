@@ -24,15 +24,20 @@ from dispatch.environment import (
 )
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.image.base import base_environment, conda_ground, debian_ground, refuse_misfit
+from dispatch.image.compat import refuse_base_cuda, refuse_locked_cuda
 from dispatch.image.config import is_image_of
 from dispatch.image.history import SpecHistory
-from dispatch.image.ports import ImageStore, Locks
+from dispatch.image.ports import ImageStore, Locks, SharedImage, SharedImages
 from dispatch.image.recipes import conda_spec, debian_spec, dockerfile_spec, pip_spec
 from dispatch.image.spec import DIGEST_LABEL, ImageSpec, platform_of
+from dispatch.lock.condainputs import refuse_misfit as refuse_conda_misfit
 from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock
 
 _PENDING = "pending:"
 _BEAKER = "dispatch-beaker"
+
+PART = "+"
+"""Stands between the name of an image and what it is a part of it; no user's name has it."""
 
 Identify = Callable[[str], BeakerId]
 """Says which image of Beaker a name is of now; ImageError where there is none."""
@@ -48,7 +53,30 @@ class Action(enum.Enum):
 
     PRESENT = "present"
     BUILD = "build"
+    FETCH = "fetch"
     PULL = "pull"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where else images are looked for, and which are not.
+
+    ``identify`` is needed, and asked, for images of Beaker only; ``shared`` is asked for what the engine
+    does not hold. What is named in ``again`` is made although it is there, and so are its parts. ``platform``
+    (``linux/amd64``) is what a Dockerfile without a base of ours is built for, unless it says so.
+    """
+
+    identify: Identify | None = None
+    shared: SharedImages | None = None
+    again: frozenset[str] = frozenset()
+    platform: Callable[[], str] = lambda: ""
+
+    def is_again(self, name: str) -> bool:
+        """Whether an image is to be made although it is there."""
+        return name.partition(PART)[0] in self.again
+
+
+NOWHERE = Elsewhere()
 
 
 @dataclass(frozen=True)
@@ -91,7 +119,8 @@ class ImagePlan:
     """One distinct image: what it is called, what is to be done for it, and why.
 
     ``key`` is unique in a plan; ``tags`` are all the references it shall have, by name; ``missing_tags``
-    those it does not have yet. ``image`` is set for one that is PRESENT.
+    those it does not have yet. ``image`` is set for one that is PRESENT, ``shared`` for one to FETCH: its tag
+    in the registry, and what that holds. ``again`` says that it is made although it may be there.
     """
 
     key: str
@@ -103,6 +132,8 @@ class ImagePlan:
     image: LocalId | None = None
     missing_tags: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
+    shared: tuple[str, SharedImage] | None = None
+    again: bool = False
 
     @property
     def digest(self) -> str | None:
@@ -124,6 +155,7 @@ class ImagePlan:
             "reason": self.reason,
             "digest": self.digest,
             "image": self.image.id if self.image else None,
+            "registry": self.shared[0] if self.shared else None,
             "changes": list(self.changes),
         }
 
@@ -142,7 +174,7 @@ class BuildPlan:
 
     @property
     def to_do(self) -> tuple[ImagePlan, ...]:
-        """The images that are built or pulled."""
+        """The images that are built, fetched or pulled."""
         return tuple(image for image in self.images if image.action is not Action.PRESENT)
 
     def explain(self, name: str) -> list[str]:
@@ -161,15 +193,14 @@ def plan_images(
     locks: Locks,
     store: ImageStore,
     history: SpecHistory | None = None,
-    identify: Identify | None = None,
+    elsewhere: Elsewhere = NOWHERE,
 ) -> BuildPlan:
     """Plan the images of ``names``, and of what they stand on where that is needed.
 
-    ``identify`` is needed, and asked, for images of Beaker only. Raises ConfigurationError for an unknown
-    name or base, LockError for a lock that is missing, stale or made for another base, EngineError where the
-    engine does not answer.
+    Raises ConfigurationError for an unknown name or base, LockError for a lock that is missing, stale or made
+    for another base, EngineError where the engine does not answer.
     """
-    planner = _Planner(environments, locks, store, history, identify)
+    planner = _Planner(environments, locks, store, history, elsewhere)
     keys = {name: planner.add(planner.environment(name)) for name in dict.fromkeys(names)}
     return BuildPlan(tuple(planner.images.values()), keys)
 
@@ -197,15 +228,16 @@ class _Planner:
         locks: Locks,
         store: ImageStore,
         history: SpecHistory | None,
-        identify: Identify | None,
+        elsewhere: Elsewhere,
     ) -> None:
         self._environments = environments
         self._locks = locks
         self._store = store
         self._history = history
-        self._identify = identify
+        self._elsewhere = elsewhere
         self._known: dict[str, tuple[Generated, _Below]] = {}
         self._found: dict[tuple[str, str], ImageRecord | None] = {}
+        self._looked_up: dict[str, tuple[str, SharedImage] | None] = {}
         self.images: dict[str, ImagePlan] = {}
 
     def environment(self, name: str) -> Environment:
@@ -231,8 +263,9 @@ class _Planner:
         return self._add_existing(environment, declaration.reference, declaration)
 
     def _add_beaker(self, environment: Environment, declaration: BeakerImage) -> str:
-        assert self._identify is not None, "who plans images of Beaker can say what their names mean"
-        pinned = Pinned(self._identify(declaration.name))
+        identify = self._elsewhere.identify
+        assert identify is not None, "who plans images of Beaker can say what their names mean"
+        pinned = Pinned(identify(declaration.name))
         return self._add_existing(environment, beaker_reference(pinned.id), pinned)
 
     def _add_existing(self, environment: Environment, reference: str, source: DockerImage | Pinned) -> str:
@@ -252,10 +285,28 @@ class _Planner:
     def _add_upon(self, environment: Environment) -> str:
         """Plan what is made on a base; the base is planned only where it is needed for that."""
         generated, below = self._generated(environment)
-        if generated.settled and self._find(generated.spec, below.record) is not None:
-            return self._add_generated(generated, below.record)
+        if self._is_there(generated, below) or self._shared(generated) is not None:
+            return self._add_generated(generated, below)
         base = self.add(below.environment) if below.environment is not None else ""
-        return self._add_generated(replace(generated, base=base), below.record)
+        return self._add_generated(replace(generated, base=base), below)
+
+    def _is_there(self, generated: Generated, below: _Below) -> bool:
+        """Whether the engine holds an image that is not to be made again."""
+        if not generated.settled or self._elsewhere.is_again(generated.environment.name):
+            return False
+        return self._find(generated.spec, below.record) is not None
+
+    def _shared(self, generated: Generated) -> tuple[str, SharedImage] | None:
+        """Return the tag and the image of the registry, where it is looked for and is there."""
+        places, name = self._elsewhere, generated.environment.name
+        if places.shared is None or not generated.settled or places.is_again(name):
+            return None
+        tag = generated.spec.tag(name)
+        if tag not in self._looked_up:
+            found = places.shared.find(tag, generated.spec.platform)
+            right = found is not None and is_image_of(found.record, generated.spec, None)
+            self._looked_up[tag] = (tag, found) if right and found is not None else None
+        return self._looked_up[tag]
 
     def _generated(self, environment: Environment) -> tuple[Generated, _Below]:
         """Return what a declaration comes to, and what is known of the image below it."""
@@ -270,13 +321,18 @@ class _Planner:
             return Generated(environment, debian, debian_spec(declaration, debian)), _Below()
         assert isinstance(declaration, (PipImage, CondaImage, DockerfileImage))
         below = self._below(environment, declaration.base)
+        refuse_base_cuda(environment, self._environments, below.record)
         if isinstance(declaration, DockerfileImage):
             spec = dockerfile_spec(declaration, below.identity, below.platform)
             return Generated(environment, None, spec), below
         if isinstance(declaration, CondaImage):
             conda = self._locks.conda(environment)
+            refuse_locked_cuda(environment, conda)
+            if below.facts is not None:
+                refuse_conda_misfit(environment.name, conda, below.facts)
             return Generated(environment, conda, conda_spec(declaration, conda, below.identity)), below
         pip = self._locks.pip(environment)
+        refuse_locked_cuda(environment, pip)
         if below.facts is not None:
             refuse_misfit(environment.name, pip, below.facts)
         return Generated(environment, pip, pip_spec(declaration, pip, below.identity)), below
@@ -284,7 +340,7 @@ class _Planner:
     def _below(self, environment: Environment, name: str) -> _Below:
         """Return what is known of an environment's base."""
         if not name:
-            return _Below()
+            return _Below(platform=self._elsewhere.platform())
         base = base_environment(environment, name, self._environments)
         if isinstance(base.declaration, DockerImage):
             record = self._store.inspect_image(base.declaration.reference)
@@ -306,31 +362,44 @@ class _Planner:
             self._found[key] = find_image(self._store, spec, base)
         return self._found[key]
 
-    def _add_generated(self, generated: Generated, base: ImageRecord | None) -> str:
+    def _add_generated(self, generated: Generated, below: _Below) -> str:
         key = generated.spec.digest
         called = self._called(key, generated.environment)
-        tags = {
-            each.name: generated.spec.reference(each.name) if generated.settled else "" for each in called
-        }
-        record = self._find(generated.spec, base) if generated.settled else None
-        changes = tuple(self._history.changes(generated.environment, generated.spec)) if self._history else ()
+        settled = generated.settled
+        tags = {each.name: generated.spec.reference(each.name) if settled else "" for each in called}
+        again = any(self._elsewhere.is_again(each.name) for each in called)
+        record = self._find(generated.spec, below.record) if settled and not again else None
         if record is not None:
             missing = tuple(sorted(set(tags.values()) - set(record.tags)))
             image = LocalId(record.id)
             plan = ImagePlan(key, called, tags, Action.PRESENT, "in the engine", generated, image, missing)
         else:
-            reason = self._reason(generated, bool(changes))
-            missing = tuple(sorted(set(tags.values())))
-            plan = ImagePlan(key, called, tags, Action.BUILD, reason, generated, None, missing, changes)
+            plan = self._to_do(ImagePlan(key, called, tags, Action.BUILD, "", generated, again=again))
         self.images[key] = plan
         return key
 
-    def _reason(self, generated: Generated, changed: bool) -> str:
+    def _to_do(self, plan: ImagePlan) -> ImagePlan:
+        """Say how an image is had that the engine does not hold, and why."""
+        generated = plan.source
+        assert isinstance(generated, Generated)
+        missing = tuple(sorted(set(plan.tags.values())))
+        shared = None if plan.again else self._shared(generated)
+        if shared is not None and self._elsewhere.shared is not None:
+            reason = f"not in the engine; in the registry as {self._elsewhere.shared.repository}:{shared[0]}"
+            return replace(plan, action=Action.FETCH, reason=reason, missing_tags=missing, shared=shared)
+        changes = tuple(self._history.changes(generated.environment, generated.spec)) if self._history else ()
+        reason = self._reason(plan, generated, bool(changes))
+        return replace(plan, reason=reason, missing_tags=missing, changes=changes)
+
+    def _reason(self, plan: ImagePlan, generated: Generated, changed: bool) -> str:
+        if plan.again:
+            return "made again, as it was asked for"
         if not generated.settled:
-            return f"digest unknown until {generated.base} is pulled"
+            return f"digest unknown until {generated.spec.base.removeprefix(_PENDING)} is pulled"
         if changed:
             return "its inputs changed"
-        return f"no image in the engine has the digest {generated.spec.digest[:16]}"
+        registry = f" or in {self._elsewhere.shared.repository}" if self._elsewhere.shared else ""
+        return f"no image in the engine{registry} has the digest {generated.spec.digest[:16]}"
 
 
 def find_image(store: ImageStore, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from dispatch._docker import Credentials, ImageRecord
     from dispatch._docker.helper import Finished, OneShot
     from dispatch.image.plan import Generated
+    from dispatch.image.spec import ImageSpec
 
 
 class ImageStore(Protocol):
@@ -58,6 +60,35 @@ class TransferringStore(Protocol):
 
     def pull(self, reference: str, report: Reporter, credentials: Credentials | None = None) -> ImageRecord:
         """Fetch an image from its registry; raise ImageError where that fails."""
+
+
+@dataclass(frozen=True)
+class SharedImage:
+    """An image that a registry holds: its reference there by digest, and what its configuration says."""
+
+    reference: str
+    record: ImageRecord
+
+
+class SharedImages(Protocol):
+    """The registry that a team shares its images through, each under its tag (``sharing.Sharing``).
+
+    All methods raise ImageError or EngineError where the registry does not answer, or does not let us.
+    """
+
+    @property
+    def repository(self) -> str:
+        """What stands before a tag there (``ghcr.io/team/dispatch``)."""
+
+    def find(self, tag: str, platform: str) -> SharedImage | None:
+        """Return the image of a tag for a platform (``linux/amd64``), or None."""
+
+    def fetch(self, image: SharedImage, report: Reporter) -> None:
+        """Bring an image that was found into the engine, under its ID alone; nothing is built."""
+
+    def push(self, name: str, spec: ImageSpec, image_id: str, report: Reporter) -> SharedImage:
+        """Send the engine's image of a specification, and give it the tag of ``name`` last; what is there
+        already is not sent."""
 
 
 class BeakerImages(Protocol):
@@ -110,15 +141,24 @@ class Installer(Protocol):
 class CondaInstaller(Protocol):
     """Installs a conda lock into a staging prefix, checking every hash (``lock.rattler.Rattler``)."""
 
-    def install(self, lock: CondaLock, staging: Path, prefix: str) -> None:
+    def install(self, lock: CondaLock, staging: Path, prefix: str, report: Reporter) -> None:
         """Fill ``staging`` with the environment as it is to be at ``prefix``; LockError or ImageError.
 
-        The files may be links into a cache of the installer's own: they are never written to.
+        Files that are one inode are one in their package. No script of a package is run.
         """
 
 
 class DockerfileBuilder(Protocol):
     """Builds what is made by steps inside of an image (``image.dockerfile``)."""
 
-    def __call__(self, generated: Generated, base: ImageRecord | None, report: Reporter) -> ImageRecord:
-        """Build and return the image, labelled with the digest of ``generated.spec``; ImageError."""
+    def __call__(
+        self,
+        generated: Generated,
+        base: ImageRecord | None,
+        report: Reporter,
+        cancelled: Callable[[], bool],
+    ) -> ImageRecord:
+        """Build and return the image, labelled with the digest of ``generated.spec``; ImageError.
+
+        The build is broken off when ``cancelled`` says so.
+        """

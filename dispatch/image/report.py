@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dispatch.environment import ImageRef
 from dispatch.errors import DispatchError, ImageError
-from dispatch.image.plan import BuildPlan
+from dispatch.image.plan import Action, BuildPlan
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done for an image, and how long that took, with the wait for what it stands on."""
+
+    action: Action
+    seconds: float = 0.0
+
+
+PRESENT = Done(Action.PRESENT)
 
 
 @dataclass(frozen=True)
@@ -16,11 +27,13 @@ class BuildReport:
 
     ``images`` and ``references`` (``dispatch:<tag>``, or the declared reference) hold what is ready,
     ``failures`` why the rest is not: where a base failed, its own error for each name that stands on it.
+    ``done`` says what it took.
     """
 
     images: Mapping[str, ImageRef]
     references: Mapping[str, str]
     failures: Mapping[str, DispatchError]
+    done: Mapping[str, Done] = field(default_factory=dict)
 
     def raise_failures(self) -> None:
         """Raise if anything failed: the error itself where there is one, else one that lists them."""
@@ -41,4 +54,5 @@ def report_present(plan: BuildPlan) -> BuildReport | None:
         if image.image is None or image.missing_tags:
             return None
         images[name] = image.image
-    return BuildReport(images, {name: plan.of(name).tags[name] for name in plan.names}, {})
+    references = {name: plan.of(name).tags[name] for name in plan.names}
+    return BuildReport(images, references, {}, dict.fromkeys(plan.names, PRESENT))

@@ -19,6 +19,7 @@ from dispatch.errors import ImageError
 BLOCK = 512
 CHUNK = 1 << 20
 END = bytes(2 * BLOCK)
+CAPABILITY = "security.capability"
 _USTAR_SIZE = 0o77777777777
 _ENCODING = ("utf-8", "surrogateescape")
 
@@ -39,6 +40,7 @@ class Entry:
     ``path`` is relative to the root, with ``/`` between its parts and no ``.`` or ``..`` among them. A file's
     content is ``data``, or ``size`` bytes of the file ``source`` (a path of the host, as bytes so that no
     locale can change it). ``target`` is where a link points, for a hard link another path of the layer.
+    ``capability`` is the value of the extended attribute by which a program may do more than its user.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Entry:
     data: bytes | None = None
     source: bytes | None = None
     target: str = ""
+    capability: bytes = b""
 
     @staticmethod
     def file(path: str, data: bytes, mode: int = 0o644) -> Entry:
@@ -144,6 +147,8 @@ def header(entry: Entry, mtime: int) -> bytes:
     if len(link) > 100 or not link.isascii():
         records["linkpath"] = link
         link = _ascii(link)[:100]
+    if entry.capability:
+        records[f"SCHILY.xattr.{CAPABILITY}"] = entry.capability
     size = entry.size
     if size > _USTAR_SIZE:
         records["size"] = str(size).encode()

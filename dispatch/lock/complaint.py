@@ -17,6 +17,7 @@ _NO_WHEEL = re.compile(
     rf"{_NAME} (?:has|have) no (?:usable |matching |compatible )?wheels?"
     rf"|{_NAME} has no `?[\w.-]*`?-?compatible wheels"
 )
+_NO_SOURCE = re.compile(rf"{_NAME} (?:has|have) no source distribution")
 _UNKNOWN = re.compile(
     rf"{_NAME} was not found in (?:the )?(?:provided )?(package registry|cache|package locations)"
 )
@@ -58,8 +59,13 @@ def translate(said: str, target: Target, what: str, command: str, installing: bo
         package = (match[1] or match[3]) + _exact(match[2] or match[4] or "")
         return (LockError if installing else ConfigurationError)(
             f"{what}: package {package} has no wheel for {target} ({text})",
-            remedy="ask for a version that has one, choose another Python or base, or build the image with a "
-            "`dockerfile`: packages are never compiled here",
+            remedy="ask for a version that has one, choose another Python or base, or name it in `sdists:`, "
+            "which builds it from source inside the image",
+        )
+    if match := _NO_SOURCE.search(text):
+        return ConfigurationError(
+            f"{what}: package {match[1]} has no source distribution to build from ({text})",
+            remedy="take it out of `sdists:`, so that its wheel is used",
         )
     if match := _UNKNOWN.search(text):
         place = "uv's cache" if match[3] == "cache" else "any package index"

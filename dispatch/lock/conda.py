@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from dispatch.environment import CondaImage, Environment
 from dispatch.errors import ConfigurationError, LockError
 from dispatch.lock.channels import is_path
-from dispatch.lock.condainputs import PLATFORMS, Inputs, inputs_for, inputs_of, version_key
+from dispatch.lock.condainputs import Inputs, inputs_for, inputs_of
 from dispatch.lock.condalines import parse_packages, render_packages
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
 from dispatch.lock.model import BaseFacts, CondaLock, CondaPackage, Renewal, summarise, write_lock
@@ -82,18 +82,11 @@ def render(lock: CondaLock, inputs: Inputs) -> str:
     return render_lock_file([*fields, ("digest", lock.digest)], render_packages(lock.packages))
 
 
-def refuse_misfit(name: str, lock: CondaLock, facts: BaseFacts) -> None:
-    """Raise LockError if the lock of the environment ``name`` was made for another base than this."""
-    platform = PLATFORMS.get(facts.architecture, facts.architecture)
-    glibc = dict(lock.virtual).get("__glibc", "0")
-    if platform != lock.platform:
-        problem = f"locked for {lock.platform}, its base {facts.name!r} is {platform}"
-    elif facts.glibc is None or version_key(glibc) > version_key(facts.glibc):
-        has = f"has {facts.glibc}" if facts.glibc else "has none"
-        problem = f"locked for glibc {glibc}, its base {facts.name!r} {has}"
-    else:
-        return
-    raise LockError(f"image {name!r}: {problem}", remedy="renew the lock with `dispatch lock`")
+def known_packages(path: Path) -> tuple[CondaPackage, ...]:
+    """Return the packages of a lock, whatever it was made for; none of one that cannot be read."""
+    with contextlib.suppress(LockError):
+        return _parse(read_lock_file(path, "", "")).packages
+    return ()
 
 
 def _declaration(environment: Environment) -> CondaImage:

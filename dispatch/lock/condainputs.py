@@ -6,18 +6,20 @@ the target and the base, never from the machine that locks.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.environment import CondaImage
-from dispatch.errors import ConfigurationError
-from dispatch.lock.environmentfile import EnvironmentFile, read_environment_file
+from dispatch.errors import ConfigurationError, LockError
+from dispatch.lock.environmentfile import EnvironmentFile, read_environment_file, spec_name
 from dispatch.lock.model import BaseFacts, CondaLock
 
 PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64", "ppc64le": "linux-ppc64le"}
 _DOCKER = {"amd64": "linux-64", "arm64": "linux-aarch64", "ppc64le": "linux-ppc64le"}
 # The oldest kernel that a machine is assumed to have.
 _KERNEL = "4.18"
+_BOUNDS = re.compile(r"(?:>=|<=|!=|>|<)[0-9.]+(?:,(?:>=|<=|!=|>|<)[0-9.]+)*")
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,39 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
+def refuse_misfit(name: str, lock: CondaLock, facts: BaseFacts) -> None:
+    """Raise LockError if the lock of the environment ``name`` was made for another base than this."""
+    platform = PLATFORMS.get(facts.architecture, facts.architecture)
+    glibc = dict(lock.virtual).get("__glibc", "0")
+    if platform != lock.platform:
+        problem = f"locked for {lock.platform}, its base {facts.name!r} is {platform}"
+    elif facts.glibc is None or version_key(glibc) > version_key(facts.glibc):
+        has = f"has {facts.glibc}" if facts.glibc else "has none"
+        problem = f"locked for glibc {glibc}, its base {facts.name!r} {has}"
+    else:
+        return
+    raise LockError(f"image {name!r}: {problem}", remedy="renew the lock with `dispatch lock`")
+
+
 def _inputs(declaration: CondaImage, platform: str, glibc: str) -> Inputs:
     file = read_environment_file(declaration.file, platform)
-    demanded = (f"python {declaration.python}.*",) if declaration.python else ()
-    specs = tuple(dict.fromkeys([*(" ".join(spec.split()) for spec in file.specs), *demanded]))
+    specs = tuple(" ".join(spec.split()) for spec in file.specs)
+    if declaration.python:
+        specs = _with_python(specs, f"{declaration.python}.*")
     virtual = virtual_packages(platform, glibc, declaration.more.target.cuda)
     return Inputs(file.path, file.channels, specs, platform, virtual)
+
+
+def _with_python(specs: tuple[str, ...], demanded: str) -> tuple[str, ...]:
+    """Return the specifications with a version of Python demanded, too.
+
+    One of another form than bounds is left as it is: what it brings is held against the declaration later.
+    """
+    own = next((spec for spec in specs if spec_name(spec) == "python"), None)
+    if own is None:
+        return (*specs, f"python {demanded}")
+    bounds = own.removeprefix("python").replace(" ", "")
+    if own != "python" and not _BOUNDS.fullmatch(bounds):
+        return specs
+    both = f"python {bounds},{demanded}" if bounds else f"python {demanded}"
+    return tuple(both if spec == own else spec for spec in specs)

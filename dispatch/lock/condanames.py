@@ -33,20 +33,21 @@ _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[
 
 
 def distributions(lock: CondaLock) -> dict[str, str]:
-    """Return the Python distributions of a conda environment: normalised name on the index → version.
-
-    One whose version is none of Python's is left out: nothing can be demanded of it.
-    """
+    """Return the Python distributions of a conda environment: normalised name on the index → version."""
     return {
         _NAMES.get(package.name, normalise(package.name)): package.version
         for package in lock.packages
-        if _is_python(package) and _VERSION.fullmatch(package.version)
+        if _is_python(package)
     }
 
 
 def pip_constraints(lock: CondaLock) -> tuple[str, ...]:
-    """Return what pip packages on top of a conda environment have to agree with, as requirements."""
-    return tuple(f"{name}=={version}" for name, version in sorted(distributions(lock).items()))
+    """Return what pip packages on top of a conda environment have to agree with, as ``name==version``.
+
+    Where a version is none of Python's, nothing can be demanded of it.
+    """
+    found = sorted(distributions(lock).items())
+    return tuple(f"{name}=={version}" for name, version in found if _VERSION.fullmatch(version))
 
 
 def _is_python(package: CondaPackage) -> bool:

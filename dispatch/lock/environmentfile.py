@@ -101,6 +101,7 @@ def read_environment_file(path: Path, platform: str) -> EnvironmentFile:
             raise _error(found, keys, "not a conda specification", "write `name` or `name=1.2`, or `pip:`")
     if not specs:
         raise _error(found, ("dependencies",), "it asks for no conda package", "name at least one, as python")
+    _refuse_twice(found, specs)
     return EnvironmentFile(path, channels, tuple(specs), tuple(pip))
 
 
@@ -177,6 +178,16 @@ def _spec(found: Document, keys: tuple[str | int, ...], text: str, channels: tup
         fact = f"{match['name']} is to come from {channel}, which is not among the channels"
         raise _error(found, keys, fact, f"name it under `channels:`: {', '.join(channels)}")
     return text.strip()
+
+
+def _refuse_twice(found: Document, specs: list[str]) -> None:
+    """Refuse what conda-lock would take the last of."""
+    seen: set[str] = set()
+    for name in map(spec_name, specs):
+        if name in seen:
+            remedy = f"write one specification, such as `{name} >=1,<2`"
+            raise _error(found, ("dependencies",), f"{name} is asked for twice", remedy)
+        seen.add(name)
 
 
 def _pip(found: Document, keys: tuple[str | int, ...], lines: list[str], platform: str) -> Iterator[PipLine]:

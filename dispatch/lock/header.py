@@ -34,6 +34,13 @@ class LockFile:
         """Return every value of a header field, in the file's order."""
         return tuple(value for name, value in self.fields if name == key)
 
+    def matching(self, key: str, pattern: str) -> tuple[str, ...]:
+        """Return every value of a header field; each must match ``pattern`` wholly."""
+        for value in self.values(key):
+            if not re.fullmatch(pattern, value):
+                raise self.error(f"the header's {key} {value!r} is malformed")
+        return self.values(key)
+
     def value(self, key: str, pattern: str) -> str:
         """Return the one value of a header field; it must match ``pattern`` wholly."""
         found = self.values(key)

@@ -42,14 +42,33 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class Target:
-    """What a wheel must fit: Python minor, newest glibc it may need, machine."""
+    """What a wheel must fit: Python minor, newest glibc it may need, machine.
+
+    ``cuda`` is the highest CUDA version that the driver supports; None where nothing is said of it.
+    """
 
     python: str
     glibc: str
     architecture: str
+    cuda: str | None = None
 
     def __str__(self) -> str:
-        return f"Python {self.python}, glibc {self.glibc}, {self.architecture}"
+        cuda = f", CUDA {self.cuda}" if self.cuda else ""
+        return f"Python {self.python}, glibc {self.glibc}, {self.architecture}{cuda}"
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """Which versions of a present lock are not kept: all of them, or those of some packages.
+
+    ``packages`` are normalised names.
+    """
+
+    everything: bool = False
+    packages: tuple[str, ...] = ()
+
+
+NO_UPGRADE = Upgrade()
 
 
 @dataclass(frozen=True)
@@ -70,7 +89,9 @@ class PipLock:
     """The exact packages of a pip environment for one target.
 
     ``inputs`` is the digest of what was asked for; ``indexes`` are the index addresses that the
-    requirements file itself names, the first of them the default one if ``own_default`` is set.
+    requirements file itself names, the first of them the default one if ``own_default`` is set. ``sdists``
+    are the packages that are built from source. ``provided`` are packages of the base, as
+    ``name==version``, that the pins were resolved with: they are not installed again.
     """
 
     base: str
@@ -79,12 +100,18 @@ class PipLock:
     pins: tuple[PipPin, ...]
     indexes: tuple[str, ...] = ()
     own_default: bool = False
+    sdists: tuple[str, ...] = ()
+    provided: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) over target, indexes and pins; comments and the base's name do not enter."""
+        """SHA-256 (hex) over target, indexes and pins; comments and the base's name do not enter.
+
+        Nor does CUDA: it decided which pins there are, and changes nothing of what they are.
+        """
         target = [self.target.python, self.target.glibc, self.target.architecture]
-        return content_digest(["pip-lock", 1, target, list(self.indexes), self.own_default, self._pins()])
+        tree = ["pip-lock", 1, target, list(self.indexes), self.own_default, self._pins()]
+        return content_digest([*tree, list(self.sdists)] if self.sdists else tree)
 
     @property
     def identity(self) -> str:

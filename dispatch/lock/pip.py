@@ -1,63 +1,87 @@
-"""Pip locks: ``requirements.in`` → exact packages with hashes for one target.
+"""Pip locks: requirements of any file → exact packages with hashes for one target.
 
-Owns the file (it stays readable for pip and uv), what makes it stale, and its renewal by uv.
+Owns the file (it stays readable for pip and uv), what makes it stale, and its renewal by uv or pip-tools.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dispatch.environment import Environment, PipImage
 from dispatch.errors import ConfigurationError, LockError
+from dispatch.lock import cuda
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
-from dispatch.lock.model import BaseFacts, PipLock, PipPin, Renewal, Target, summarise, write_lock
+from dispatch.lock.inputs import PipInputs, is_section, name_of, read_inputs
+from dispatch.lock.model import (
+    NO_UPGRADE,
+    BaseFacts,
+    PipLock,
+    PipPin,
+    Renewal,
+    Target,
+    Upgrade,
+    summarise,
+    write_lock,
+)
 from dispatch.lock.pins import parse_pins, render_pins
-from dispatch.lock.requirements import Requirements, read_requirements
-
-if TYPE_CHECKING:
-    from dispatch.lock.uv import Uv
+from dispatch.lock.resolving import Question, Resolving
 
 _MINOR = r"[0-9]{1,3}\.[0-9]{1,3}"
+_PROVIDED = r"[a-z0-9][a-z0-9.-]*==[A-Za-z0-9.!+_-]+"
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 
 
 def target_of(environment: Environment, facts: BaseFacts) -> Target:
     """Return what wheels of the environment must fit.
 
-    ConfigurationError where the base has no Python or glibc, or another minor version than the
-    declaration's ``python:``.
+    ConfigurationError where the base has no Python or glibc, or is another one than the declaration says:
+    its Python, its machine, a glibc older than the target's.
     """
-    declared = _declaration(environment).python
+    declaration = _declaration(environment)
     if facts.python is None or facts.glibc is None:
         lacking = "Python" if facts.python is None else "glibc"
         raise ConfigurationError(
             f"image {environment.name!r}: its base {facts.name} has no {lacking}, so no wheels fit it",
             remedy="choose a base that has Python and glibc, such as debian-python",
         )
-    if declared and declared != facts.python:
-        raise ConfigurationError(
-            f"image {environment.name!r} asks for Python {declared}, its base {facts.name} has "
-            f"{facts.python}",
-            remedy=f'write `python: "{facts.python}"`, or name a base with Python {declared}',
-        )
-    return Target(facts.python, facts.glibc, facts.architecture)
+    asked = declaration.more.target
+    if declaration.python and declaration.python != facts.python:
+        what, wanted, has = "Python", declaration.python, facts.python
+        remedy = f'write `python: "{has}"`, or name a base with Python {wanted}'
+    elif asked.glibc and _parts(asked.glibc) > _parts(facts.glibc):
+        what, wanted, has = "glibc", asked.glibc, facts.glibc
+        remedy = f'write `target: {{glibc: "{has}"}}` or less, or name a base with glibc {wanted}'
+    elif (_machine(declaration) or facts.architecture) != facts.architecture:
+        what, wanted, has = "the machine", str(_machine(declaration)), facts.architecture
+        remedy = f"name a base for {declaration.more.platform}"
+    else:
+        return Target(facts.python, asked.glibc or facts.glibc, facts.architecture, asked.cuda)
+    raise ConfigurationError(
+        f"image {environment.name!r} asks for {what} {wanted}, its base {facts.name} has {has}", remedy=remedy
+    )
 
 
 def read_pip(
-    environment: Environment, facts: BaseFacts | None = None, command: str = "dispatch lock"
+    environment: Environment,
+    facts: BaseFacts | None = None,
+    command: str = "dispatch lock",
+    provided: Sequence[str] | None = None,
 ) -> PipLock:
     """Read the committed lock of a pip environment and hold that it still fits.
 
-    With ``facts`` of the base it must be for that base's Python, glibc and machine. LockError where it is
-    missing, malformed, changed by hand, or made from other inputs; ``command`` is what the remedy names.
+    With ``facts`` of the base it must be for that base's Python, glibc and machine; with ``provided``, the
+    packages of that base as ``name==version``, it must have been made with those of them that it needs.
+    LockError where it is missing, malformed, changed by hand, or made from other inputs; ``command`` is what
+    the remedy names.
     """
     declaration = _declaration(environment)
     found = read_lock_file(declaration.lock, environment.name, command)
     lock = _parse(found)
     check_digest(found, lock.digest)
-    requirements = read_requirements(declaration.requirements)
-    stale = _what_changed(lock, requirements, declaration, facts)
+    inputs = read_inputs(declaration, lock.target.architecture, provided or ())
+    stale = _other_target(lock, declaration, facts) or _other_inputs(lock, inputs, provided is not None)
     if stale:
         raise LockError(
             f"image {environment.name!r}: the lock {declaration.lock} is stale: {stale}",
@@ -66,23 +90,45 @@ def read_pip(
     return lock
 
 
-def renew_pip(environment: Environment, facts: BaseFacts, uv: Uv, upgrade: bool = False) -> Renewal:
+def renew_pip(
+    environment: Environment,
+    facts: BaseFacts,
+    resolver: Resolving,
+    upgrade: Upgrade = NO_UPGRADE,
+    provided: Sequence[str] = (),
+) -> Renewal:
     """Resolve anew and write the lock, keeping the present lock's versions where they fit.
 
-    With ``upgrade`` each package is taken in its newest version that fits.
+    What ``upgrade`` names is taken in its newest version that fits. ``provided`` are the packages that the
+    base has installed, as ``name==version``: what asks for one of them gets that one, and it is not
+    installed again.
     """
     declaration = _declaration(environment)
-    requirements = read_requirements(declaration.requirements)
     target = target_of(environment, facts)
-    known = _known(declaration.lock)
-    pins = _with_known_hashes(uv.compile(requirements, target, known, upgrade), known)
+    inputs = read_inputs(declaration, target.architecture, provided)
+    _refuse_other_python(inputs, target, environment.name)
+    known = known_pins(declaration.lock)
+    named = upgrade.everything or {pin.name for pin in known}.intersection(upgrade.packages)
+    if is_section(declaration.requirements) and not named:
+        # What stands in a file beside conda's packages is resolved again only for a reason of its own.
+        with contextlib.suppress(LockError):
+            lock = read_pip(environment, facts, provided=provided)
+            return Renewal(declaration.lock, False, f"{len(lock.pins)} packages, for the same inputs")
+    limits = inputs.provided + cuda.limits(target.cuda)
+    question = Question(inputs.requirements, target, known, upgrade, limits, inputs.sdists)
+    resolved = resolver.compile(question)
+    needed = inputs.needed(resolved)
+    own = tuple(pin for pin in resolved if pin.name not in {name_of(each) for each in needed})
+    pins = _with_known_hashes(own, known)
     lock = PipLock(
         base=facts.name,
         target=target,
-        inputs=requirements.digest(target),
+        inputs=inputs.digest(target, needed),
         pins=pins,
-        indexes=requirements.indexes,
-        own_default=requirements.index_url is not None,
+        indexes=inputs.requirements.indexes,
+        own_default=inputs.requirements.index_url is not None,
+        sdists=tuple(pin.name for pin in pins if pin.name in inputs.sdists),
+        provided=needed,
     )
     changed = write_lock(declaration.lock, render(lock))
     summary = summarise({pin.name: pin.version for pin in known}, {pin.name: pin.version for pin in pins})
@@ -98,9 +144,19 @@ def render(lock: PipLock) -> str:
         ("glibc", lock.target.glibc),
         ("architecture", lock.target.architecture),
     ]
+    fields += [("cuda", lock.target.cuda)] if lock.target.cuda else []
+    fields += [("source", name) for name in lock.sdists]
+    fields += [("provided", each) for each in lock.provided]
     keys = ("index" if lock.own_default else "extraindex", *("extraindex" for _ in lock.indexes[1:]))
     fields += list(zip(keys, lock.indexes, strict=False))
     return render_lock_file([*fields, ("digest", lock.digest)], render_pins(lock.pins))
+
+
+def known_pins(path: Path) -> tuple[PipPin, ...]:
+    """Return the pins of a lock to start from; a lock that cannot be read is no reason not to renew it."""
+    with contextlib.suppress(LockError):
+        return _parse(read_lock_file(path, "", "")).pins
+    return ()
 
 
 def _declaration(environment: Environment) -> PipImage:
@@ -118,6 +174,7 @@ def _parse(found: LockFile) -> PipLock:
         python=found.value("python", _MINOR),
         glibc=found.value("glibc", _MINOR),
         architecture=found.value("architecture", r"[a-z0-9_]{1,20}"),
+        cuda=found.value("cuda", _MINOR) if found.values("cuda") else None,
     )
     return PipLock(
         base=found.value("base", r"\S{1,300}"),
@@ -126,40 +183,64 @@ def _parse(found: LockFile) -> PipLock:
         pins=parse_pins(found.lines, found.error),
         indexes=own + found.values("extraindex"),
         own_default=bool(own),
+        sdists=found.matching("source", r"[a-z0-9][a-z0-9.-]*"),
+        provided=found.matching("provided", _PROVIDED),
     )
 
 
-def _what_changed(
-    lock: PipLock, requirements: Requirements, declaration: PipImage, facts: BaseFacts | None
-) -> str:
-    """Say in a few words which input is another one now; empty if all are the same."""
-    python = facts.python if facts else declaration.python
-    glibc = facts.glibc if facts else None
-    architecture = facts.architecture if facts else None
+def _other_target(lock: PipLock, declaration: PipImage, facts: BaseFacts | None) -> str:
+    """Say in a few words what of the target is another one now; empty if the lock still fits it."""
+    locked, asked = lock.target, declaration.more.target
+    glibc = asked.glibc
+    if glibc is None and facts and facts.glibc and _parts(facts.glibc) < _parts(locked.glibc):
+        glibc = facts.glibc
     pairs = (
-        ("Python", lock.target.python, declaration.python or python),
-        ("Python", lock.target.python, python),
-        ("glibc", lock.target.glibc, glibc),
-        ("the machine", lock.target.architecture, architecture),
+        ("Python", locked.python, declaration.python),
+        ("Python", locked.python, facts and facts.python),
+        ("glibc", locked.glibc, glibc),
+        ("the machine", locked.architecture, _machine(declaration)),
+        ("the machine", locked.architecture, facts and facts.architecture),
+        ("CUDA", locked.cuda or "not given", asked.cuda or "not given"),
     )
-    for what, locked, now in pairs:
-        if now is not None and now != locked:
-            return f"{what} was {locked}, now it is {now}"
-    if requirements.digest(lock.target) == lock.inputs:
+    for what, was, now in pairs:
+        if now is not None and now != was:
+            return f"{what} was {was}, now it is {now}"
+    return ""
+
+
+def _other_inputs(lock: PipLock, inputs: PipInputs, provided_known: bool) -> str:
+    """Say in a few words which input is another one now; empty if all are the same."""
+    provided = inputs.needed(lock.pins, lock.provided) if provided_known else lock.provided
+    if inputs.digest(lock.target, provided) == lock.inputs:
         return ""
+    requirements = inputs.requirements
     if requirements.indexes != lock.indexes:
         return f"the indexes that {requirements.path} names changed"
-    missing = sorted(requirements.names - {pin.name for pin in lock.pins})
+    if provided != lock.provided:
+        changed = sorted({name_of(each) for each in {*provided} ^ {*lock.provided}})
+        return f"{', '.join(changed)} of its base {lock.base} changed"
+    locked = {pin.name for pin in lock.pins} | {name_of(each) for each in lock.provided}
+    missing = sorted(requirements.names - locked)
     if missing:
         return f"{requirements.path} asks for {', '.join(missing)}, which it does not hold"
     return f"{requirements.path} (or a file it includes) changed"
 
 
-def _known(path: Path) -> tuple[PipPin, ...]:
-    """Return the pins of a lock to start from; a lock that cannot be read is no reason not to renew it."""
-    with contextlib.suppress(LockError):
-        return _parse(read_lock_file(path, "", "")).pins
-    return ()
+def _refuse_other_python(inputs: PipInputs, target: Target, name: str) -> None:
+    if inputs.requirements.requires_python:
+        from dispatch.lock.pyproject import refuse_other_python
+
+        refuse_other_python(inputs.requirements, target.python, f"image {name!r}")
+
+
+def _machine(declaration: PipImage) -> str | None:
+    """Return the machine that the declaration's platform means; None for the base's own."""
+    platform = declaration.more.platform
+    return None if platform is None else _MACHINES.get(platform, platform.partition("/")[2])
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
 
 
 def _with_known_hashes(pins: tuple[PipPin, ...], known: tuple[PipPin, ...]) -> tuple[PipPin, ...]:

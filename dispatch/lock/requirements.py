@@ -45,6 +45,7 @@ class Requirements:
     index_url: str | None = None
     extra_index_urls: tuple[str, ...] = ()
     prereleases: bool = False
+    requires_python: str = ""
 
     @property
     def indexes(self) -> tuple[str, ...]:
@@ -58,7 +59,10 @@ class Requirements:
         return frozenset(normalise(match["name"]) for match in matches if match)
 
     def digest(self, target: Target) -> str:
-        """SHA-256 (hex) of all that decides which packages are right; comments and layout do not enter."""
+        """SHA-256 (hex) of all that decides which packages are right; comments and layout do not enter.
+
+        ``requires_python`` does not enter either: it allows the target or not, and chooses no package.
+        """
         return content_digest(
             [
                 "pip-inputs",
@@ -73,62 +77,73 @@ class Requirements:
 
 
 @dataclass
-class _Collector:
+class Collected:
+    """Requirements while they are gathered from lines."""
+
     lines: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     index_url: str | None = None
     extra_index_urls: list[str] = field(default_factory=list)
     prereleases: bool = False
+    requires_python: str = ""
+
+    def of(self, path: Path) -> Requirements:
+        """Return what was gathered from the file ``path``."""
+        return Requirements(
+            path=path,
+            lines=tuple(self.lines),
+            constraints=tuple(self.constraints),
+            index_url=self.index_url,
+            extra_index_urls=tuple(dict.fromkeys(self.extra_index_urls)),
+            prereleases=self.prereleases,
+            requires_python=self.requires_python,
+        )
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
+    """Where a line stands: its file, and ``where`` in it for messages (``", line 3"``)."""
+
     path: Path
-    line: int
-    as_constraints: bool
-    stack: tuple[Path, ...]
+    where: str = ""
+    as_constraints: bool = False
+    stack: tuple[Path, ...] = ()
 
     def error(self, fact: str, remedy: str) -> ConfigurationError:
-        return ConfigurationError(f"{self.path}, line {self.line}: {fact}", remedy=remedy)
+        """Return the error that says what is wrong at this place."""
+        return ConfigurationError(f"{self.path}{self.where}: {fact}", remedy=remedy)
 
 
 def read_requirements(path: Path) -> Requirements:
     """Read a requirements file and everything it includes; ConfigurationError names file and line."""
-    if path.suffix == ".toml":
-        raise ConfigurationError(
-            f"{path}: requirements are read from a requirements file only, not from a project's metadata",
-            remedy="list the packages in a `requirements.in`",
-        )
-    into = _Collector()
-    _read(path, into, _Place(path, 0, False, ()))
-    return Requirements(
-        path=path,
-        lines=tuple(into.lines),
-        constraints=tuple(into.constraints),
-        index_url=into.index_url,
-        extra_index_urls=tuple(dict.fromkeys(into.extra_index_urls)),
-        prereleases=into.prereleases,
-    )
+    into = Collected()
+    _read(path, into, Place(path))
+    return into.of(path)
 
 
-def _read(path: Path, into: _Collector, origin: _Place) -> None:
+def take_line(line: str, into: Collected, place: Place) -> None:
+    """Take one logical line of a requirements file, an option or a requirement, without its comment."""
+    if line.startswith("-"):
+        _option(line, into, place)
+    else:
+        take_requirement(line, into, place)
+
+
+def _read(path: Path, into: Collected, origin: Place) -> None:
     if path.resolve() in origin.stack:
         raise origin.error(f"{path} includes itself", remedy="remove one of the includes")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         fact = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        where = f"{origin.path}, line {origin.line}: " if origin.line else ""
+        where = f"{origin.path}{origin.where}: " if origin.where else ""
         raise ConfigurationError(
             f"{where}requirements {path} cannot be read: {fact}",
             remedy="correct the path, or write the file: one package a line",
         ) from error
     for number, line in _logical_lines(text):
-        place = _Place(path, number, origin.as_constraints, (*origin.stack, path.resolve()))
-        if line.startswith("-"):
-            _option(line, into, place)
-        else:
-            _requirement(line, into, place)
+        stack = (*origin.stack, path.resolve())
+        take_line(line, into, Place(path, f", line {number}", origin.as_constraints, stack))
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
@@ -147,7 +162,8 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         yield start, " ".join(parts.split())
 
 
-def _requirement(line: str, into: _Collector, place: _Place) -> None:
+def take_requirement(line: str, into: Collected, place: Place) -> None:
+    """Take one requirement: a named package, or ConfigurationError that says which it is and why not."""
     if "${" in line:
         raise place.error("a variable in a requirement cannot be locked", remedy="write its value")
     specifier = line.split(";", 1)[0].strip()
@@ -157,8 +173,10 @@ def _requirement(line: str, into: _Collector, place: _Place) -> None:
             remedy="remove them; hashes are the business of the lock",
         )
     if re.match(r"(git|hg|svn|bzr)\+", specifier) or "://" in specifier or "@" in specifier:
+        named = re.match(rf"({_NAME})[^@/]*@", specifier)
         raise place.error(
-            "a package from a repository or an address has no hash in an index to lock",
+            f"{named[1] + ': ' if named else ''}a package from a repository or an address has no hash in an "
+            "index to lock",
             remedy="name a released version, or build the image with a `dockerfile`",
         )
     if specifier.startswith((".", "/", "~")) or specifier.lower().endswith(_ARCHIVES):
@@ -171,7 +189,7 @@ def _requirement(line: str, into: _Collector, place: _Place) -> None:
     (into.constraints if place.as_constraints else into.lines).append(line)
 
 
-def _option(line: str, into: _Collector, place: _Place) -> None:
+def _option(line: str, into: Collected, place: Place) -> None:
     match = _OPTION.fullmatch(line)
     if match is None and line[:2] in _SHORT:
         match = _OPTION.fullmatch(f"{line[:2]} {line[2:]}")
@@ -180,12 +198,10 @@ def _option(line: str, into: _Collector, place: _Place) -> None:
     if name in ("--requirement", "--constraint"):
         if not value or "://" in value:
             raise place.error(f"{name} needs the path of a file", remedy="give a path beside this file")
-        nested = _Place(place.path, place.line, place.as_constraints or name == "--constraint", place.stack)
+        nested = Place(place.path, place.where, place.as_constraints or name == "--constraint", place.stack)
         _read(place.path.parent / value, into, nested)
-    elif name == "--index-url":
-        into.index_url = _address(value, place)
-    elif name == "--extra-index-url":
-        into.extra_index_urls.append(_address(value, place))
+    elif name in ("--index-url", "--extra-index-url"):
+        take_index(value, into, place, default=name == "--index-url")
     elif name == "--pre":
         into.prereleases = True
     elif name == "--editable":
@@ -200,7 +216,15 @@ def _option(line: str, into: _Collector, place: _Place) -> None:
         )
 
 
-def _address(value: str, place: _Place) -> str:
+def take_index(address: str, into: Collected, place: Place, *, default: bool) -> None:
+    """Take the address of an index, in place of the default one or beside it; it holds no secret."""
+    if default:
+        into.index_url = _address(address, place)
+    else:
+        into.extra_index_urls.append(_address(address, place))
+
+
+def _address(value: str, place: Place) -> str:
     remedy = "give credentials to pip by its variables, pip.conf, netrc or a keyring, not in this file"
     if "${" in value:
         raise place.error("an index address with a variable cannot be locked", remedy=remedy)

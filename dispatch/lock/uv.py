@@ -17,8 +17,8 @@ from dispatch.errors import ConfigurationError, ImageError
 from dispatch.lock.complaint import translate
 from dispatch.lock.index import Indexes
 from dispatch.lock.model import PipLock, PipPin, Target
-from dispatch.lock.pins import parse_pins, render_pins
-from dispatch.lock.requirements import Requirements
+from dispatch.lock.pins import render_pins
+from dispatch.lock.resolving import Question
 
 # Values of --python-platform that every uv since 0.5 knows; a wheel for an older glibc fits a newer one.
 _MANYLINUX = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
@@ -74,27 +74,20 @@ class Uv:
     python: str = sys.executable
     command: str = "dispatch lock"
 
-    def compile(
-        self, requirements: Requirements, target: Target, known: Sequence[PipPin] = (), upgrade: bool = False
-    ) -> tuple[PipPin, ...]:
-        """Resolve requirements to the exact packages for ``target``, wheels only, sorted by name.
+    def compile(self, question: Question) -> tuple[PipPin, ...]:
+        """Resolve requirements to exact packages, sorted by name; wheels only, but for ``sdists``.
 
-        Versions in ``known`` are kept where they still fit, unless ``upgrade``. ConfigurationError where
-        the requirements cannot be met, ImageError where the index does not answer.
+        ConfigurationError where the requirements cannot be met, ImageError where the index does not answer.
         """
+        requirements, target = question.requirements, question.target
         arguments = ["--generate-hashes", "--no-header", "--output-file", "known.txt"]
-        arguments += ["--upgrade"] if upgrade else []
         arguments += ["--prerelease", "allow"] if requirements.prereleases else []
+        arguments += [word for name in question.sdists for word in ("--no-binary", name)]
+        arguments += ["--upgrade"] if question.upgrade.everything else []
+        arguments += [word for name in question.upgrade.packages for word in ("--upgrade-package", name)]
         with tempfile.TemporaryDirectory(prefix="dispatch-lock-") as name:
             directory = Path(name)
-            (directory / "requirements.in").write_text("\n".join(requirements.lines) + "\n", encoding="utf-8")
-            # Without hashes: uv would take known ones over unseen, and a wrong one would stay for ever.
-            versions = [f"{pin.name}=={pin.version}\n" for pin in known]
-            (directory / "known.txt").write_text("".join(versions), encoding="utf-8")
-            if requirements.constraints:
-                text = "\n".join(requirements.constraints) + "\n"
-                (directory / "constraints.txt").write_text(text, encoding="utf-8")
-                arguments += ["--constraint", "constraints.txt"]
+            arguments += question.write(directory)
             env = self._indexes().for_uv(
                 requirements.indexes, own_default=requirements.index_url is not None, compiling=True
             )
@@ -110,9 +103,7 @@ class Uv:
                     installing=False,
                 ),
             )
-            text = (directory / "known.txt").read_text(encoding="utf-8")
-        pins = parse_pins(list(enumerate(text.splitlines(), start=1)), self._unreadable)
-        return tuple(sorted(pins, key=lambda pin: pin.name))
+            return question.answer(directory, "uv")
 
     def install(self, lock: PipLock, prefix: Path, python: str) -> None:
         """Install exactly the lock into ``prefix``, as ``lib/python<python>/site-packages`` and ``bin``.
@@ -201,11 +192,6 @@ class Uv:
     def _redacted(self, said: str, directory: Path, declared: Sequence[str]) -> str:
         text = said.replace(f"{directory}/", "").replace(str(directory), ".")
         return self._indexes().redact(text, declared)
-
-    def _unreadable(self, fact: str, line: int) -> ConfigurationError:
-        return ConfigurationError(
-            f"uv's answer cannot be read, line {line}: {fact}", remedy="report it, with the version of uv"
-        )
 
 
 def _rename_minor(prefix: Path, python: str) -> None:

@@ -6,13 +6,14 @@ step is not what it was.
 
 from __future__ import annotations
 
-from dispatch.plan.identity import Given, Identities, image_identity
+from dispatch.plan.identity import Given, Identities, ImageInputs, image_identity, needs_below
 from dispatch.plan.model import Place, PlannedStep, RunPlan, Standing, for_run, unscoped
 from dispatch.plan.planner import Wanted, plan_run
 
 __all__ = [
     "Given",
     "Identities",
+    "ImageInputs",
     "Place",
     "PlannedStep",
     "RunPlan",
@@ -20,6 +21,7 @@ __all__ = [
     "Wanted",
     "for_run",
     "image_identity",
+    "needs_below",
     "plan_run",
     "unscoped",
 ]

@@ -28,7 +28,29 @@ from dispatch.lock.model import Lock
 from dispatch.params import mark_references
 
 
-def image_identity(environment: Environment, lock: Lock | None) -> str:
+@dataclass(frozen=True)
+class ImageInputs:
+    """What an image is made from beside its declaration.
+
+    ``lock`` is that of its packages; ``below`` is the identity of the image it stands on where that one is
+    part of the declaration, or is made from one that is not just a base (see :func:`needs_below`);
+    ``content`` is the digest of the files that go into it.
+    """
+
+    lock: Lock | None = None
+    below: str | None = None
+    content: str | None = None
+
+
+def needs_below(base: Environment) -> bool:
+    """Whether the identity of a base enters that of the images on it, instead of its name alone.
+
+    A base made for being one is taken by its name: a newer build of it makes no other steps.
+    """
+    return "+" in base.name or isinstance(base.declaration, (PipImage, CondaImage, DockerfileImage))
+
+
+def image_identity(environment: Environment, inputs: ImageInputs) -> str:
     """The digest of a declaration and its lock, without base digest and platform.
 
     It enters the identity of shell steps: their result is what the command finds in the image. The names of
@@ -39,19 +61,22 @@ def image_identity(environment: Environment, lock: Lock | None) -> str:
         return digest(canonical(["docker", declaration.reference]))
     if isinstance(declaration, BeakerImage):
         return digest(canonical(["beaker", declaration.name]))
+    if isinstance(declaration, DebianImage):
+        assert inputs.lock is not None
+        return digest(canonical(["debian", inputs.lock.identity, dict(declaration.env)]))
+    base = declaration.base if inputs.below is None else inputs.below
+    env, more = dict(declaration.env), _more(declaration.more.user, inputs.content)
     if isinstance(declaration, DockerfileImage):
-        raise NotImplementedError
-    assert lock is not None
-    if isinstance(declaration, CondaImage):
-        return digest(
-            canonical(["conda", lock.identity, declaration.base, declaration.python, dict(declaration.env)])
-        )
-    if isinstance(declaration, PipImage):
-        return digest(
-            canonical(["pip", lock.identity, declaration.base, declaration.python, dict(declaration.env)])
-        )
-    assert isinstance(declaration, DebianImage)
-    return digest(canonical(["debian", lock.identity, dict(declaration.env)]))
+        steps = [list(declaration.more.apt), list(declaration.more.run)]
+        return digest(canonical(["dockerfile", base, env, *steps, *more]))
+    assert inputs.lock is not None
+    kind = declaration.kind.value
+    return digest(canonical([kind, inputs.lock.identity, base, declaration.python, env, *more]))
+
+
+def _more(user: str, content: str | None) -> list[object]:
+    """What enters only where it is said: images without it are what they were before one could say it."""
+    return [{"user": user, "content": content}] if user or content is not None else []
 
 
 def _unknown(image: str | None) -> frozenset[str] | None:  # noqa: ARG001

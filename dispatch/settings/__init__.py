@@ -15,7 +15,9 @@ from typing import Any
 
 from dispatch.environment import Environment
 from dispatch.settings.document import read_document
-from dispatch.settings.images import read_image_name, read_images
+from dispatch.settings.images import read_image_name
+from dispatch.settings.matrix import read_images
+from dispatch.settings.registry import RegistrySetting, parse_registry, read_registry
 from dispatch.settings.secrets import SecretSource, read_secrets
 from dispatch.settings.section import Section
 from dispatch.settings.source import SourceMode, SourceSetting, read_source
@@ -38,12 +40,14 @@ __all__ = [
     "Base",
     "ExecutorSetting",
     "MountSetting",
+    "RegistrySetting",
     "Settings",
     "SourceMode",
     "SourceSetting",
     "Surroundings",
     "WorkspaceSetting",
     "find_settings",
+    "parse_registry",
     "parse_workspace",
     "read_environment",
     "read_modules",
@@ -61,6 +65,7 @@ KEYS = (
     "include_package",
     "image",
     "images",
+    "registry",
     "env",
     "mounts",
     "groups",
@@ -92,6 +97,7 @@ class Settings:
 
     ``path`` is the file they came from, None if there is none. ``allow_dirty`` None leaves it to the
     executor. ``default_format`` is a format's name, or a mapping of its ``type`` and what that takes.
+    ``registry`` is where the team shares its images, and
     ``groups`` says how many steps of a group may run at once.
     ``notices`` are lines that the user should be told, once.
     """
@@ -101,6 +107,7 @@ class Settings:
     include_package: tuple[str, ...] = ()
     image: str | None = None
     images: Mapping[str, Environment] = field(default_factory=dict)
+    registry: RegistrySetting | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[MountSetting, ...] = ()
     groups: Mapping[str, int] = field(default_factory=dict)
@@ -163,6 +170,7 @@ def read_settings(path: Path, home: Path, default: WorkspaceSetting) -> Settings
         include_package=read_modules(section, "include_package"),
         image=read_image_name(section, "image"),
         images=read_images(section.section("images")),
+        registry=read_registry(section, "registry", base),
         env=section.variables("env"),
         mounts=read_mounts(section, "mounts", base),
         groups=read_groups(section, "groups"),

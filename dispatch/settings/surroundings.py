@@ -25,9 +25,10 @@ class Surroundings:
     """The environment of the process, typed.
 
     ``cache`` may be deleted at any time; ``state`` is where an engine that we started ourselves keeps log
-    and pid; ``config`` holds the user's own settings. ``apt_mirror`` is None where nothing is set.
-    ``terminal`` says that a terminal, where there is one, can be drawn on and is looked at: TERM names one
-    that can, and CI is not set. ``step_summary`` is the file in which GitHub Actions takes Markdown.
+    and pid; ``config`` holds the user's own settings. ``apt_mirror`` and ``registry`` are None where nothing
+    is set. ``terminal`` says that a terminal, where there is one, can be drawn on and is looked at: TERM
+    names one that can, and CI is not set. ``step_summary`` is the file in which GitHub Actions takes
+    Markdown.
     ``environ`` is everything, for the tools we call; it may hold secrets and is never shown.
     """
 
@@ -36,6 +37,7 @@ class Surroundings:
     state: Path
     config: Path
     apt_mirror: str | None = None
+    registry: str | None = None
     colour: bool = True
     terminal: bool = True
     step_summary: Path | None = None
@@ -52,6 +54,7 @@ def read_environment(environ: Mapping[str, str] | None = None) -> Surroundings:
         state=_base(values, "XDG_STATE_HOME", home / ".local" / "state") / "dispatch" / "engine",
         config=_base(values, "XDG_CONFIG_HOME", home / ".config") / "dispatch",
         apt_mirror=values.get("DISPATCH_APT_MIRROR") or None,
+        registry=values.get("DISPATCH_REGISTRY") or None,
         colour=wants_colour(values),
         terminal=values.get("TERM", "") not in _DUMB and values.get("CI", "").lower() in _UNSET,
         step_summary=_file(values, "GITHUB_STEP_SUMMARY"),

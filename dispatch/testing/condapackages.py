@@ -16,16 +16,21 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from dispatch.lock.model import CondaLock, CondaPackage
 from dispatch.testing.channel import SUBDIRS, Package, write_channel
 from dispatch.testing.condapython import MINOR, VERSION, python_package
 
 _PLATFORMS = tuple(subdir for subdir in SUBDIRS if subdir != "noarch")
 _OLD = "3.10.4"
+PYTHON = f"python-{VERSION}-true_0"
+"""The stem of the file of the Python that runs."""
+
 _ACTIVATE = 'export TOOLKIT_HOME="$CONDA_PREFIX/share/toolkit"\n'
 _BINARY = b"\x7fELF\0made up\0{prefix}/share/libtext\0\0\0tail\0"
 
@@ -123,6 +128,35 @@ def true_channel(directory: Path, python: bool = True) -> Path:
     return write_channel(directory, true_packages(python))
 
 
+def locked(channel: Path, *stems: str, name: str = "", platform: str = "linux-64") -> CondaLock:
+    """Return the lock of packages of a channel, by the stems of their files; ``name`` is the channel's."""
+    packages = []
+    for stem in stems:
+        file = f"{stem}.conda"
+        for subdir in (platform, "noarch"):
+            index = json.loads((channel / subdir / "repodata.json").read_text("utf-8"))["packages.conda"]
+            if file in index:
+                found = index[file]
+                break
+        else:
+            raise KeyError(file)
+        packages.append(
+            CondaPackage(
+                name=found["name"],
+                version=found["version"],
+                build=found["build"],
+                channel=name or str(channel),
+                subdir=subdir,
+                file=file,
+                sha256=found["sha256"],
+                size=found["size"],
+                noarch=found.get("noarch", ""),
+                depends=tuple(found["depends"]),
+            )
+        )
+    return CondaLock(platform, (("__glibc", "2.36"),), "0" * 64, tuple(packages))
+
+
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """Serves files quietly, and notes what was asked for."""
 
@@ -150,4 +184,13 @@ def served(directory: Path) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
 
 
-__all__ = ["MINOR", "VERSION", "dist_info", "noarch_python", "served", "true_channel", "true_packages"]
+__all__ = [
+    "MINOR",
+    "PYTHON",
+    "dist_info",
+    "locked",
+    "noarch_python",
+    "served",
+    "true_channel",
+    "true_packages",
+]

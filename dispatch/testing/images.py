@@ -20,8 +20,10 @@ from typing import Any
 
 from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
-from dispatch.errors import ImageError
+from dispatch.errors import DispatchError, ImageError
 from dispatch.image import compile_wheel
+from dispatch.image.ports import SharedImage
+from dispatch.image.spec import ImageSpec
 from dispatch.lock.model import DebianLock, PipLock
 from dispatch.reporting import Reporter
 
@@ -117,6 +119,58 @@ class FakeImageStore:
             raise ImageError(f"image {reference}: it cannot be pulled: no registry answers")
         report("pulled")
         return self.add(with_tags(self.registry[reference], (reference,)))
+
+
+class FakeShared:
+    """A registry of a team in memory, beside an engine. Satisfies ``image.ports.SharedImages``.
+
+    ``failure`` is what every call ends with, while there is one; ``fetches`` those that are to bring an
+    image, only. What is brought is ``gives``, if that is set. ``asked`` are the tags that were looked for,
+    ``pushed`` those that were sent.
+    """
+
+    repository = "registry.test/team/dispatch"
+
+    def __init__(self, engine: FakeImageStore, held: Mapping[str, ImageRecord] | None = None) -> None:
+        self.engine = engine
+        self.held = dict(held or {})
+        self.failure: DispatchError | None = None
+        self.fetches: DispatchError | None = None
+        self.gives: ImageRecord | None = None
+        self.asked: list[str] = []
+        self.pushed: list[str] = []
+
+    def find(self, tag: str, platform: str) -> SharedImage | None:
+        """Return the image of a tag."""
+        self.asked.append(tag)
+        if self.failure is not None:
+            raise self.failure
+        record = self.held.get(tag)
+        if record is None or platform != f"{record.os}/{record.architecture}":
+            return None
+        return self._shared(record)
+
+    def fetch(self, image: SharedImage, report: Reporter) -> None:
+        """Bring an image into the engine."""
+        failure = self.failure or self.fetches
+        if failure is not None:
+            raise failure
+        report("fetched")
+        self.engine.add(with_tags(self.gives or image.record, ()))
+
+    def push(self, name: str, spec: ImageSpec, image_id: str, report: Reporter) -> SharedImage:
+        """Take an image of the engine."""
+        if self.failure is not None:
+            raise self.failure
+        record = self.engine.inspect_image(image_id)
+        assert record is not None, "who pushes an image has it"
+        report("sent")
+        self.pushed.append(spec.tag(name))
+        self.held[spec.tag(name)] = record
+        return self._shared(record)
+
+    def _shared(self, record: ImageRecord) -> SharedImage:
+        return SharedImage(f"{self.repository}@{record.id}", record)
 
 
 def with_tags(record: ImageRecord, tags: tuple[str, ...]) -> ImageRecord:

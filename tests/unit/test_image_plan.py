@@ -10,7 +10,7 @@ import pytest
 from dispatch.environment import BeakerId, BeakerImage, LocalId
 from dispatch.errors import ConfigurationError, DispatchError, LockError
 from dispatch.image.history import SpecHistory
-from dispatch.image.plan import Action, BuildPlan, Generated, Pinned, plan_images
+from dispatch.image.plan import Action, BuildPlan, Elsewhere, Generated, Pinned, plan_images
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeImageStore, base_image
 
@@ -94,7 +94,9 @@ def test_images_of_beaker() -> None:
     )
     store = FakeImageStore()
     record = store.add(replace(base_image("any"), tags=("dispatch-beaker:01B",)))
-    plan = plan_images(["tools", "pinned", "other"], catalogue, LOCKS, store, None, ids.__getitem__)
+    plan = plan_images(
+        ["tools", "pinned", "other"], catalogue, LOCKS, store, None, Elsewhere(ids.__getitem__)
+    )
     assert actions(plan) == [("pinned+tools", "pull"), ("other", "present")]
     assert plan.of("tools").tags == dict.fromkeys(("tools", "pinned"), "dispatch-beaker:01A")
     assert plan.of("other").image == LocalId(record.id) and plan.of("other").digest is None

@@ -23,7 +23,8 @@ from dispatch.environment import (
 )
 from dispatch.errors import ConfigurationError
 from dispatch.settings.document import read_document
-from dispatch.settings.images import read_image, read_images
+from dispatch.settings.images import read_image
+from dispatch.settings.matrix import read_images
 from dispatch.settings.section import Section
 
 BASE = "debian: {suites: [s], packages: [p1], architecture: amd64, epoch: 1}"

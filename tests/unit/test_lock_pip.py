@@ -16,7 +16,7 @@ import pytest
 from dispatch.environment import Environment, PipImage
 from dispatch.errors import ConfigurationError, DispatchError, ImageError, LockError
 from dispatch.lock.complaint import translate
-from dispatch.lock.model import BaseFacts, PipLock, PipPin, Target
+from dispatch.lock.model import BaseFacts, PipLock, PipPin, Target, Upgrade
 from dispatch.lock.pins import parse_pins
 from dispatch.lock.pip import read_pip, render, renew_pip
 from dispatch.lock.uv import Uv, find_uv, platform_of
@@ -87,7 +87,7 @@ class Place:
         """Write the requirements, renew the lock and read it."""
         if text is not None:
             self.requirements.write_text(text)
-        renew_pip(self.environment, FACTS, self.uv, upgrade)
+        renew_pip(self.environment, FACTS, self.uv, Upgrade(upgrade))
         return read_pip(self.environment, FACTS)
 
 
@@ -119,7 +119,7 @@ def test_renewal_is_stable(place: Place) -> None:
     place.renew("low<2\n")
     assert not renew_pip(place.environment, FACTS, place.uv).changed
     assert versions(place.renew("low\n")) == {"low": "1.0"}
-    upgraded = renew_pip(place.environment, FACTS, place.uv, upgrade=True)
+    upgraded = renew_pip(place.environment, FACTS, place.uv, Upgrade(everything=True))
     assert (upgraded.changed, upgraded.summary) == (True, "1 packages: low 1.0 → 2.0")
 
 

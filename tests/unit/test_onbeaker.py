@@ -51,7 +51,7 @@ def config() -> Config:
 
 def _with_images(images: dict[str, dict[str, str]]) -> Settings:
     from dispatch.settings.document import Document
-    from dispatch.settings.images import read_images
+    from dispatch.settings.matrix import read_images
     from dispatch.settings.section import Section
 
     document = Document(Path("/project/dispatch.yml"), {"images": images}, {})

@@ -10,7 +10,10 @@ import pytest
 
 from dispatch.environment import (
     BeakerImage,
+    BuildSecret,
+    CondaImage,
     DebianImage,
+    DockerfileImage,
     DockerImage,
     Environment,
     Extras,
@@ -19,8 +22,17 @@ from dispatch.environment import (
 )
 from dispatch.errors import ConfigurationError, SourceError
 from dispatch.info import AttemptFacts, StepInfo, StepState
-from dispatch.lock.model import DebianLock, DebianPackage, Lock, PipLock, PipPin, Target
-from dispatch.plan import Identities, Standing, image_identity
+from dispatch.lock.model import (
+    CondaLock,
+    CondaPackage,
+    DebianLock,
+    DebianPackage,
+    Lock,
+    PipLock,
+    PipPin,
+    Target,
+)
+from dispatch.plan import Identities, ImageInputs, Standing, image_identity, needs_below
 from dispatch.resources import StepResources
 from dispatch.testing.plans import IDENTITIES, KnownResults
 from dispatch.testing.plans import plan_steps as plan
@@ -230,7 +242,7 @@ DEBIAN = DebianImage(("bookworm",), ("dash",), "amd64", 1, Path("/here/image.loc
 
 def image(declaration: ImageDeclaration, lock: Lock | None, name: str = "image") -> str:
     """The identity of an environment."""
-    return image_identity(Environment(name, declaration, Path("/here/dispatch.yml")), lock)
+    return image_identity(Environment(name, declaration, Path("/here/dispatch.yml")), ImageInputs(lock))
 
 
 @pytest.mark.parametrize(
@@ -280,3 +292,70 @@ def test_what_makes_an_image_of_beaker_what_it_is() -> None:
     assert image(BeakerImage("ai2/conda"), None) == image(BeakerImage("ai2/conda"), None, "renamed")
     assert image(BeakerImage("ai2/conda"), None) != image(BeakerImage("ai2/other"), None)
     assert image(BeakerImage("ai2/conda"), None) != image(DockerImage("ai2/conda"), None)
+
+
+CONDA_LOCK = CondaLock(
+    "linux-64",
+    (("__glibc", "2.36"),),
+    "inputs",
+    (CondaPackage("python", "3.11.4", "h1_0", "c", "linux-64", "python.conda", "0" * 64, 1),),
+)
+CONDA = CondaImage(
+    Path("/here/environment.yml"), Path("/here/e.lock"), "base", more=Extras(env=(("A", "1"),))
+)
+STEPS = DockerfileImage(None, None, "base", more=Extras(apt=("git",), run=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("declaration", "inputs", "same"),
+    [
+        (replace(CONDA, file=Path("/x.yml"), bytecode=False), ImageInputs(CONDA_LOCK), SAME),
+        (CONDA, ImageInputs(replace(CONDA_LOCK, platform="linux-aarch64", inputs="x")), SAME),
+        (CONDA, ImageInputs(replace(CONDA_LOCK, packages=())), OTHER),
+        (replace(CONDA, base="other"), ImageInputs(CONDA_LOCK), OTHER),
+        (CONDA, ImageInputs(CONDA_LOCK, below="below"), OTHER),
+        (CONDA, ImageInputs(CONDA_LOCK, content="files"), OTHER),
+        (replace(CONDA, more=Extras(env=(("A", "1"),), user="app")), ImageInputs(CONDA_LOCK), OTHER),
+    ],
+)
+def test_what_makes_a_conda_image_what_it_is(
+    declaration: ImageDeclaration, inputs: ImageInputs, same: bool
+) -> None:
+    """Packages by name and version, what is below and beside them, and who runs in it."""
+    there = Environment("renamed", declaration, Path("/there/dispatch.yml"))
+    assert (image(CONDA, CONDA_LOCK) == image_identity(there, inputs)) is same
+
+
+@pytest.mark.parametrize(
+    ("declaration", "inputs", "same"),
+    [
+        (replace(STEPS, secrets=(BuildSecret("x"),)), ImageInputs(), SAME),
+        (replace(STEPS, more=Extras(apt=("git",), run=("b", "a"))), ImageInputs(), OTHER),
+        (replace(STEPS, more=Extras(apt=("curl",), run=("a", "b"))), ImageInputs(), OTHER),
+        (replace(STEPS, base="other"), ImageInputs(), OTHER),
+        (STEPS, ImageInputs(below="below"), OTHER),
+        (replace(STEPS, file=Path("Dockerfile"), context=Path()), ImageInputs(content="x"), OTHER),
+    ],
+)
+def test_what_makes_an_image_of_steps_what_it_is(
+    declaration: ImageDeclaration, inputs: ImageInputs, same: bool
+) -> None:
+    """The steps in their order, what they begin from and the files they see; secrets never."""
+    there = Environment("renamed", declaration, Path("/there/dispatch.yml"))
+    assert (image(STEPS, None) == image_identity(there, inputs)) is same
+
+
+@pytest.mark.parametrize(
+    ("name", "declaration", "enters"),
+    [
+        ("debian-python", DEBIAN, False),
+        ("it+apt", DEBIAN, True),
+        ("u:1", DockerImage("u:1"), False),
+        ("tools", STEPS, True),
+        ("it+conda", CONDA, True),
+        ("env", CONDA, True),
+    ],
+)
+def test_which_bases_are_taken_by_their_name(name: str, declaration: ImageDeclaration, enters: bool) -> None:
+    """A base made for being one counts by its name; what a declaration implies counts by what it is."""
+    assert needs_below(Environment(name, declaration, Path("/here"))) is enters

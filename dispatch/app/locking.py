@@ -1,0 +1,172 @@
+"""The locks of a configuration: renewing them, and saying which of them still fit.
+
+Owns the order (what an image stands on comes first) and what a lock is held against. Checking writes nothing
+and asks nobody: no index, no registry, no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatch.app.images import CommittedLocks
+from dispatch.environment import CondaImage, DebianImage, Environment, PipImage
+from dispatch.errors import ConfigurationError, did_you_mean
+from dispatch.lock.model import BaseFacts, Renewal, Upgrade
+from dispatch.reporting import Reporter
+
+if TYPE_CHECKING:
+    from dispatch.lock.renewal import Tools
+
+
+@dataclass(frozen=True)
+class LockState:
+    """A committed lock: of which image, and what is wrong with it (``""`` where it fits) and the way out."""
+
+    image: str
+    path: Path
+    problem: str = ""
+    remedy: str = ""
+
+
+class Locking:
+    """Locks of one configuration's images. ``tools`` and ``facts`` are asked only for a renewal."""
+
+    def __init__(
+        self,
+        environments: Mapping[str, Environment],
+        tools: Callable[[], Tools],
+        facts: Callable[[Environment], BaseFacts | None],
+        config: str,
+        say: Reporter,
+    ) -> None:
+        self._environments = environments
+        self._tools = tools
+        self._facts = facts
+        self._config = config
+        self._say = say
+
+    def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
+        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
+        from dispatch.lock.renewal import renew
+
+        tools = self._tools()
+        renewals = []
+        for environment in self._in_order(names):
+            self._say(f"{environment.name}: resolving")
+            locks = CommittedLocks(self._config, self._environments)
+            provided = self._provided(environment, locks)
+            renewal = renew(environment, self._facts(environment), tools, upgrade, provided)
+            if renewal is not None:
+                renewals.append(renewal)
+        return renewals
+
+    def check(self, names: Iterable[str]) -> list[LockState]:
+        """Say of the locks of the named images, and of what they stand on, whether they fit."""
+        locks = CommittedLocks(self._config, self._environments)
+        states = []
+        for environment in self._in_order(self._with_bases(names)):
+            path = _lock(environment)
+            if path is not None:
+                states.append(self._state(environment, path, locks))
+        return states
+
+    def packages(self) -> set[str]:
+        """Normalised names of the packages that the present pip and conda locks hold, stale or not."""
+        from dispatch.lock.conda import known_packages
+        from dispatch.lock.pip import known_pins
+        from dispatch.lock.requirements import normalise
+
+        declarations = [each.declaration for each in self._environments.values()]
+        found = {
+            pin.name for each in declarations if isinstance(each, PipImage) for pin in known_pins(each.lock)
+        }
+        for each in declarations:
+            if isinstance(each, CondaImage):
+                found |= {normalise(package.name) for package in known_packages(each.lock)}
+        return found
+
+    def _state(self, environment: Environment, path: Path, locks: CommittedLocks) -> LockState:
+        try:
+            self._hold(environment, locks)
+        except ConfigurationError as error:
+            return LockState(environment.name, path, error.message, error.remedy)
+        return LockState(environment.name, path)
+
+    def _hold(self, environment: Environment, locks: CommittedLocks) -> None:
+        """Read a lock and hold it against all that is known without asking; raise what is wrong."""
+        from dispatch.lock.pip import read_pip
+
+        if not isinstance(environment.declaration, PipImage):
+            locks.of(environment)
+            return
+        read_pip(
+            environment,
+            self._known_facts(environment, locks),
+            f"dispatch lock {self._config}".strip(),
+            self._provided(environment, locks),
+        )
+
+    def _known_facts(self, environment: Environment, locks: CommittedLocks) -> BaseFacts | None:
+        """The facts of a base as its lock tells them; None for one that would have to be asked."""
+        from dispatch.image.base import base_environment, base_facts
+
+        assert isinstance(environment.declaration, PipImage)
+        base = base_environment(environment, environment.declaration.base, self._environments)
+        if not isinstance(base.declaration, (DebianImage, CondaImage)):
+            return None
+        return base_facts(base, locks, None, self._say)
+
+    def _provided(self, environment: Environment, locks: CommittedLocks) -> tuple[str, ...]:
+        """What the base of a pip environment has installed, as ``name==version``."""
+        return provided(environment, self._environments, locks)
+
+    def _in_order(self, names: Iterable[str]) -> list[Environment]:
+        """The named environments; what one stands on is before it, and bases with their own locks first."""
+        wanted = set(names)
+        found = [each for name, each in self._environments.items() if name in wanted]
+        return sorted(found, key=lambda each: not isinstance(each.declaration, DebianImage))
+
+    def _with_bases(self, names: Iterable[str]) -> set[str]:
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name in self._environments and name not in found:
+                found.add(name)
+                waiting.append(getattr(self._environments[name].declaration, "base", ""))
+        return found
+
+
+def provided(
+    environment: Environment, environments: Mapping[str, Environment], locks: CommittedLocks
+) -> tuple[str, ...]:
+    """Return what the base of a pip environment brings for pip, as ``name==version``.
+
+    LockError where the base has no lock that fits.
+    """
+    declaration = environment.declaration
+    base = environments.get(declaration.base) if isinstance(declaration, PipImage) else None
+    if base is None or not isinstance(base.declaration, CondaImage):
+        return ()
+    from dispatch.lock.condanames import pip_constraints
+
+    return pip_constraints(locks.conda(base))
+
+
+def refuse_unknown_packages(packages: Sequence[str], lockings: Iterable[Locking]) -> None:
+    """Refuse to upgrade a package that no present lock holds: it would be passed over in silence."""
+    known = {name for locking in lockings for name in locking.packages()}
+    for name in packages:
+        if name not in known:
+            hint = did_you_mean(name, sorted(known))
+            raise ConfigurationError(
+                f"no lock holds the package {name!r}{hint}", "name one that a lock holds"
+            )
+
+
+def _lock(environment: Environment) -> Path | None:
+    declaration = environment.declaration
+    return declaration.lock if isinstance(declaration, (PipImage, CondaImage, DebianImage)) else None

@@ -1,0 +1,89 @@
+"""Composes what images are made with and locks are resolved with on this machine.
+
+Owns nothing but the choice of the parts; each is loaded when an image needs it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dispatch._docker import Door
+from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment
+from dispatch.image.maker import Tools
+from dispatch.image.ports import BeakerImages, SharedImages
+from dispatch.lock.apt import Apt
+from dispatch.lock.model import DebianLock
+from dispatch.lock.uv import Uv, find_uv
+from dispatch.reporting import Reporter
+from dispatch.settings import Surroundings
+
+if TYPE_CHECKING:
+    from dispatch.lock.rattler import Rattler
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tools of this machine; ``config`` is what a message's command names."""
+
+    surroundings: Surroundings
+    config: str
+
+    def tools(
+        self,
+        door: Door,
+        environments: Mapping[str, Environment],
+        importer: Callable[[], BeakerImages],
+        shared: SharedImages | None,
+    ) -> Tools:
+        """Return what the images of a catalogue are made with, in the engine behind ``door``."""
+        from dispatch.app.dockerfiles import dockerfile_maker
+
+        kinds = {type(each.declaration) for each in environments.values()}
+        environ = self.surroundings.environ
+        return Tools(
+            store=door,
+            runner=door,
+            installer=self.uv(),
+            rootfs=self._rootfs,
+            user=f"{os.getuid()}:{os.getgid()}",
+            importer=importer() if BeakerImage in kinds else None,
+            conda=self._rattler() if CondaImage in kinds else None,
+            dockerfile=dockerfile_maker(door, environ) if DockerfileImage in kinds else None,
+            shared=shared,
+        )
+
+    def uv(self) -> Uv:
+        """What resolves and installs packages of Python."""
+        environ = self.surroundings.environ
+        return Uv(find_uv(environ), environ, command=self._command)
+
+    def apt(self) -> Apt:
+        """What resolves packages of Debian."""
+        return Apt(self.surroundings.environ, self.surroundings.apt_mirror)
+
+    @property
+    def _command(self) -> str:
+        return f"dispatch lock {self.config}".strip()
+
+    def _rattler(self) -> Rattler:
+        from dispatch.lock.channels import Channels
+        from dispatch.lock.rattler import Rattler
+
+        environ = self.surroundings.environ
+
+        def addresses(channel: str) -> Sequence[str]:
+            # A path is absolute in a lock that was read.
+            return Channels.of(environ).addresses(channel, Path("/"))
+
+        return Rattler(addresses, self.surroundings.cache / "conda", environ, command=self._command)
+
+    def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
+        from dispatch.image.debian import DebianBuilder
+
+        command, around = f"dispatch lock --image {name}", self.surroundings
+        builder = DebianBuilder(self.apt(), around.cache, around.environ, command=command)
+        builder.build(name, lock, target, report)
