@@ -6,7 +6,7 @@ Owns nothing but the choice of the parts; each is loaded when an image needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,8 +73,13 @@ class Toolbox:
         from dispatch.lock.channels import Channels
         from dispatch.lock.rattler import Rattler
 
-        environ, archives = self.surroundings.environ, self.surroundings.cache / "conda" / "archives"
-        return Rattler(Channels.of(environ).addresses, archives, environ, command=self._command)
+        environ = self.surroundings.environ
+
+        def addresses(channel: str) -> Sequence[str]:
+            # A path is absolute in a lock that was read.
+            return Channels.of(environ).addresses(channel, Path("/"))
+
+        return Rattler(addresses, self.surroundings.cache / "conda", environ, command=self._command)
 
     def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder

@@ -40,6 +40,7 @@ COMMANDS = {
     "run": "Run a configuration's steps, each in its own image, or here where it names none.",
     "runs": "List the runs of the workspace.",
     "sbom": "Print what is in images, as an SPDX document; from their locks alone.",
+    "schema": "Print the JSON Schema of the files that you write, for your editor.",
     "shell": "Open a shell in what a step would run in: its image, source, inputs and work directory.",
     "show": "Show the steps of a run.",
     "status": "Show what goes on: the unfinished runs, or the steps of one.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -91,17 +92,32 @@ def prune(
             {"applied": really, "bytes": total, "items": [_item(each) for each in items], "kept": kept}
         )
         return
-    rows = [
-        (each.kind.value, each.name, format_size(each.size), moment(_time(each.last)), each.reason)
-        for each in items
-    ]
-    print_table(("what", "name", "frees", "last used", "why"), rows)
+    print_table(("what", "name", "frees", "last used", "why"), _rows(items))
     for name, why in stayed:
         note(f"{name} stays: {why}")
     if pruning.note:
         note(pruning.note)
     did = "removed" if really else "would be removed; --apply removes it"
-    note(f"{format_size(total)} in {len(rows)} places {did}" if rows else "there is nothing to remove")
+    note(f"{format_size(total)} in {len(items)} places {did}" if items else "there is nothing to remove")
+
+
+def _rows(items: Sequence[Item]) -> list[tuple[str, ...]]:
+    """One row for each thing that goes; compiled packages, of which there are hundreds, share one."""
+    from dispatch.image.prune import Kind
+
+    rows: list[tuple[str, ...]] = []
+    packages: dict[str, list[Item]] = {}
+    for each in items:
+        if each.kind is Kind.BYTECODE:
+            packages.setdefault(each.reason, []).append(each)
+        else:
+            last = moment(_time(each.last))
+            rows.append((each.kind.value, each.name, format_size(each.size), last, each.reason))
+    for reason, those in packages.items():
+        last = moment(_time(max(each.last or 0.0 for each in those)))
+        size = format_size(sum(each.size for each in those))
+        rows.append(("compiled packages", f"{len(those)} of them", size, last, reason))
+    return rows
 
 
 def _bounds(older_than: str | None, keep: int | None, max_size: str | None) -> Bounds:

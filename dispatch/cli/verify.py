@@ -58,7 +58,7 @@ def command(target: str, names: tuple[str, ...], rebuild: bool, choice: ConfigCh
         note(problem)
     if problems:
         raise ImageError(
-            f"{len(problems)} things are not as the locks say",
+            f"{len(problems)} {'things are' if len(problems) > 1 else 'thing is'} not as the locks say",
             "build the images anew: `dispatch build --force`",
         )
 

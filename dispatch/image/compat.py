@@ -8,9 +8,10 @@ Whether wheels fit a base's Python, glibc and machine is said by :func:`dispatch
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from dispatch._docker import ImageRecord
-from dispatch.environment import Environment, TargetProfile
+from dispatch.environment import DockerImage, Environment, TargetProfile
 from dispatch.errors import ConfigurationError
 from dispatch.lock import cuda
 from dispatch.lock.model import CondaLock, PipLock
@@ -42,22 +43,39 @@ def refuse_locked_cuda(environment: Environment, lock: PipLock | CondaLock) -> N
     )
 
 
-def refuse_base_cuda(environment: Environment, base: str, record: ImageRecord | None = None) -> None:
-    """Raise ConfigurationError if the base has a CUDA above the driver's maximum.
+def refuse_base_cuda(
+    environment: Environment, environments: Mapping[str, Environment], record: ImageRecord | None = None
+) -> None:
+    """Raise ConfigurationError if what the image stands on has a CUDA above the driver's maximum.
 
-    ``base`` is its reference, which is all that is looked at while the engine does not hold it: ``record``
-    says more, as NVIDIA's images carry their version.
+    While the engine does not hold it, its reference is all that is looked at; ``record`` says more, as
+    NVIDIA's images carry their version.
     """
     maximum = target_of(environment).cuda
-    if maximum is None:
-        return
+    base = "" if maximum is None else _foundation(environment, environments)
     version = _declared(record) or cuda.of_reference(base)
-    if version is not None and cuda.parts(version) > cuda.parts(maximum):
-        raise ConfigurationError(
-            f"image {environment.name!r}: its base {base} has CUDA {version}, and the driver of its target "
-            f"supports {maximum}",
-            f"name a base with CUDA {maximum} or less: packages that bring CUDA need none at all",
-        )
+    if maximum is None or version is None or cuda.parts(version) <= cuda.parts(maximum):
+        return
+    raise ConfigurationError(
+        f"image {environment.name!r}: its base {base} has CUDA {version}, and the driver of its target "
+        f"supports {maximum}",
+        f"name a base with CUDA {maximum} or less: packages that bring CUDA need none at all",
+    )
+
+
+def _foundation(environment: Environment, environments: Mapping[str, Environment]) -> str:
+    """Return the reference of the existing image that a chain of images begins with, or ``""``."""
+    passed: set[str] = set()
+    while environment.name not in passed:
+        passed.add(environment.name)
+        declaration = environment.declaration
+        if isinstance(declaration, DockerImage):
+            return declaration.reference
+        base = str(getattr(declaration, "base", ""))
+        if base not in environments:
+            return base
+        environment = environments[base]
+    return ""
 
 
 def target_of(environment: Environment) -> TargetProfile:

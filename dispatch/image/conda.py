@@ -110,9 +110,7 @@ class _Record:
         except (KeyError, TypeError, ValueError) as error:
             raise ImageError(f"conda package {package.file}: the installer left no record of it") from error
         if digest != package.sha256:
-            raise ImageError(
-                f"conda package {package.file}: the installer put in another file than was locked"
-            )
+            raise ImageError(f"conda package {package.file}: another file was installed than was locked")
         return record
 
     def entry_points(self) -> list[str]:

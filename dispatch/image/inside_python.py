@@ -8,7 +8,7 @@ Standard library only, Python 3.9 or later, run as a file: ``inside_python.py JO
 
 The answer is JSON: ``packages``, each with ``name``, ``version``, ``build`` (of conda), ``files`` (how many
 were hashed) and ``wrong`` (what is not as its metadata says); ``imports`` and ``scripts`` map a module or a
-script to the complaint, which is empty where all is well. Refuses to judge (``verify`` does): it knows no lock.
+script to the complaint, which is empty where all is well. Refuses to judge (``verify`` does): it has no lock.
 """
 
 from __future__ import annotations
@@ -56,12 +56,15 @@ os._exit(0)
 """
 
 
-def pip_packages(site: Path, hashed: bool) -> Iterator[dict[str, Any]]:
-    """Yield what is installed in a site-packages by its metadata, with the paths of its files."""
+def pip_packages(site: Path) -> Iterator[dict[str, Any]]:
+    """Yield what is installed in a site-packages by its metadata.
+
+    ``paths`` are those of its files, relative to site-packages; ``points`` the names of its entry points.
+    """
     for info in sorted(site.glob("*.dist-info")):
         metadata = HeaderParser().parsestr(_text(info / "METADATA"))
         rows = list(csv.reader(_text(info / "RECORD").splitlines()))
-        wrong = [complaint for row in rows if hashed and row and (complaint := _record_complaint(site, row))]
+        wrong = [complaint for row in rows if row and (complaint := _record_complaint(site, row))]
         yield {
             "name": metadata.get("Name") or info.name.partition("-")[0],
             "version": metadata.get("Version") or "",
@@ -85,8 +88,8 @@ def _record_complaint(site: Path, row: list[str]) -> str:
     return "" if digest == wanted else f"{row[0]} was changed"
 
 
-def conda_packages(prefix: Path) -> Iterator[dict[str, Any]]:
-    """Yield what is installed in a conda prefix by its metadata."""
+def conda_packages(prefix: Path, site: Path) -> Iterator[dict[str, Any]]:
+    """Yield what is installed in a conda prefix by its metadata; see :func:`pip_packages`."""
     for file in sorted((prefix / "conda-meta").glob("*.json")):
         facts = json.loads(_text(file))
         paths = (facts.get("paths_data") or {}).get("paths") or [
@@ -99,6 +102,8 @@ def conda_packages(prefix: Path) -> Iterator[dict[str, Any]]:
             "build": facts.get("build", ""),
             "files": len(paths),
             "wrong": wrong,
+            "paths": [os.path.relpath(prefix / path["_path"], site) for path in paths],
+            "points": [path["_path"][len("bin/") :] for path in paths if _is_script(prefix, path["_path"])],
         }
 
 
@@ -110,6 +115,14 @@ def _path_complaint(prefix: Path, facts: dict[str, Any]) -> str:
     if path.is_symlink() or not wanted or facts.get("path_type") in ("softlink", "directory"):
         return ""
     return "" if _sha256(path).hex() == wanted else f"{facts['_path']} was changed"
+
+
+def _is_script(prefix: Path, path: str) -> bool:
+    """Whether a file of a conda package is a command in Python; what else is in bin is nobody's to try."""
+    if not path.startswith("bin/") or not (prefix / path).is_file():
+        return False
+    with (prefix / path).open("rb") as file:
+        return file.readline(512).startswith(f"#!{prefix}/bin/python".encode())
 
 
 def modules(paths: list[str]) -> list[str]:
@@ -135,9 +148,9 @@ def _is_public(path: str) -> bool:
     return fit and not _NOT_MODULES.intersection(parts)
 
 
-def scripts(prefix: Path, package: dict[str, Any]) -> list[str]:
-    """Return the names of a package's commands: its entry points, and programs that it brings as files."""
-    up = os.path.relpath(prefix / "bin", package["site"])
+def scripts(prefix: Path, site: Path, package: dict[str, Any]) -> list[str]:
+    """Return the names of a pip package's commands: entry points, and programs that it brings as files."""
+    up = os.path.relpath(prefix / "bin", site)
     brought = [path[len(up) + 1 :] for path in package["paths"] if path.startswith(f"{up}/")]
     found = {name for name in brought if "/" not in name and not name.endswith(_NOT_SCRIPTS)}
     return sorted(found.union(package["points"]))
@@ -234,10 +247,13 @@ def examine(job: dict[str, Any], work: Path) -> dict[str, Any]:
     (work / "empty").mkdir()
     os.environ.update(HOME=str(work), XDG_CACHE_HOME=str(work), PYTHONDONTWRITEBYTECODE="1")
     os.environ["PATH"] = f"{prefix}/bin:{os.environ.get('PATH', '/usr/bin:/bin')}"
-    python = [{**package, "site": str(site)} for package in pip_packages(site, job["kind"] == "pip")]
-    packages = python if job["kind"] == "pip" else list(conda_packages(prefix))
-    wanted = [names for package in python if (names := modules(package["paths"]))]
-    commands = sorted({name for package in python for name in scripts(prefix, package)})
+    if job["kind"] == "pip":
+        packages = list(pip_packages(site))
+        commands = sorted({name for package in packages for name in scripts(prefix, site, package)})
+    else:
+        packages = list(conda_packages(prefix, site))
+        commands = sorted({name for package in packages for name in package["points"]})
+    wanted = [names for package in packages if (names := modules(package["paths"]))]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         imports = pool.map(lambda names: try_imports(names, work, limit), wanted)
         starts = pool.map(lambda name: try_script(prefix / "bin" / name, work, limit), commands)

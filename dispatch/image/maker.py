@@ -96,16 +96,14 @@ class ImageMaker:
 
     def conda(self, generated: Generated, base: ImageRecord, report: Reporter) -> ImageRecord:
         """Make a conda environment on a base that is in the engine."""
-        lock, declaration = generated.lock, generated.environment.declaration
+        lock, name = generated.lock, generated.environment.name
         assert isinstance(lock, CondaLock)
-        assert isinstance(declaration, CondaImage)
-        name, directory = generated.environment.name, declaration.file.parent
         refuse_machine(name, lock, base)
         installer = self._tools.conda
         assert installer is not None, "who builds conda environments brings what installs them"
 
         def fill(prefix: Path) -> None:
-            installer.install(lock, prefix, CONDA_PREFIX, directory, report)
+            installer.install(lock, prefix, CONDA_PREFIX, report)
 
         return self._layered(generated, base, CondaWork(name, lock, fill, self._compiling(base)), report)
 

@@ -24,6 +24,7 @@ from dispatch.environment import (
 )
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.image.base import base_environment, conda_ground, debian_ground, refuse_misfit
+from dispatch.image.compat import refuse_base_cuda, refuse_locked_cuda
 from dispatch.image.config import is_image_of
 from dispatch.image.history import SpecHistory
 from dispatch.image.ports import ImageStore, Locks, SharedImage, SharedImages
@@ -320,15 +321,18 @@ class _Planner:
             return Generated(environment, debian, debian_spec(declaration, debian)), _Below()
         assert isinstance(declaration, (PipImage, CondaImage, DockerfileImage))
         below = self._below(environment, declaration.base)
+        refuse_base_cuda(environment, self._environments, below.record)
         if isinstance(declaration, DockerfileImage):
             spec = dockerfile_spec(declaration, below.identity, below.platform)
             return Generated(environment, None, spec), below
         if isinstance(declaration, CondaImage):
             conda = self._locks.conda(environment)
+            refuse_locked_cuda(environment, conda)
             if below.facts is not None:
                 refuse_conda_misfit(environment.name, conda, below.facts)
             return Generated(environment, conda, conda_spec(declaration, conda, below.identity)), below
         pip = self._locks.pip(environment)
+        refuse_locked_cuda(environment, pip)
         if below.facts is not None:
             refuse_misfit(environment.name, pip, below.facts)
         return Generated(environment, pip, pip_spec(declaration, pip, below.identity)), below

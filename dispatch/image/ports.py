@@ -141,11 +141,10 @@ class Installer(Protocol):
 class CondaInstaller(Protocol):
     """Installs a conda lock into a staging prefix, checking every hash (``lock.rattler.Rattler``)."""
 
-    def install(self, lock: CondaLock, staging: Path, prefix: str, directory: Path, report: Reporter) -> None:
+    def install(self, lock: CondaLock, staging: Path, prefix: str, report: Reporter) -> None:
         """Fill ``staging`` with the environment as it is to be at ``prefix``; LockError or ImageError.
 
-        Paths of channels are relative to ``directory``. Files that are one inode are one in their package.
-        No script of a package is run.
+        Files that are one inode are one in their package. No script of a package is run.
         """
 
 

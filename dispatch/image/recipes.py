@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dispatch.environment import CondaImage, DebianImage, DockerfileImage, PipImage
 from dispatch.image.base import CONDA_PREFIX, conda_machine, machine
+from dispatch.image.compat import gpu_env
 from dispatch.image.context import context_recipe
 from dispatch.image.copied import files_recipes
 from dispatch.image.spec import ImageSpec, LayerRecipe, canonical_digest, platform_of
@@ -59,7 +60,7 @@ def pip_spec(declaration: PipImage, lock: PipLock, base: str) -> ImageSpec:
         lock=lock.digest,
         layers=tuple(layers),
         path=(f"{PREFIX}/bin",),
-        env=tuple(sorted({"VIRTUAL_ENV": PREFIX, **dict(declaration.env)}.items())),
+        env=_env({"VIRTUAL_ENV": PREFIX}, declaration),
         user=declaration.more.user,
     )
 
@@ -78,9 +79,14 @@ def conda_spec(declaration: CondaImage, lock: CondaLock, base: str) -> ImageSpec
         lock=lock.digest,
         layers=tuple(layers),
         path=(f"{CONDA_PREFIX}/bin",),
-        env=tuple(sorted({"CONDA_PREFIX": CONDA_PREFIX, **dict(declaration.env)}.items())),
+        env=_env({"CONDA_PREFIX": CONDA_PREFIX}, declaration),
         user=declaration.more.user,
     )
+
+
+def _env(own: dict[str, str], declaration: PipImage | CondaImage) -> tuple[tuple[str, str], ...]:
+    """Return the variables of a generated image; what is declared wins."""
+    return tuple(sorted({**own, **gpu_env(declaration.more.target), **dict(declaration.env)}.items()))
 
 
 def dockerfile_spec(declaration: DockerfileImage, base: str, platform: str) -> ImageSpec:

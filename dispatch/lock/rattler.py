@@ -23,8 +23,8 @@ from dispatch.lock.model import CondaLock, CondaPackage
 from dispatch.reporting import Reporter
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-Addresses = Callable[[str, Path], Sequence[str]]
-"""Says where a channel, as a lock calls it, is to be had; paths are relative to the directory."""
+Addresses = Callable[[str], Sequence[str]]
+"""Says where a channel, as a lock calls it, is to be had: the best place first."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s`'\"<>()]+")
 _TRIES = 2
@@ -45,7 +45,7 @@ class Rattler:
     python: str = sys.executable
     command: str = "dispatch lock"
 
-    def install(self, lock: CondaLock, staging: Path, prefix: str, directory: Path, report: Reporter) -> None:
+    def install(self, lock: CondaLock, staging: Path, prefix: str, report: Reporter) -> None:
         """Fill ``staging`` with exactly the lock's packages, as they are to be at ``prefix``.
 
         Every package's archive is checked against its SHA-256, wherever it comes from. LockError where it
@@ -54,7 +54,7 @@ class Rattler:
         request = {
             "packages": [
                 {"file": each.file, "sha256": each.sha256, "size": each.size, "urls": urls}
-                for each, urls in ((each, self._urls(each, directory)) for each in lock.packages)
+                for each, urls in ((each, self._urls(each)) for each in lock.packages)
             ],
             "archives": str(self.archives),
             "staging": str(staging),
@@ -68,8 +68,8 @@ class Rattler:
             raise self._error(answer, lock)
         staging.mkdir(exist_ok=True)
 
-    def _urls(self, package: CondaPackage, directory: Path) -> list[str]:
-        places = self.addresses(package.channel, directory)
+    def _urls(self, package: CondaPackage) -> list[str]:
+        places = self.addresses(package.channel)
         return [f"{place.rstrip('/')}/{package.subdir}/{package.file}" for place in places]
 
     def _answer(self, request: Mapping[str, object], staging: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ USER = re.compile(r"([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})(:([a-z_][a-z0-9_-]{0,31
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 # Where generated layers lie, and what the engine or the container contract mounts over.
-_TAKEN = ("/dispatch", "/src", "/proc", "/sys", "/dev", "/opt/venv", "/opt/conda")
+TAKEN = ("/dispatch", "/src", "/proc", "/sys", "/dev", "/opt/venv", "/opt/conda")
 
 CONDA_PLATFORMS = {
     "linux/amd64": "linux-64",
@@ -132,7 +132,7 @@ def image_path(section: Section, key: str) -> str:
     if not path.is_absolute() or ".." in path.parts or len(path.parts) < 2:
         raise section.wrong(key, "an absolute path below / without '..'", text)
     plain = "/" + "/".join(path.parts[1:])
-    if any(plain == taken or plain.startswith(f"{taken}/") for taken in _TAKEN):
+    if any(plain == taken or plain.startswith(f"{taken}/") for taken in TAKEN):
         raise section.refusal(key, f"{key}: {text!r} lies in a place that is taken", "copy it elsewhere")
     return plain
 

@@ -49,10 +49,10 @@ PROJECT = "pyproject.toml"
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 BEAKER_NAME = re.compile(r"([A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}/)?[A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}")
-_SUITE = re.compile(r"[a-z0-9][a-z0-9./-]*")
-_ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
-_STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+SUITE = re.compile(r"[a-z0-9][a-z0-9./-]*")
+ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9-]*")
+STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _KINDS = tuple(kind.value for kind in ImageKind)
@@ -167,9 +167,9 @@ def _debian(section: Section, name: str) -> DebianImage:
     folder = section.document.path.parent
     own = section.document.path.name == IMAGE_FILE
     return DebianImage(
-        suites=_some(debian, "suites", _SUITE, "a suite such as bookworm"),
+        suites=_some(debian, "suites", SUITE, "a suite such as bookworm"),
         packages=_some(debian, "packages", PACKAGE, "the name of a package"),
-        architecture=read_matching(debian, "architecture", _ARCHITECTURE, "an architecture such as amd64"),
+        architecture=read_matching(debian, "architecture", ARCHITECTURE, "an architecture such as amd64"),
         epoch=epoch,
         lock=read_lock(section, folder / ("image.lock" if own else f"{name}.lock")),
         python=read_python(section),
@@ -189,7 +189,7 @@ def _dockerfile(section: Section, name: str) -> DockerfileImage:  # noqa: ARG001
         context=file.parent if context is None else section.document.path.parent / context,
         base=base,
         args=_args(section, base),
-        stage=read_matching(section, "stage", _STAGE, "the name of a stage", ""),
+        stage=read_matching(section, "stage", STAGE, "the name of a stage", ""),
         secrets=_secrets(section),
         ssh=bool(section.flag("ssh")),
         platforms=platforms,
@@ -212,7 +212,7 @@ def _secrets(section: Section) -> tuple[BuildSecret, ...]:
     for name in secrets or ():
         assert secrets is not None
         entry = secrets.content[name]
-        if not _SECRET.fullmatch(name) or not isinstance(entry, dict) or len(entry) != 1:
+        if not SECRET.fullmatch(name) or not isinstance(entry, dict) or len(entry) != 1:
             # A text here may be the value itself, so it is not shown.
             fact = f"secret {name!r}: says not where its value comes from"
             raise secrets.refusal(name, fact, "use {file: PATH} or {env: VARIABLE}")
