@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import quote, urljoin
 
-from dispatch._registry.blobs import Download, Transfer, Upload, pull_scope, push_scope
+from dispatch._registry.blobs import UPLOAD_PIECE, Download, Transfer, Upload, pull_scope, push_scope
 from dispatch._registry.calls import Calls, missing, unintelligible
 from dispatch._registry.credentials import Logins
 from dispatch._registry.line import LONGEST_BODY, Answer
@@ -31,13 +31,21 @@ _ACCEPT = {"Accept": ", ".join(ACCEPTED)}
 class RegistryDoor:
     """The registry at ``host``. Making one sends nothing and reads nothing; safe to share between threads.
 
+    ``piece`` is how many bytes one request of an upload sends.
+
     All methods raise RegistryError: where the registry is not there, does not let us, or refuses.
     """
 
     def __init__(
-        self, host: str, logins: Logins, way: Way | None = None, patience: Patience | None = None
+        self,
+        host: str,
+        logins: Logins,
+        way: Way | None = None,
+        patience: Patience | None = None,
+        piece: int = UPLOAD_PIECE,
     ) -> None:
         self.host = host
+        self._piece = piece
         self._calls = Calls(host, logins, way or Way())
         self._patience = patience or Patience()
 
@@ -151,7 +159,7 @@ class RegistryDoor:
 
     def upload(self, transfer: Transfer) -> bool:
         """Send a blob; False if it was there already."""
-        return Upload(self._calls, self._patience, transfer).send()
+        return Upload(self._calls, self._patience, transfer, self._piece).send()
 
     def download(self, transfer: Transfer) -> None:
         """Fetch a blob into a file, of which a part may be there; what is then there has its digest."""
