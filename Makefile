@@ -60,6 +60,7 @@ fmt: install  ## format the code
 
 golden: install  ## write the golden files again; review them as a diff
 	$(BIN)/python tests/golden/render_entrypoints.py tests/golden/entrypoint
+	$(BIN)/python tests/golden/render_dockerfiles.py tests/golden/dockerfile
 	$(BIN)/python tests/golden/render_progress.py tests/golden/progress
 
 bench: install system engine  ## measure, and print the tables

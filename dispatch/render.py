@@ -34,7 +34,7 @@ DOCKERFILE_TAGS = (*TAGS, "for", "endfor")
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 _VALUE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=\{\{ [^{}]+ \}\}")
 _TAG = re.compile(r"[ \t]*\{% (?:" + "|".join(TAGS) + r")(?: [^{}%]*)? %\}")
-_ELEMENT = r'(?:"(?:[^"\\]|\\.)*"|\{\{ [^{}]+ \}\})'
+_ELEMENT = r'(?:"(?:[^"\\{]|\\.|\{(?!\{))*"|\{\{ [^{}]+ \}\})'
 _EXEC_FORM = re.compile(rf"RUN \[{_ELEMENT}(?:, {_ELEMENT})*\]")
 _DOCKERFILE_TAG = re.compile(r"\{% (?:" + "|".join(DOCKERFILE_TAGS) + r")(?: [^{}%]*)? %\}")
 _MARKS = ("{%", "%}", "{#", "#}")

@@ -16,7 +16,7 @@ _PASSED_ON = re.compile(
     r"(?:failed to solve(?: with frontend [\w.]+)?|failed to create LLB definition"
     r"|rpc error: code = \w+ desc =|failed to compute cache key"
     r"|failed to calculate checksum of ref \S+|failed to read dockerfile"
-    r"|dockerfile parse error(?= line))[: ]+"
+    r"|dockerfile parse error(?: on)?(?= line))[: ]+"
 )
 _RUN = (
     re.compile(r"executor failed running \[(?P<command>.*)\]: (?P<end>.*)", re.DOTALL),
@@ -32,7 +32,7 @@ _SYNTAX = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _STAGE = re.compile(
-    r"(?:target stage (\S+) could not be found|failed to reach build target (\S+) in Dockerfile.*)"
+    r"(?:target stage \"?([^\s\"]+)\"? could not be found|failed to reach build target (\S+) in Dockerfile.*)"
 )
 _FILE = re.compile(
     r"\"?(?P<path>/[^\"]*)\"?:? not found(?:: not found)?|COPY failed: file not found in build context .*"

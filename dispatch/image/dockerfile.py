@@ -1,8 +1,8 @@
 """Builds what steps inside of an image make: a user's Dockerfile, or one that we render.
 
 Owns which builder is taken (the engine itself; the docker command where secrets, ssh or several platforms
-need it), by which name the base is known to it, and the check of what came out. Until an image is whole nothing
-carries a name of ours. Refuses to decide whether an image is needed (``builder`` does).
+need it), by which name the base is known to it, and the check of what came out. Nothing carries
+a name of ours before it is whole. Refuses to decide whether an image is needed (``builder`` does).
 """
 
 from __future__ import annotations
