@@ -118,7 +118,7 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
 
 
 def test_a_build_killed_at_any_moment(yard: Yard) -> None:
-    """A name in the engine or the registry is always that of the whole image; a plain re-run ends the work."""
+    """A name in engine and registry is always that of the whole image; a plain re-run ends the work."""
     chance = random.Random(23)
     references = [yard.references(variant) for variant in range(VARIANTS)]
     began = time.monotonic()
