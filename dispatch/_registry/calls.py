@@ -150,6 +150,8 @@ class Calls:
             return RegistryBusyError(
                 f"{what}: it cannot answer now{said}", "repeat the command later", self._wait(answer)
             )
+        if "blob_unknown" in text:
+            return missing(f"{what}: a part of the image", answer.detail)
         if answer.status == 413:
             return RegistryError(
                 f"{what}: it does not take a request of this size{said}",

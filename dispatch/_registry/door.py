@@ -18,7 +18,6 @@ from dispatch._registry.manifest import ACCEPTED, Descriptor, Index, Manifest, d
 from dispatch._registry.patience import Patience
 from dispatch._registry.problems import (
     RegistryBusyError,
-    RegistryDamagedError,
     RegistryDeniedError,
     RegistryError,
 )
@@ -71,8 +70,10 @@ class RegistryDoor:
             answer = self._manifest("GET", reference)
             if answer.status == 404:
                 return None
-            if reference.digest and digest_of(answer.body) != reference.digest:
-                raise RegistryBusyError(f"image {reference}: the registry sends another manifest than this")
+            # A tag may mean anything, so the registry itself says which digest it should have.
+            expected = reference.digest or answer.headers.get("docker-content-digest", "")
+            if expected and digest_of(answer.body) != expected:
+                raise RegistryBusyError(f"image {reference}: its manifest arrives damaged")
             return read_manifest(answer.body, answer.headers.get("content-type", ""), f"image {reference}")
 
         return self._patience.until_done(attempt)
@@ -91,9 +92,7 @@ class RegistryDoor:
                 raise missing(f"image {reference}", answer.detail)
             told = answer.headers.get("docker-content-digest", manifest.digest)
             if told != manifest.digest:
-                raise RegistryDamagedError(
-                    f"image {reference}: the registry holds another manifest than was sent"
-                )
+                raise RegistryBusyError(f"image {reference}: its manifest arrived damaged")
             return manifest.digest
 
         return self._patience.until_done(attempt)

@@ -274,6 +274,30 @@ def test_an_image_has_the_tags_that_it_was_given(registry: RealRegistry, tmp_pat
     assert client.door.digest(reference.tagged("zwei")) == digest
 
 
+def test_a_manifest_needs_its_parts(registry: RealRegistry, tmp_path: Path) -> None:
+    """A registry that misses one says so, which is something else than any refusal."""
+    client = client_of(registry.host, tmp_path)
+    absent = Descriptor(CONFIG, digest_of(b"none"), 4)
+    with pytest.raises(RegistryNotFoundError, match="a part of the image"):
+        client.door.put_manifest(
+            parse_reference(f"{registry.host}/team/none:t"), write_manifest(absent, [absent])
+        )
+    assert client.waited == []
+
+
+def test_a_damaged_manifest_is_noticed(line: BadLine, tmp_path: Path) -> None:
+    """Also one that is asked for by its tag, which may mean anything."""
+    client = client_of(line.host, tmp_path)
+    reference = push(client.door, tmp_path, line.host, "manifests", [content_of("layer", 100)])
+    line.choose = every(Fault.DAMAGED_ANSWER, "GET", "/manifests/")
+    with pytest.raises(RegistryBusyError, match="arrives damaged"):
+        client.door.manifest(reference)
+    line.choose = once(Fault.DAMAGED_ANSWER, "GET", "/manifests/")
+    manifest = client.door.manifest(reference)
+    assert manifest is not None
+    assert manifest.digest == client.door.digest(reference)
+
+
 def push(door: RegistryDoor, tmp_path: Path, host: str, name: str, layers: list[bytes]):  # type: ignore[no-untyped-def]
     """Push an image of raw layers."""
     config = f"config of {name} {len(layers)}".encode()
