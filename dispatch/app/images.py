@@ -15,6 +15,7 @@ from dispatch.environment import (
     BeakerId,
     CondaImage,
     DebianImage,
+    DockerfileImage,
     DockerImage,
     Environment,
     ImageRef,
@@ -291,8 +292,14 @@ class Images:
         if not isinstance(declaration, (PipImage, CondaImage)):
             return None
         base = base_environment(environment, declaration.base, self.environments)
-        exists = isinstance(base.declaration, DockerImage)
+        made = isinstance(base.declaration, DockerfileImage)
+        exists = made or isinstance(base.declaration, DockerImage)
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
+        if made and prober is not None:
+            # What steps inside of an image come to is known when it is there.
+            report = self.build(self.plan([base.name]))
+            report.raise_failures()
+            return prober.ground(report.references[base.name], self._say, base.name).facts
         return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
     def _builder(self, wish: Wish) -> Builder:
