@@ -279,7 +279,7 @@ class Images:
 
     def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
         """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        renewals = self.locking.renew(names, upgrade)
+        renewals = list(self.locking.renew(names, upgrade))
         self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 

@@ -73,9 +73,8 @@ def command(
         return
     renewals = app.lock(configs, images, upgrade, choice.overlay)
     if as_json:
-        print_json(
-            {"locks": [{"path": str(r.path), "changed": r.changed, "summary": r.summary} for r in renewals]}
-        )
+        rows = [{"path": str(r.path), "changed": r.changed, "summary": r.summary} for r in renewals]
+        print_json({"locks": rows})
         return
     for renewal in renewals:
         note(f"{renewal.path.name}: {'written' if renewal.changed else 'unchanged'}, {renewal.summary}")
