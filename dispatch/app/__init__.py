@@ -259,6 +259,22 @@ class App:
         for images, own in chosen:
             yield from images.locking.renew(own, upgrade)
 
+    def pin(
+        self, paths: Sequence[Path], names: Iterable[str], upgrade: bool, overlay: Overlay = NO_OVERLAY
+    ) -> Renewal:
+        """Fix what configurations and named images have of registries to the digests they have there now."""
+        from dispatch.app.pinning import Pinning, Registries
+        from dispatch.config.pinned import read_pins, refuse_without_folder, unpinned
+        from dispatch.settings import repository_root
+
+        root = repository_root(paths[0].absolute().parent if paths else self._here)
+        path = refuse_without_folder(root)
+        known = read_pins([path.parent, assets.images()])
+        chosen = self._chosen(paths, names, overlay)
+        found = [unpinned(each, known) for images, _ in chosen for each in images.environments.values()]
+        ask = Registries(self.surroundings, self.registry)
+        return Pinning(path, ask, self.say).renew([each for each in found if each], upgrade)
+
     def check_locks(
         self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
     ) -> list[LockState]:
