@@ -26,6 +26,8 @@ SUITES = (
     "beaker_jobs",
     "images",
     "image_push",
+    "image_noop",
+    "image_build",
     "identity",
     "results",
     "listing",
