@@ -206,8 +206,8 @@ def _interpreter(python: str, interpreter: str) -> list[Entry]:
 def _wheels(records: Mapping[str, _Record], site: str, files: Mapping[str, StagedFile]) -> Iterator[Wheel]:
     """Yield the packages with their sources to be compiled; tests are rarely imported and half of the time.
 
-    A source that several packages bring (the ``__init__.py`` of a name they share) is compiled with the first:
-    a layer has each path once.
+    A source that several packages bring (the ``__init__.py`` of a name they share) is compiled with the
+    first: a layer has each path once.
     """
     start = len(site) + 1
     taken: set[str] = set()
