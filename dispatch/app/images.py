@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
 from dispatch.app.wish import WISH, Wish
+from dispatch.config.expansion import base_lock_command
 from dispatch.environment import (
     BeakerId,
     CondaImage,
@@ -76,7 +77,8 @@ class CommittedLocks:
         """The lock of a Debian base."""
         path = _lock_path(environment)
         if path not in self._read:
-            self._read[path] = read_debian(environment, f"dispatch lock --image {environment.name}")
+            command = base_lock_command(environment.name, self._config)
+            self._read[path] = read_debian(environment, command)
         found = self._read[path]
         assert isinstance(found, DebianLock)
         return found

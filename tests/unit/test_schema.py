@@ -40,8 +40,8 @@ def complaints(file: str | None, content: Any) -> list[str]:
 def in_repository() -> Iterator[tuple[str, Path]]:
     """Every configuration, settings file and image of the repository's own."""
     for path in sorted((ROOT / "tests" / "pipelines").glob("*/*")):
-        if path.suffix in (".yml", ".jsonnet") and not path.name.startswith("."):
-            yield ("settings" if path.name == "dispatch.yml" else "experiment"), path
+        if path.stem in ("dispatch", "experiment", "config"):
+            yield ("settings" if path.stem == "dispatch" else "experiment"), path
     for path in sorted((ROOT / "images").glob("*/image.yml")):
         yield "image", path
 
