@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, PipImage
-from dispatch.errors import DispatchError, EngineError, ImageError
+from dispatch.errors import BaseVanishedError, DispatchError, EngineError, ImageError
 from dispatch.image.base import CONDA_PREFIX, Ground, refuse_misfit
 from dispatch.image.bytecode import BytecodeStream, Piece
 from dispatch.image.copied import copied_files
@@ -175,7 +175,7 @@ class ImageMaker:
     def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
         """Return what is behind a refused load, or the refusal itself."""
         if base is not None and self._tools.store.inspect_image(base.id) is None:
-            return ImageError(
+            return BaseVanishedError(
                 f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
                 remedy="repeat the command",
             )
