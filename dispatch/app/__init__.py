@@ -7,7 +7,7 @@ prints nothing, and decides nothing that a part could decide.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -225,14 +225,32 @@ class App:
         names: Iterable[str],
         upgrade: Upgrade,
         overlay: Overlay = NO_OVERLAY,
-    ) -> list[Renewal]:
-        """Renew the locks of the named images; without names, of all but bases of the configurations."""
+    ) -> Iterator[Renewal]:
+        """Renew the locks of the named images, yielding each that is done; without names, of all but bases
+        of the configurations. What cannot be renewed is raised when all others are."""
         chosen = self._chosen(paths, names, overlay)
         if upgrade.packages:
             from dispatch.app.locking import refuse_unknown_packages
 
             refuse_unknown_packages(upgrade.packages, [images.locking for images, _ in chosen])
-        return [renewal for images, own in chosen for renewal in images.renew(own, upgrade)]
+        for images, own in chosen:
+            yield from images.locking.renew(own, upgrade)
+
+    def pin(
+        self, paths: Sequence[Path], names: Iterable[str], upgrade: bool, overlay: Overlay = NO_OVERLAY
+    ) -> Renewal:
+        """Fix what configurations and named images have of registries to the digests they have there now."""
+        from dispatch.app.pinning import Pinning, Registries
+        from dispatch.config.pinned import read_pins, refuse_without_folder, unpinned
+        from dispatch.settings import repository_root
+
+        root = repository_root(paths[0].absolute().parent if paths else self._here)
+        path = refuse_without_folder(root)
+        known = read_pins([path.parent, assets.images()])
+        chosen = self._chosen(paths, names, overlay)
+        found = [unpinned(each, known) for images, _ in chosen for each in images.environments.values()]
+        ask = Registries(self.surroundings, self.registry)
+        return Pinning(path, ask, self.say).renew([each for each in found if each], upgrade)
 
     def check_locks(
         self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
@@ -258,7 +276,8 @@ class App:
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
-            images = Images(environments, self.surroundings, self._doors, "", self.say)
+            renewal = " ".join(f"--image {name}" for name in wanted)
+            images = Images(environments, self.surroundings, self._doors, renewal, self.say)
             found.append((images, chosen))
         return found
 

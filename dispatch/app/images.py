@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
 from dispatch.app.wish import WISH, Wish
+from dispatch.config.expansion import base_lock_command
 from dispatch.environment import (
     BeakerId,
     CondaImage,
     DebianImage,
+    DockerfileImage,
     DockerImage,
     Environment,
     ImageRef,
@@ -75,7 +77,8 @@ class CommittedLocks:
         """The lock of a Debian base."""
         path = _lock_path(environment)
         if path not in self._read:
-            self._read[path] = read_debian(environment, f"dispatch lock --image {environment.name}")
+            command = base_lock_command(environment.name, self._config)
+            self._read[path] = read_debian(environment, command)
         found = self._read[path]
         assert isinstance(found, DebianLock)
         return found
@@ -258,7 +261,7 @@ class Images:
 
     def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
         """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        renewals = self.locking.renew(names, upgrade)
+        renewals = list(self.locking.renew(names, upgrade))
         self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 
@@ -271,8 +274,14 @@ class Images:
         if not isinstance(declaration, (PipImage, CondaImage)):
             return None
         base = base_environment(environment, declaration.base, self.environments)
-        exists = isinstance(base.declaration, DockerImage)
+        made = isinstance(base.declaration, DockerfileImage)
+        exists = made or isinstance(base.declaration, DockerImage)
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
+        if made and prober is not None:
+            # What steps inside of an image come to is known when it is there.
+            report = self.build(self.plan([base.name]))
+            report.raise_failures()
+            return prober.ground(report.references[base.name], self._say, base.name).facts
         return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
     def _builder(self, wish: Wish) -> Builder:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
+from dispatch.config.expansion import base_lock_command
 from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment
 from dispatch.image.maker import Tools
 from dispatch.image.ports import BeakerImages, SharedImages
@@ -84,6 +85,6 @@ class Toolbox:
     def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder
 
-        command, around = f"dispatch lock --image {name}", self.surroundings
+        command, around = base_lock_command(name, self.config), self.surroundings
         builder = DebianBuilder(self.apt(), around.cache, around.environ, command=command)
         builder.build(name, lock, target, report)

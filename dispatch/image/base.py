@@ -99,10 +99,13 @@ class Prober:
         self._runner = runner
         self._cache = cache
 
-    def ground(self, reference: str, report: Reporter) -> Ground:
-        """Return the facts of the image ``reference``, which is pulled if the engine does not hold it."""
+    def ground(self, reference: str, report: Reporter, name: str = "") -> Ground:
+        """Return the facts of the image ``reference``, which is pulled if the engine does not hold it.
+
+        They are called by ``name``, else by the reference.
+        """
         record = self._store.inspect_image(reference) or pulled(self._store, reference, report)
-        return self.of_image(reference, record)
+        return self.of_image(name or reference, record)
 
     def of_image(self, name: str, record: ImageRecord) -> Ground:
         """Return the facts of an image that is in the engine; ``name`` is what they are called by."""
