@@ -24,7 +24,7 @@ from dispatch.image.bytecode import BytecodeStream, Piece
 from dispatch.image.copied import copied_files
 from dispatch.image.direct import Assembly, OpenLayer
 from dispatch.image.layers import CachedLayerBroken, LayerCache, LayerStream
-from dispatch.image.packages import Compiling, CondaWork, PackageWork, PipWork, refuse_machine
+from dispatch.image.packages import Compiling, CondaWork, PackageWork, PipWork
 from dispatch.image.pip import Tree
 from dispatch.image.plan import Generated
 from dispatch.image.ports import (
@@ -40,6 +40,7 @@ from dispatch.image.ports import (
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
 from dispatch.image.tar import FileStream, Stream, TarStream
+from dispatch.lock.condainputs import refuse_misfit as refuse_conda_misfit
 from dispatch.lock.model import CondaLock, DebianLock, PipLock
 from dispatch.reporting import Reporter, Task, counted, working
 
@@ -94,11 +95,11 @@ class ImageMaker:
             self._layers.write(key, make)
             return self._load(generated, None, [partial(self._layers.open, key, make)], report)
 
-    def conda(self, generated: Generated, base: ImageRecord, report: Reporter) -> ImageRecord:
+    def conda(self, generated: Generated, base: ImageRecord, ground: Ground, report: Reporter) -> ImageRecord:
         """Make a conda environment on a base that is in the engine."""
         lock, name = generated.lock, generated.environment.name
         assert isinstance(lock, CondaLock)
-        refuse_machine(name, lock, base)
+        refuse_conda_misfit(name, lock, ground.facts)
         installer = self._tools.conda
         assert installer is not None, "who builds conda environments brings what installs them"
 
