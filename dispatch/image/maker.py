@@ -49,6 +49,10 @@ Cancelled = Callable[[], bool]
 _NO_ROOM = "no space left on device"
 
 
+class BaseGoneError(ImageError):
+    """What an image is made on was removed meanwhile; made again, it would do."""
+
+
 @dataclass(frozen=True)
 class Tools:
     """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output.
@@ -168,15 +172,15 @@ class ImageMaker:
                 with closing(feed.chunks()) as chunks:
                     self._tools.store.load(counted(chunks, task))
             except (ImageError, EngineError) as error:
-                if feed.failure is not None:
+                if feed.failure is not None and not isinstance(feed.failure, ImageError):
                     raise feed.failure from error
-                raise self._explained(name, base, error) from error
+                raise self._explained(name, base, feed.failure or error) from error
         return assembly.check(self._tools.store.inspect_image(assembly.image_id))
 
     def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
-        """Return what is behind a refused load, or the refusal itself."""
+        """Return what is behind a load that failed, or the failure itself."""
         if base is not None and self._tools.store.inspect_image(base.id) is None:
-            return ImageError(
+            return BaseGoneError(
                 f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
                 remedy="repeat the command",
             )
