@@ -253,7 +253,7 @@ class _Run:
         if base is None or isinstance(declaration, DebianImage):
             return maker.debian(generated, report)
         if isinstance(declaration, CondaImage):
-            return maker.conda(generated, base, report)
+            return maker.conda(generated, base, self._ground(generated, base), report)
         return maker.pip(generated, base, self._ground(generated, base), report)
 
     def _ground(self, generated: Generated, base: ImageRecord) -> Ground:
