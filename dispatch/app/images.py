@@ -275,7 +275,7 @@ class Images:
         conda = CondaLockTool(environ, self._surroundings.cache / "conda")
         return Locking(
             self.environments,
-            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say),
+            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say, box.sdists()),
             self._base_facts,
             self._config,
             self._say,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ from dispatch.image.ports import (
     Installer,
     RootfsMaker,
     SharedImages,
+    WheelBuilder,
 )
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
@@ -66,6 +67,7 @@ class Tools:
     conda: CondaInstaller | None = None
     dockerfile: DockerfileBuilder | None = None
     shared: SharedImages | None = None
+    wheels: WheelBuilder | None = None
 
 
 class ImageMaker:
@@ -115,9 +117,20 @@ class ImageMaker:
         refuse_misfit(generated.environment.name, lock, ground.facts)
 
         def fill(prefix: Path) -> None:
-            self._tools.installer.install(lock, prefix, lock.target.python)
+            built = self._from_source(generated.environment.name, lock, base, ground, report)
+            self._tools.installer.install(lock, prefix, lock.target.python, built)
 
         return self._layered(generated, base, PipWork(lock, ground, fill, self._compiling(base)), report)
+
+    def _from_source(
+        self, name: str, lock: PipLock, base: ImageRecord, ground: Ground, report: Reporter
+    ) -> Mapping[str, Path]:
+        """Return the wheels of the packages that no index has one of."""
+        if not lock.sdists:
+            return {}
+        wheels = self._tools.wheels
+        assert wheels is not None, "who builds packages from source brings what builds them"
+        return wheels(name, lock, base, ground.interpreter, report, self._cancelled)
 
     def _compiling(self, base: ImageRecord) -> Compiling:
         return Compiling(self._tools.runner, self._tools.user, self._cache / "bytecode", base)
