@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.environment import BeakerId, BeakerImage, DockerfileImage, Extras, LocalId
+from dispatch.environment import BeakerId, BeakerImage, CondaImage, DockerfileImage, Extras, LocalId
 from dispatch.errors import ConfigurationError, DispatchError, LockError
 from dispatch.image.history import SpecHistory
 from dispatch.image.plan import Action, BuildPlan, Elsewhere, Generated, Pinned, plan_images
+from dispatch.lock.model import CondaLock
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeImageStore, base_image
 
@@ -22,9 +23,15 @@ CATALOGUE = environments(
     theirs="python:3.11",
     upon=pip_image("upon", base="theirs"),
     direct=pip_image("direct", base="python:3.11"),
+    bio=CondaImage(Path("/repo/environment.yml"), Path("/repo/environment.linux-64.lock"), "base"),
 )
 LOCKS = FakeLocks({"base": debian_lock(), **dict.fromkeys(("ml", "same", "plain"), pip_lock("numpy==2.0"))})
 LOCKS_UPON = FakeLocks({"upon": pip_lock("numpy==2.0"), "direct": pip_lock("numpy==2.0")})
+
+
+def conda_lock(platform: str = "linux-64", glibc: str = "2.36") -> CondaLock:
+    """Return a conda lock without packages."""
+    return CondaLock(platform, (("__glibc", glibc),), "0" * 64, ())
 
 
 def actions(plan: BuildPlan) -> list[tuple[str, str]]:
@@ -111,6 +118,13 @@ def test_images_of_beaker() -> None:
         ("ml", FakeLocks({"ml": pip_lock()}), LockError, "'base': no lock"),
         ("ml", FakeLocks({"base": debian_lock(), "ml": pip_lock(python="3.12")}), LockError, "has 3.11"),
         ("ml", FakeLocks({"base": debian_lock(), "ml": pip_lock(glibc="2.41")}), LockError, "has 2.36"),
+        ("bio", FakeLocks({"base": debian_lock(), "bio": conda_lock(glibc="2.41")}), LockError, "has 2.36"),
+        (
+            "bio",
+            FakeLocks({"base": debian_lock(), "bio": conda_lock("linux-aarch64")}),
+            LockError,
+            "locked for linux-aarch64, its base 'base' is linux-64",
+        ),
     ],
 )
 def test_refused(name: str, locks: FakeLocks, error: type[DispatchError], message: str) -> None:
