@@ -15,7 +15,7 @@ from dispatch._docker import Door
 from dispatch.config.expansion import base_lock_command
 from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment
 from dispatch.image.maker import Tools
-from dispatch.image.ports import BeakerImages, SharedImages
+from dispatch.image.ports import BeakerImages, ImageStore, SharedImages
 from dispatch.lock.apt import Apt
 from dispatch.lock.model import DebianLock
 from dispatch.lock.uv import Uv, find_uv
@@ -55,6 +55,20 @@ class Toolbox:
             conda=self._rattler() if CondaImage in kinds else None,
             dockerfile=dockerfile_maker(door, environ) if DockerfileImage in kinds else None,
             shared=shared,
+        )
+
+    def without_engine(self, store: ImageStore, environments: Mapping[str, Environment]) -> Tools:
+        """Return what images are made with that need no engine, in another store."""
+        from dispatch.app.directory import NoEngine
+
+        conda = any(isinstance(each.declaration, CondaImage) for each in environments.values())
+        return Tools(
+            store=store,
+            runner=NoEngine(),
+            installer=self.uv(),
+            rootfs=self._rootfs,
+            user="",
+            conda=self._rattler() if conda else None,
         )
 
     def uv(self) -> Uv:

@@ -9,10 +9,12 @@ found, and no lock has two owners.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from os.path import normpath
 from pathlib import Path
 
 from dispatch.config.expansion import declared_name, expand
+from dispatch.config.pinned import pinned, read_pins
 from dispatch.environment import (
     CondaImage,
     DebianImage,
@@ -34,6 +36,11 @@ class Catalogue:
     def __init__(self, declared: Sequence[Mapping[str, Environment]], folders: Sequence[Path]) -> None:
         self._declared = tuple(declared)
         self._folders = tuple(folders)
+
+    @cached_property
+    def pins(self) -> Mapping[str, str]:
+        """The digests that references are fixed to."""
+        return read_pins(self._folders)
 
     def find(self, name: str) -> Environment | None:
         """Return the declaration of ``name``, None if there is none.
@@ -117,6 +124,8 @@ def collect(catalogue: Catalogue, used: Iterable[tuple[str, str]]) -> dict[str, 
 def _add(
     catalogue: Catalogue, found: dict[str, Environment], environment: Environment, above: tuple[str, ...]
 ) -> None:
+    if isinstance(environment.declaration, DockerImage):
+        environment = pinned(environment, catalogue.pins)
     name, declaration = environment.name, environment.declaration
     _check_file(environment)
     base = None

@@ -164,6 +164,8 @@ ACCEPTED = [
     ("settings", "{source: {mode: clone, token: T}, default_format: {type: json, indent: 1}}"),
     ("settings", "registry: 'registry.example.org:5000/team'"),
     ("settings", "registry: {address: localhost:5000, insecure: true}"),
+    ("settings", "registry: ghcr.io/my-team"),
+    ("settings", "registry: {address: 'localhost:5000', insecure: true, authority: ca.pem}"),
     ("settings", "images: {a: {pip: a.in}, b: {pip: a.in, matrix: {python: ['3.11', '3.12']}}}"),
 ]
 
@@ -234,6 +236,11 @@ REFUSED = [
     ("experiment", step("paths: [a/../b]")),
     ("experiment", step("inputs: {a: [1]}")),
     ("experiment", step("cache_results: 1")),
+    ("settings", "registry: https://ghcr.io/my-team"),
+    ("settings", "registry: ghcr.io/my-team:latest"),
+    ("settings", "registry: my-team"),
+    ("settings", "registry: {insecure: true}"),
+    ("settings", "registry: {address: ghcr.io, password: x}"),
     ("settings", "x: 1"),
     ("settings", "workspace: 'x://y'"),
     ("settings", "registry: 'https://registry.example.org'"),

@@ -178,7 +178,10 @@ _MOUNT = record({"source": TEXT, "target": _TARGET, "read_only": FLAG}, ("source
 
 _ADDRESS = matching(registry.ADDRESS)
 _REGISTRY: Node = {
-    "anyOf": [_ADDRESS, record({"address": _ADDRESS, "insecure": FLAG, "authority": TEXT}, ("address",))]
+    "anyOf": [
+        _ADDRESS,
+        record({"address": _ADDRESS, "insecure": FLAG, "authority": TEXT}, ("address",)),
+    ]
 }
 
 SETTINGS: dict[str, Node] = {
@@ -187,7 +190,7 @@ SETTINGS: dict[str, Node] = {
     "include_package": about("Modules that declare steps.", MODULES),
     "image": about("The image for steps that name none.", IMAGE_NAME),
     "images": about("Images by name.", IMAGES),
-    "registry": about("A registry that images are fetched from before they are built.", _REGISTRY),
+    "registry": about("Where the team shares its images, as ADDRESS/dispatch:TAG.", _REGISTRY),
     "env": about("Variables that every step is given.", VARIABLES),
     "mounts": about("Paths of the engine's host that every step sees.", several(_MOUNT)),
     "groups": about("How many steps of a group may run at once.", keyed(NAME, whole(1))),
