@@ -1,7 +1,7 @@
 """Virtual environments of the benchmarks' own, made once below the user's cache directory.
 
-One holds the release of Tango that is measured against, one holds NumPy, which neither dispatch nor its
-development needs. This checkout is in neither of them.
+One holds the release of Tango that is measured against, one repo2docker, one holds NumPy, which neither
+dispatch nor its development needs. This checkout is in none of them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 TANGO = "1.3.2"
+# Later releases want a plugin of the docker command even to look for an image.
+REPO2DOCKER = "2024.7.0"
 
 
 def tango() -> Path:
@@ -19,19 +21,25 @@ def tango() -> Path:
     return _made(f"tango-{TANGO}", f"ai2-tango=={TANGO}")
 
 
+def repo2docker() -> Path:
+    """The command of an environment with repo2docker."""
+    wanted = (f"jupyter-repo2docker=={REPO2DOCKER}", "setuptools<81")
+    return _made(f"repo2docker-{REPO2DOCKER}", *wanted) / "jupyter-repo2docker"
+
+
 def numpy() -> Path:
     """The interpreter of an environment with NumPy."""
     return _made("numpy", "numpy") / "python"
 
 
-def _made(name: str, requirement: str) -> Path:
+def _made(name: str, *requirements: str) -> Path:
     place = _cache() / name
     # Made in place, since scripts name their interpreter by its full path; the marker says that it is whole.
     complete = place / "complete"
     if not complete.exists():
-        print(f"installing {requirement} into {place} …", file=sys.stderr, flush=True)
+        print(f"installing {', '.join(requirements)} into {place} …", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
-        install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", requirement]
+        install = ["-m", "pip", "install", "-qq", "--disable-pip-version-check", *requirements]
         subprocess.run([str(place / "bin" / "python"), *install], check=True, stdout=sys.stderr)
         complete.touch()
     return place / "bin"

@@ -274,6 +274,12 @@ def test_images_are_asked(door: Door, reference: str, busybox_image: ImageRecord
     assert (bare.facts.python, bare.facts.glibc, bare.interpreter) == (None, None, "")
 
 
+PYPROJECT = """\
+[build-system]
+requires = ["builderhelp"]
+build-backend = "own"
+backend-path = ["."]
+"""
 BACKEND = """\
 import builderhelp, os, socket, zipfile
 
@@ -314,7 +320,7 @@ def test_a_package_that_comes_as_source(here: Place, door: Door, somewhere: Path
         )
         files = {
             "PKG-INFO": "Metadata-Version: 2.2\nName: fromsource\nVersion: 1.0\n",
-            "pyproject.toml": '[build-system]\nrequires = ["builderhelp"]\nbuild-backend = "own"\nbackend-path = ["."]\n',
+            "pyproject.toml": PYPROJECT,
             "own.py": BACKEND,
         }
         index.serve("fromsource", "fromsource-1.0.tar.gz", packed_source("fromsource", files))
