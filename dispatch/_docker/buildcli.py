@@ -86,18 +86,18 @@ class Command:
         """Build and return the image's ID; see ``building.build``."""
         if len(declaration.platforms) > 1:
             raise ConfigurationError(
-                f"{request.what}: an engine holds an image for one platform, not for"
+                f"image {request.name!r}: an engine holds an image for one platform, not for"
                 f" {', '.join(declaration.platforms)}",
                 "name one under `platforms:`; a registry takes one image of each platform",
             )
         for secret in declaration.secrets:
-            _refuse_secret(request.what, secret, self.environ)
+            _refuse_secret(f"image {request.name!r}", secret, self.environ)
         if declaration.ssh and not self.environ.get(_AGENT):
             raise ConfigurationError(
-                f"{request.what}: `ssh: true` needs an ssh agent, and {_AGENT} is not set",
+                f"image {request.name!r}: `ssh: true` needs an ssh agent, and {_AGENT} is not set",
                 "start one (`eval $(ssh-agent)`, `ssh-add`)",
             )
-        log = BuildLog(request.what, report)
+        log = BuildLog(request.name, report)
         with tempfile.TemporaryDirectory(prefix="dispatch-build-") as folder:
             result = Path(folder) / "id"
             arguments = [*self.tool.words, *_arguments(request, declaration, result, buildx=self.tool.buildx)]

@@ -28,13 +28,13 @@ Cancelled = Callable[[], bool]
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What is to be built. ``what`` and ``declared`` are for messages: the image, and the file to look at.
+    """What is to be built. ``name`` and ``declared`` are for messages: the image, and the file to look at.
 
     ``chunks`` yields the context, a tar of ``size`` bytes, and may raise; ``dockerfile`` is a path in it. An
     empty ``stage`` is the last one, an empty ``platform`` the engine's own.
     """
 
-    what: str
+    name: str
     declared: str
     size: int
     chunks: Callable[[], Iterable[bytes]]
@@ -53,7 +53,7 @@ def build(engine: EngineSocket, request: BuildRequest, report: Reporter, cancell
 
     :raises ImageError: when a step fails, the Dockerfile cannot be used, or it was cancelled
     """
-    log = BuildLog(request.what, report)
+    log = BuildLog(request.name, report)
     stream = engine.upload("/build", _query(request), request.size, _until(request.chunks(), cancelled))
     try:
         for message in _messages(stream, engine, cancelled):

@@ -40,13 +40,13 @@ class _Step:
 
 
 class BuildLog:
-    """Tells ``report`` of one build, step by step; every line begins with ``what``.
+    """Tells ``report`` of one build, step by step; every line begins with ``name``, the image's.
 
     ``image_id`` and ``error`` are what the engine said of the result, each empty until it did.
     """
 
-    def __init__(self, what: str, report: Reporter) -> None:
-        self._what = what
+    def __init__(self, name: str, report: Reporter) -> None:
+        self._name = name
         self._report = report
         self._steps: dict[str, _Step] = {}
         self._current = ""
@@ -98,7 +98,11 @@ class BuildLog:
                 self._line(each, each.partial)
                 each.partial = ""
         return explain(
-            self._what, self.error, step.name if step else "", list(step.last if step else ()), declared
+            f"image {self._name!r}",
+            self.error,
+            step.name if step else "",
+            list(step.last if step else ()),
+            declared,
         )
 
     def _trace(self, aux: str) -> None:
@@ -137,7 +141,7 @@ class BuildLog:
             self._say(f"  {plain}")
 
     def _say(self, text: str) -> None:
-        self._report(f"{self._what}: {text}")
+        self._report(f"{self._name}: {text}")
 
 
 def _plain(text: str) -> str:

@@ -153,8 +153,9 @@ def read_challenge(text: str) -> Challenge | None:
     """Read a ``WWW-Authenticate`` header: of several challenges the Bearer, None where none is known."""
     found: dict[str, Challenge] = {}
     marks = list(_SCHEME.finditer(text))
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
-        part = text[mark.end() : after.start() if after is not None else None]
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    for mark, end in zip(marks, ends, strict=False):
+        part = text[mark.end() : end]
         pairs = {
             name.lower(): re.sub(r"\\(.)", r"\1", quoted) or bare
             for name, quoted, bare in _PARAMETER.findall(part)

@@ -9,7 +9,7 @@ Source: the OCI distribution specification.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urljoin
@@ -19,9 +19,13 @@ from dispatch._registry.line import PIECE, Answer, Body
 from dispatch._registry.manifest import Descriptor
 from dispatch._registry.patience import Patience
 from dispatch._registry.problems import (
+    GivenUpError,
     RegistryBusyError,
     RegistryDamagedError,
+    RegistryDeniedError,
     RegistryError,
+    RegistryFullError,
+    RegistryUnreachableError,
 )
 
 # What one request of an upload sends: what is lost where a registry cannot tell how much of it has come.
@@ -59,27 +63,29 @@ class Transfer:
     advance: Advance = lambda _: None
     wanted: Wanted = always
 
-    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield chunks, telling of each once the reader is back for more."""
+    def watched(self, chunks: Iterator[bytes], tell: Advance) -> Iterator[bytes]:
+        """Yield chunks until they are not wanted any more, telling of each once the reader is back."""
         for chunk in chunks:
             if not self.wanted():
-                raise RegistryError("interrupted")
+                raise GivenUpError("interrupted")
             yield chunk
-            self.advance(len(chunk))
+            tell(len(chunk))
 
 
 class Upload:
     """One blob on its way to a registry; :meth:`send` it."""
 
-    def __init__(self, calls: Calls, patience: Patience, transfer: Transfer) -> None:
+    def __init__(self, calls: Calls, patience: Patience, transfer: Transfer, piece: int) -> None:
         self._calls = calls
         self._patience = patience
         self._transfer = transfer
+        self._length = piece
         self._scopes = (push_scope(transfer.repository),)
         self._path = f"/v2/{transfer.repository}/blobs/"
         self._place = ""
         self._offset = 0
         self._furthest = 0
+        self._told = 0
         self._refused = 0
 
     def send(self) -> bool:
@@ -92,10 +98,18 @@ class Upload:
             if self._there():
                 return False
             self._begin()
+        self._tell(self._offset - self._told)
         size = self._transfer.blob.size
-        while self._offset < size or not self._finish():
-            self._piece(min(UPLOAD_PIECE, size - self._offset))
+        while self._offset < size:
+            self._piece(min(self._length, size - self._offset))
+        self._finish()
         return True
+
+    def _tell(self, amount: int) -> None:
+        """Say how far it has come; less than before where something has to be sent again."""
+        self._told += amount
+        if amount:
+            self._transfer.advance(amount)
 
     def _there(self) -> bool:
         answer = self._calls.ask("HEAD", self._path + self._transfer.blob.digest, self._scopes)
@@ -137,35 +151,36 @@ class Upload:
 
     def _piece(self, length: int) -> None:
         """Send the next piece."""
-        if length <= 0:
-            return
         start, end = self._offset, self._offset + length - 1
         headers = {**_OCTETS, "Content-Range": f"{start}-{end}"}
         transfer = self._transfer
 
         def body() -> Body:
-            return Body(transfer.counted(_part(transfer.file, start, length)), length)
+            return Body(transfer.watched(_part(transfer.file, start, length), self._tell), length)
 
-        answer = self._calls.ask("PATCH", self._place, self._scopes, headers, body)
-        if answer.status not in (202, 204, 201):
-            raise self._lost("it has lost the upload")
-        self._follow(answer)
+        self._follow(self._accepted("PATCH", self._place, headers, body))
         self._offset = end + 1
         self._furthest = max(self._furthest, self._offset)
 
-    def _finish(self) -> bool:
+    def _finish(self) -> None:
         mark = "&" if "?" in self._place else "?"
         place = f"{self._place}{mark}digest={quote(self._transfer.blob.digest)}"
+        self._accepted("PUT", place, _OCTETS, b"")
+
+    def _accepted(
+        self, method: str, place: str, headers: Mapping[str, str], body: Callable[[], Body] | bytes
+    ) -> Answer:
+        """Send a part of the upload; one that the registry cannot use makes it begin anew."""
         try:
-            answer = self._calls.ask("PUT", place, self._scopes, _OCTETS, b"")
-        except RegistryBusyError:
+            answer = self._calls.ask(method, place, self._scopes, headers, body)
+        except (RegistryUnreachableError, RegistryDeniedError, RegistryFullError, GivenUpError):
             raise
         except RegistryError as error:
-            # Something on the way has changed the bytes, or taken some out.
+            # Something on the way has changed the bytes, or it has come to hold others than it thinks.
             raise self._lost(f"it did not take the blob ({error.message})") from error
-        if answer.status != 201:
+        if answer.status >= 300:
             raise self._lost("it has lost the upload")
-        return True
+        return answer
 
     def _lost(self, fact: str) -> RegistryError:
         """Begin the upload anew, but not for ever."""
@@ -248,7 +263,7 @@ class Download:
                 answer.close()
                 raise RegistryBusyError(f"{self._what}: the registry does not send the rest of it")
         with transfer.file.open("ab") as file:
-            for piece in transfer.counted(answer.pieces(f"registry {self._calls.host}")):
+            for piece in transfer.watched(answer.pieces(f"registry {self._calls.host}"), transfer.advance):
                 if self._have + len(piece) > transfer.blob.size:
                     answer.close()
                     self._have += len(piece)

@@ -29,6 +29,7 @@ from dispatch._registry.way import Way
 
 _HUB_API = "registry-1.docker.io"
 _REDIRECTS = (301, 302, 303, 307, 308)
+_REDIRECTS_OF_ALL = (307, 308)
 _MOST_REDIRECTS = 5
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
 # What registries say of a full disk, beside the status that is made for it: "Err":28 is Linux's ENOSPC.
@@ -74,7 +75,7 @@ class Calls:
         url = urljoin(self._address(), path)
         answer = self._allowed(method, url, scopes, headers or {}, body, stream)
         for _ in range(_MOST_REDIRECTS):
-            if answer.status not in _REDIRECTS or method not in ("GET", "HEAD"):
+            if answer.status not in (_REDIRECTS if method in ("GET", "HEAD") else _REDIRECTS_OF_ALL):
                 break
             url = self._next(answer)
             answer = self._allowed(method, url, scopes, headers or {}, body, stream)
@@ -149,6 +150,8 @@ class Calls:
             return RegistryBusyError(
                 f"{what}: it cannot answer now{said}", "repeat the command later", self._wait(answer)
             )
+        if "blob_unknown" in text:
+            return missing(f"{what}: a part of the image", answer.detail)
         if answer.status == 413:
             return RegistryError(
                 f"{what}: it does not take a request of this size{said}",

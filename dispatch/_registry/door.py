@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import quote, urljoin
 
-from dispatch._registry.blobs import Download, Transfer, Upload, pull_scope, push_scope
+from dispatch._registry.blobs import UPLOAD_PIECE, Download, Transfer, Upload, pull_scope, push_scope
 from dispatch._registry.calls import Calls, missing, unintelligible
 from dispatch._registry.credentials import Logins
 from dispatch._registry.line import LONGEST_BODY, Answer
@@ -18,7 +18,6 @@ from dispatch._registry.manifest import ACCEPTED, Descriptor, Index, Manifest, d
 from dispatch._registry.patience import Patience
 from dispatch._registry.problems import (
     RegistryBusyError,
-    RegistryDamagedError,
     RegistryDeniedError,
     RegistryError,
 )
@@ -31,13 +30,21 @@ _ACCEPT = {"Accept": ", ".join(ACCEPTED)}
 class RegistryDoor:
     """The registry at ``host``. Making one sends nothing and reads nothing; safe to share between threads.
 
+    ``piece`` is how many bytes one request of an upload sends.
+
     All methods raise RegistryError: where the registry is not there, does not let us, or refuses.
     """
 
     def __init__(
-        self, host: str, logins: Logins, way: Way | None = None, patience: Patience | None = None
+        self,
+        host: str,
+        logins: Logins,
+        way: Way | None = None,
+        patience: Patience | None = None,
+        piece: int = UPLOAD_PIECE,
     ) -> None:
         self.host = host
+        self._piece = piece
         self._calls = Calls(host, logins, way or Way())
         self._patience = patience or Patience()
 
@@ -63,8 +70,10 @@ class RegistryDoor:
             answer = self._manifest("GET", reference)
             if answer.status == 404:
                 return None
-            if reference.digest and digest_of(answer.body) != reference.digest:
-                raise RegistryBusyError(f"image {reference}: the registry sends another manifest than this")
+            # A tag may mean anything, so the registry itself says which digest it should have.
+            expected = reference.digest or answer.headers.get("docker-content-digest", "")
+            if expected and digest_of(answer.body) != expected:
+                raise RegistryBusyError(f"image {reference}: its manifest arrives damaged")
             return read_manifest(answer.body, answer.headers.get("content-type", ""), f"image {reference}")
 
         return self._patience.until_done(attempt)
@@ -83,9 +92,7 @@ class RegistryDoor:
                 raise missing(f"image {reference}", answer.detail)
             told = answer.headers.get("docker-content-digest", manifest.digest)
             if told != manifest.digest:
-                raise RegistryDamagedError(
-                    f"image {reference}: the registry holds another manifest than was sent"
-                )
+                raise RegistryBusyError(f"image {reference}: its manifest arrived damaged")
             return manifest.digest
 
         return self._patience.until_done(attempt)
@@ -151,7 +158,7 @@ class RegistryDoor:
 
     def upload(self, transfer: Transfer) -> bool:
         """Send a blob; False if it was there already."""
-        return Upload(self._calls, self._patience, transfer).send()
+        return Upload(self._calls, self._patience, transfer, self._piece).send()
 
     def download(self, transfer: Transfer) -> None:
         """Fetch a blob into a file, of which a part may be there; what is then there has its digest."""

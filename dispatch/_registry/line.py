@@ -63,7 +63,8 @@ class Answer:
         """
         try:
             with _Translating(what):
-                while piece := self.raw.read(PIECE):
+                # What came before a break is kept: `read` would wait for all of a piece, and drop it.
+                while piece := self.raw.read1(PIECE):
                     yield piece
         finally:
             self.close()
@@ -162,6 +163,8 @@ class Line:
         }
         if way.insecure:
             settings["assert_hostname"] = False
+            # Whoever declared it insecure has been told.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         if way.proxy:
             return urllib3.ProxyManager(way.proxy, **settings)
         return urllib3.PoolManager(**settings)

@@ -33,6 +33,10 @@ class RegistryDamagedError(RegistryError):
     """What was received is not what its digest says."""
 
 
+class GivenUpError(RegistryError):
+    """Nobody wants the transfer any more."""
+
+
 class RegistryBusyError(RegistryUnreachableError):
     """The registry may answer if it is asked again: it is overloaded, or the line to it broke.
 

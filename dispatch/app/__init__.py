@@ -7,7 +7,7 @@ prints nothing, and decides nothing that a part could decide.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dispatch.app.records import Result, RunReport, RunRow
     from dispatch.config import Config
     from dispatch.image.ports import SharedImages
+    from dispatch.image.shipping import Shipping
     from dispatch.lock.model import Renewal, Upgrade
     from dispatch.reporting import Reporter
     from dispatch.workspace.base import Workspace
@@ -121,15 +122,37 @@ class App:
 
     def shared(self, setting: RegistrySetting) -> SharedImages:
         """The images that are shared in a registry; nothing is asked of it yet."""
-        from dispatch._registry import RegistryDoor, docker_logins, way_to
         from dispatch.image.sharing import Sharing, place_of
+
+        place = place_of(setting.address)
+        return Sharing(self._shipping(place.host, setting), place, self.door, self.surroundings.cache)
+
+    def _shipping(self, host: str, setting: RegistrySetting | None = None) -> Shipping:
+        """What speaks to the registry at a host; one that the settings name is trusted as they say."""
+        from dispatch._registry import RegistryDoor, docker_logins, way_to
         from dispatch.image.shipping import Shipping
 
-        around, place = self.surroundings, place_of(setting.address)
-        logins = docker_logins(around.environ, around.home)
-        way = way_to(place.host, around.environ, around.home, setting.insecure, setting.authority)
-        shipping = Shipping(RegistryDoor(place.host, logins, way), around.cache)
-        return Sharing(shipping, place, self.door, around.cache)
+        named = self.settings.registry
+        if setting is None and named is not None and named.address.partition("/")[0] == host:
+            setting = named
+        trust = setting or RegistrySetting(host)
+        around = self.surroundings
+        way = way_to(host, around.environ, around.home, trust.insecure, trust.authority)
+        door = RegistryDoor(host, docker_logins(around.environ, around.home), way)
+        return Shipping(door, around.cache)
+
+    def images_in(self, root: Path, config: Config) -> Images:
+        """The images of a configuration in a directory, for which no engine is asked."""
+        from dispatch.app.directory import Fetching, without_engine
+        from dispatch.app.images import Doors, Images
+        from dispatch.image.ocilayout import OciLayout
+
+        environments = without_engine(config.environments, config.names, root)
+        if environments != dict(config.environments):
+            self.say("bytecode is left out: only an engine can compile it")
+        layout = OciLayout(root, Fetching(self._shipping))
+        doors = Doors(lambda: self.door, directory=layout)
+        return Images(environments, self.surroundings, doors, config.renewal or config.path.name, self.say)
 
     def pushing(self, images: Images, address: str) -> Pushing:
         """The images of a configuration in the registry at an address that was given by hand."""
@@ -225,14 +248,32 @@ class App:
         names: Iterable[str],
         upgrade: Upgrade,
         overlay: Overlay = NO_OVERLAY,
-    ) -> list[Renewal]:
-        """Renew the locks of the named images; without names, of all but bases of the configurations."""
+    ) -> Iterator[Renewal]:
+        """Renew the locks of the named images, yielding each that is done; without names, of all but bases
+        of the configurations. What cannot be renewed is raised when all others are."""
         chosen = self._chosen(paths, names, overlay)
         if upgrade.packages:
             from dispatch.app.locking import refuse_unknown_packages
 
             refuse_unknown_packages(upgrade.packages, [images.locking for images, _ in chosen])
-        return [renewal for images, own in chosen for renewal in images.renew(own, upgrade)]
+        for images, own in chosen:
+            yield from images.locking.renew(own, upgrade)
+
+    def pin(
+        self, paths: Sequence[Path], names: Iterable[str], upgrade: bool, overlay: Overlay = NO_OVERLAY
+    ) -> Renewal:
+        """Fix what configurations and named images have of registries to the digests they have there now."""
+        from dispatch.app.pinning import Pinning, Registries
+        from dispatch.config.pinned import read_pins, refuse_without_folder, unpinned
+        from dispatch.settings import repository_root
+
+        root = repository_root(paths[0].absolute().parent if paths else self._here)
+        path = refuse_without_folder(root)
+        known = read_pins([path.parent, assets.images()])
+        chosen = self._chosen(paths, names, overlay)
+        found = [unpinned(each, known) for images, _ in chosen for each in images.environments.values()]
+        ask = Registries(self.surroundings, self.registry)
+        return Pinning(path, ask, self.say).renew([each for each in found if each], upgrade)
 
     def check_locks(
         self, paths: Sequence[Path], names: Iterable[str], overlay: Overlay = NO_OVERLAY
@@ -258,7 +299,8 @@ class App:
         if not paths:
             environments = find_images(wanted, self._here, self.settings, assets.images())
             chosen = [name for name in environments if name in wanted or declared_name(name) in wanted]
-            images = Images(environments, self.surroundings, self._doors, "", self.say)
+            renewal = " ".join(f"--image {name}" for name in wanted)
+            images = Images(environments, self.surroundings, self._doors, renewal, self.say)
             found.append((images, chosen))
         return found
 

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
 from dispatch.app.wish import WISH, Wish
+from dispatch.config.expansion import base_lock_command
 from dispatch.environment import (
     BeakerId,
     CondaImage,
     DebianImage,
+    DockerfileImage,
     DockerImage,
     Environment,
     ImageRef,
     PipImage,
 )
-from dispatch.errors import StaleBaseError
+from dispatch.errors import ConfigurationError, DispatchError, StaleBaseError
 from dispatch.image.history import history_of
 from dispatch.image.plan import BuildPlan, Elsewhere, plan_images
 from dispatch.image.ports import ImageStore, SharedImages
@@ -75,7 +77,8 @@ class CommittedLocks:
         """The lock of a Debian base."""
         path = _lock_path(environment)
         if path not in self._read:
-            self._read[path] = read_debian(environment, f"dispatch lock --image {environment.name}")
+            command = base_lock_command(environment.name, self._config)
+            self._read[path] = read_debian(environment, command)
         found = self._read[path]
         assert isinstance(found, DebianLock)
         return found
@@ -113,11 +116,15 @@ def _no_beaker() -> BeakerDoor:
 
 @dataclass(frozen=True)
 class Doors:
-    """The vendors' doors, each made when it is first needed; ``registry`` is None where nobody named one."""
+    """The vendors' doors, each made when it is first needed; ``registry`` is None where nobody named one.
+
+    With ``directory``, a store of images without an engine, it takes the place of the engine.
+    """
 
     docker: Callable[[], Door]
     beaker: Callable[[], BeakerDoor] = _no_beaker
     registry: Callable[[], SharedImages] | None = None
+    directory: ImageStore | None = None
 
 
 class Images:
@@ -136,6 +143,7 @@ class Images:
         self._door = doors.docker
         self._beaker = doors.beaker
         self._registry = doors.registry
+        self._directory = doors.directory
         self._config = config
         self._say = say
         self._locks = CommittedLocks(config, environments)
@@ -145,7 +153,19 @@ class Images:
         wanted = tuple(names)
         again = frozenset(wanted if wish.again else ())
         elsewhere = Elsewhere(self._identify, self._shared, again, self._platform)
-        return self._plan(wanted, self._door(), elsewhere)
+        return self._plan(wanted, self._directory or self._door(), elsewhere)
+
+    def plannable(self, names: Iterable[str]) -> tuple[list[str], dict[str, DispatchError]]:
+        """Tell those of the names that can be planned from the others, with what is against each of these."""
+        good: list[str] = []
+        refused: dict[str, DispatchError] = {}
+        for name in names:
+            try:
+                self.recipes([name])
+                good.append(name)
+            except ConfigurationError as error:
+                refused[name] = error
+        return good, refused
 
     def recipes(self, names: Iterable[str]) -> BuildPlan:
         """Say the same where no engine is asked: what is made from locks alone has its digest even so."""
@@ -169,6 +189,8 @@ class Images:
         return Lenient(self._registry(), self._say) if self._registry is not None else None
 
     def _platform(self) -> str:
+        if self._directory is not None:
+            return platform_of(os.uname().machine)
         return platform_of(str(self._door().info().get("Architecture") or os.uname().machine))
 
     def _identify(self, name: str) -> BeakerId:
@@ -181,7 +203,8 @@ class Images:
         the archive has moved on from are renewed, once.
         """
         report = self._built(plan, wish)
-        usage_of(self._surroundings.cache).note(report.images, self.environments)
+        if self._directory is None:
+            usage_of(self._surroundings.cache).note(report.images, self.environments)
         return report
 
     def _built(self, plan: BuildPlan, wish: Wish) -> BuildReport:
@@ -258,7 +281,7 @@ class Images:
 
     def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
         """Resolve the named images anew and write their locks; bases first. Existing images have none."""
-        renewals = self.locking.renew(names, upgrade)
+        renewals = list(self.locking.renew(names, upgrade))
         self._locks = CommittedLocks(self._config, self.environments)
         return renewals
 
@@ -271,8 +294,14 @@ class Images:
         if not isinstance(declaration, (PipImage, CondaImage)):
             return None
         base = base_environment(environment, declaration.base, self.environments)
-        exists = isinstance(base.declaration, DockerImage)
+        made = isinstance(base.declaration, DockerfileImage)
+        exists = made or isinstance(base.declaration, DockerImage)
         prober = prober_of(self._tools(), self._surroundings.cache) if exists else None
+        if made and prober is not None:
+            # What steps inside of an image come to is known when it is there.
+            report = self.build(self.plan([base.name]))
+            report.raise_failures()
+            return prober.ground(report.references[base.name], self._say, base.name).facts
         return base_facts(base, CommittedLocks(self._config, self.environments), prober, self._say)
 
     def _builder(self, wish: Wish) -> Builder:
@@ -282,8 +311,9 @@ class Images:
         return Builder(self._tools(), self._surroundings.cache, manner)
 
     def _tools(self) -> Tools:
-        box = self._box
-        return box.tools(self._door(), self.environments, self._importer, self._shared)
+        if self._directory is not None:
+            return self._box.without_engine(self._directory, self.environments)
+        return self._box.tools(self._door(), self.environments, self._importer, self._shared)
 
     def _importer(self) -> Importer:
         from dispatch.image.importing import Importer

@@ -6,7 +6,7 @@ and asks nobody: no index, no registry, no engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,20 +48,31 @@ class Locking:
         self._config = config
         self._say = say
 
-    def renew(self, names: Iterable[str], upgrade: Upgrade) -> list[Renewal]:
-        """Resolve the named images anew and write their locks; bases first. Existing images have none."""
+    def renew(self, names: Iterable[str], upgrade: Upgrade) -> Iterator[Renewal]:
+        """Resolve the named images anew, write their locks and yield each; bases first.
+
+        One that cannot be resolved is in the way of those upon it, and of no other: what is wrong with such
+        is raised at the end. Existing images have no lock.
+        """
         from dispatch.lock.renewal import renew
 
         tools = self._tools()
-        renewals = []
+        failed: dict[str, ConfigurationError] = {}
         for environment in self._in_order(names):
+            if getattr(environment.declaration, "base", "") in failed:
+                failed[environment.name] = failed[getattr(environment.declaration, "base", "")]
+                continue
             self._say(f"{environment.name}: resolving")
             locks = CommittedLocks(self._config, self._environments)
-            provided = self._provided(environment, locks)
-            renewal = renew(environment, self._facts(environment), tools, upgrade, provided)
+            try:
+                below = provided(environment, self._environments, locks)
+                renewal = renew(environment, self._facts(environment), tools, upgrade, below)
+            except ConfigurationError as error:
+                failed[environment.name] = error
+                continue
             if renewal is not None:
-                renewals.append(renewal)
-        return renewals
+                yield renewal
+        _raise(list(dict.fromkeys(failed.values())))
 
     def check(self, names: Iterable[str]) -> list[LockState]:
         """Say of the locks of the named images, and of what they stand on, whether they fit."""
@@ -106,7 +117,7 @@ class Locking:
             environment,
             self._known_facts(environment, locks),
             f"dispatch lock {self._config}".strip(),
-            self._provided(environment, locks),
+            provided(environment, self._environments, locks),
         )
 
     def _known_facts(self, environment: Environment, locks: CommittedLocks) -> BaseFacts | None:
@@ -118,10 +129,6 @@ class Locking:
         if not isinstance(base.declaration, (DebianImage, CondaImage)):
             return None
         return base_facts(base, locks, None, self._say)
-
-    def _provided(self, environment: Environment, locks: CommittedLocks) -> tuple[str, ...]:
-        """What the base of a pip environment has installed, as ``name==version``."""
-        return provided(environment, self._environments, locks)
 
     def _in_order(self, names: Iterable[str]) -> list[Environment]:
         """The named environments; what one stands on is before it, and bases with their own locks first."""
@@ -154,6 +161,15 @@ def provided(
     from dispatch.lock.condanames import pip_constraints
 
     return pip_constraints(locks.conda(base))
+
+
+def _raise(errors: Sequence[ConfigurationError]) -> None:
+    """Raise what went wrong, in one error if it was several things."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        told = "".join(f"\n  {each.message}\n    → {each.remedy}" for each in errors)
+        raise ConfigurationError(f"{len(errors)} locks were not renewed:{told}", "mend each of them")
 
 
 def refuse_unknown_packages(packages: Sequence[str], lockings: Iterable[Locking]) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
+from dispatch.config.expansion import base_lock_command
 from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment
 from dispatch.image.maker import Tools
-from dispatch.image.ports import BeakerImages, SharedImages
+from dispatch.image.ports import BeakerImages, ImageStore, SharedImages
 from dispatch.lock.apt import Apt
 from dispatch.lock.model import DebianLock
 from dispatch.lock.uv import Uv, find_uv
@@ -56,6 +57,20 @@ class Toolbox:
             shared=shared,
         )
 
+    def without_engine(self, store: ImageStore, environments: Mapping[str, Environment]) -> Tools:
+        """Return what images are made with that need no engine, in another store."""
+        from dispatch.app.directory import NoEngine
+
+        conda = any(isinstance(each.declaration, CondaImage) for each in environments.values())
+        return Tools(
+            store=store,
+            runner=NoEngine(),
+            installer=self.uv(),
+            rootfs=self._rootfs,
+            user="",
+            conda=self._rattler() if conda else None,
+        )
+
     def uv(self) -> Uv:
         """What resolves and installs packages of Python."""
         environ = self.surroundings.environ
@@ -84,6 +99,6 @@ class Toolbox:
     def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder
 
-        command, around = f"dispatch lock --image {name}", self.surroundings
+        command, around = base_lock_command(name, self.config), self.surroundings
         builder = DebianBuilder(self.apt(), around.cache, around.environ, command=command)
         builder.build(name, lock, target, report)

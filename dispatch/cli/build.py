@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ import click
 
 from dispatch.app.wish import Wish
 from dispatch.cli.options import ConfigChoice, config_options, json_option, open_app
-from dispatch.cli.output import note, print_json
+from dispatch.cli.output import note, print_json, print_table
 from dispatch.cli.progress import Shown, open_progress, progress_option
-from dispatch.errors import DispatchError
+from dispatch.errors import ConfigurationError, DispatchError
+from dispatch.image.plan import Action
+from dispatch.image.report import BuildReport
 
 if TYPE_CHECKING:
     from dispatch.app import App
@@ -22,7 +24,15 @@ if TYPE_CHECKING:
     from dispatch.app.pushing import PushOutlook
     from dispatch.cli.progress import Progress
     from dispatch.config import Config
-    from dispatch.image.report import BuildReport
+
+
+NOTHING = BuildReport({}, {}, {})
+_STATES = {
+    Action.PRESENT: "present",
+    Action.BUILD: "built",
+    Action.FETCH: "fetched",
+    Action.PULL: "pulled",
+}
 
 
 @click.command("build")
@@ -43,6 +53,17 @@ if TYPE_CHECKING:
     "--push",
     metavar="REGISTRY",
     help="Have the images in this registry, as REGISTRY/dispatch:TAG; build what it lacks.",
+)
+@click.option(
+    "--oci",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Have the images in this directory (OCI layout); no engine is needed, bytecode is left out.",
+)
+@click.option(
+    "--matrix",
+    is_flag=True,
+    help="Build what can be of all images, whatever is against others; end with a table.",
 )
 @click.option(
     "--publish",
@@ -66,15 +87,16 @@ def command(
     CONFIG may be the folder of an image, such as images/NAME, too.
     """
     wish = Wish(wanted["jobs"], not wanted["keep_going"], wanted["renew_base"], wanted["force"])
-    target = _Target(wanted["push"], wanted["publish"])
+    target = _Target(wanted["push"], wanted["publish"], wanted["oci"])
     target.check(wish)
     documents: list[dict[str, Any]] = []
     failures: list[DispatchError] = []
     for path in configs:
         progress = open_progress(shown)
         app = open_app(settings=choice.settings, report=progress)
-        order = _Order(app, app.image_config(path, choice.overlay), wish, dry_run, explain)
-        came = target.carry_out(order, progress)
+        config = app.image_config(path, choice.overlay)
+        order = _Order(app, config, target.images(app, config), tuple(config.names), wish, dry_run, explain)
+        came = _all(order, target, progress) if wanted["matrix"] else target.carry_out(order, progress)
         documents += came.documents
         failures += came.failures
         if not as_json:
@@ -96,19 +118,11 @@ class _Order:
 
     app: App
     config: Config
+    images: Images
+    names: tuple[str, ...]
     wish: Wish
     dry_run: bool
     explain: bool
-
-    @property
-    def images(self) -> Images:
-        """The images of the configuration."""
-        return self.app.images(self.config)
-
-    @property
-    def names(self) -> list[str]:
-        """The names of what its steps need."""
-        return list(self.config.names)
 
     @property
     def tells(self) -> bool:
@@ -123,21 +137,27 @@ class _Came:
     documents: list[dict[str, Any]]
     references: Mapping[str, str]
     failures: list[DispatchError] = field(default_factory=list)
+    report: BuildReport = NOTHING
 
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the images are to be: in a registry, on Beaker, else in the engine."""
+    """Where the images are to be: in a registry, on Beaker, in a directory, else in the engine."""
 
     push: str | None
     publish: str | None
+    oci: Path | None
 
     def check(self, wish: Wish) -> None:
         """Refuse what does not go together."""
-        if self.push is not None and self.publish is not None:
-            raise click.UsageError("--push and --publish: give one of them, then the other")
+        if sum(each is not None for each in (self.push, self.publish, self.oci)) > 1:
+            raise click.UsageError("--push, --publish and --oci: give one of them, then another")
         if self.publish is not None and wish.again:
             raise click.UsageError("--force: what is on Beaker is not replaced")
+
+    def images(self, app: App, config: Config) -> Images:
+        """The images of a configuration, as they can be there."""
+        return app.images(config) if self.oci is None else app.images_in(self.oci.absolute(), config)
 
     def carry_out(self, order: _Order, progress: Progress) -> _Came:
         """Have the images there, or say what that would take."""
@@ -147,7 +167,30 @@ class _Target:
         if self.push is not None:
             with progress:
                 return _push(order, self.push)
-        return _build(order, progress)
+        came = _build(order, progress)
+        if self.oci is not None:
+            named = {name: f"oci:{self.oci}:{reference}" for name, reference in came.references.items()}
+            return replace(came, references=named)
+        return came
+
+
+def _all(order: _Order, target: _Target, progress: Progress) -> _Came:
+    """Have all images there that can be, and end with a table of what came of each."""
+    good, refused = order.images.plannable(order.names)
+    came = target.carry_out(replace(order, names=tuple(good)), progress) if good else _Came([], {})
+    rows = []
+    for name in order.names:
+        error = refused.get(name) or came.report.failures.get(name)
+        done = came.report.done.get(name)
+        state = "refused" if name in refused else "failed" if error else _STATES[done.action] if done else "-"
+        seconds = f"{done.seconds:.1f} s" if done and done.seconds else "-"
+        rows.append((name, state, seconds, error.message if error else came.references.get(name, "-")))
+    print_table(("image", "state", "time", "reference or reason"), rows, err=True)
+    if not refused:
+        return came
+    text = f"{len(refused)} of {len(order.names)} images cannot be: {', '.join(refused)}"
+    remedies = dict.fromkeys(each.remedy for each in refused.values() if each.remedy)
+    return replace(came, failures=[*came.failures, ConfigurationError(text, "; ".join(remedies))])
 
 
 def _build(order: _Order, progress: Progress) -> _Came:
@@ -209,5 +252,5 @@ def _came(report: BuildReport) -> _Came:
     try:
         report.raise_failures()
     except DispatchError as error:
-        return _Came(documents, report.references, [error])
-    return _Came(documents, report.references)
+        return _Came(documents, report.references, [error], report)
+    return _Came(documents, report.references, report=report)

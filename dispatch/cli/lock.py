@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,19 @@ if TYPE_CHECKING:
 STALE = 2
 
 
-def upgrade_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of an upgrade, which it takes as one ``upgrade``: Upgrade."""
+@dataclass(frozen=True)
+class Manner:
+    """What is done with the locks: renewed with an upgrade or none, only checked, or digests pinned."""
 
-    @click.option(
-        "--upgrade", is_flag=True, help="Take the newest versions allowed, not those of the present lock."
-    )
+    upgrade: Upgrade
+    check: bool
+    pins: bool
+
+
+def manner_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of what is done, which it takes as one ``manner``: Manner."""
+
+    @click.option("--upgrade", is_flag=True, help="Take the newest allowed, not what the present lock has.")
     @click.option(
         "--upgrade-package",
         "packages",
@@ -32,13 +40,27 @@ def upgrade_options(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         help="Take the newest version allowed of this package only.",
     )
+    @click.option(
+        "--check", is_flag=True, help="Write nothing: say which locks are stale and why, and exit 2."
+    )
+    @click.option(
+        "--pins",
+        is_flag=True,
+        help="Fix images of registries to their digests in images/pins.toml, and do nothing else.",
+    )
     @functools.wraps(command)
-    def packed(*arguments: Any, upgrade: bool, packages: tuple[str, ...], **rest: Any) -> Any:
+    def packed(
+        *arguments: Any, upgrade: bool, packages: tuple[str, ...], check: bool, pins: bool, **rest: Any
+    ) -> Any:
         from dispatch.lock.model import Upgrade
         from dispatch.lock.requirements import normalise
 
+        if check and (upgrade or packages or pins):
+            raise click.UsageError("--check writes nothing: leave the other options out")
+        if pins and packages:
+            raise click.UsageError("--pins is about whole images: leave --upgrade-package out")
         wanted = Upgrade(upgrade, tuple(normalise(name) for name in packages))
-        return command(*arguments, upgrade=wanted, **rest)
+        return command(*arguments, manner=Manner(wanted, check, pins), **rest)
 
     return packed
 
@@ -46,17 +68,11 @@ def upgrade_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("lock")
 @click.argument("configs", metavar="CONFIG…", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--image", "images", metavar="NAME", multiple=True, help="Lock this image only; a base, too.")
-@upgrade_options
-@click.option("--check", is_flag=True, help="Write nothing: say which locks are stale and why, and exit 2.")
+@manner_options
 @config_options
 @json_option
 def command(
-    configs: tuple[Path, ...],
-    images: tuple[str, ...],
-    upgrade: Upgrade,
-    check: bool,
-    choice: ConfigChoice,
-    as_json: bool,
+    configs: tuple[Path, ...], images: tuple[str, ...], manner: Manner, choice: ConfigChoice, as_json: bool
 ) -> None:
     """Resolve what CONFIG's images declare, into lock files to commit.
 
@@ -65,17 +81,17 @@ def command(
     """
     if not configs and not images:
         raise click.UsageError("name a CONFIG, or an image with --image")
-    if check and (upgrade.everything or upgrade.packages):
-        raise click.UsageError("--check writes nothing: leave --upgrade and --upgrade-package out")
     app = open_app(settings=choice.settings)
-    if check:
+    if manner.check:
         _check(app, configs, images, choice, as_json)
         return
-    renewals = app.lock(configs, images, upgrade, choice.overlay)
+    if manner.pins:
+        renewals = iter((app.pin(configs, images, manner.upgrade.everything, choice.overlay),))
+    else:
+        renewals = app.lock(configs, images, manner.upgrade, choice.overlay)
     if as_json:
-        print_json(
-            {"locks": [{"path": str(r.path), "changed": r.changed, "summary": r.summary} for r in renewals]}
-        )
+        rows = [{"path": str(r.path), "changed": r.changed, "summary": r.summary} for r in renewals]
+        print_json({"locks": rows})
         return
     for renewal in renewals:
         note(f"{renewal.path.name}: {'written' if renewal.changed else 'unchanged'}, {renewal.summary}")

@@ -17,8 +17,8 @@ def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps({"schema": SCHEMA, **document}, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table on stdout; columns are never cut, so that a pipe gets what a terminal shows.
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, err: bool = False) -> None:
+    """Print a table on stdout (or stderr); columns are never cut, so that a pipe gets what a terminal shows.
 
     Not by rich: importing it takes a third of a run in which everything is cached.
     """
@@ -29,7 +29,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         for text, width in zip(line, widths, strict=True):
             style = {"bold": True} if number == 0 else {"fg": STYLES.get(text)}
             cells.append(click.style(text, **style) + " " * (width - len(text)))
-        click.echo("  ".join(cells).rstrip())
+        click.echo("  ".join(cells).rstrip(), err=err)
 
 
 # How what is said of a step is coloured, wherever it is said.

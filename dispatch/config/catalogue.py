@@ -9,10 +9,12 @@ found, and no lock has two owners.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from os.path import normpath
 from pathlib import Path
 
 from dispatch.config.expansion import declared_name, expand
+from dispatch.config.pinned import pinned, read_pins
 from dispatch.environment import (
     CondaImage,
     DebianImage,
@@ -34,6 +36,11 @@ class Catalogue:
     def __init__(self, declared: Sequence[Mapping[str, Environment]], folders: Sequence[Path]) -> None:
         self._declared = tuple(declared)
         self._folders = tuple(folders)
+
+    @cached_property
+    def pins(self) -> Mapping[str, str]:
+        """The digests that references are fixed to."""
+        return read_pins(self._folders)
 
     def find(self, name: str) -> Environment | None:
         """Return the declaration of ``name``, None if there is none.
@@ -108,6 +115,8 @@ def collect(catalogue: Catalogue, used: Iterable[tuple[str, str]]) -> dict[str, 
             _add(catalogue, found, environment, ())
             if name not in found:
                 raise catalogue.unknown(name, who)
+    for environment in found.values():
+        _check_chain(found, environment)
     _check_locks(catalogue, found.values())
     return found
 
@@ -115,6 +124,8 @@ def collect(catalogue: Catalogue, used: Iterable[tuple[str, str]]) -> dict[str, 
 def _add(
     catalogue: Catalogue, found: dict[str, Environment], environment: Environment, above: tuple[str, ...]
 ) -> None:
+    if isinstance(environment.declaration, DockerImage):
+        environment = pinned(environment, catalogue.pins)
     name, declaration = environment.name, environment.declaration
     _check_file(environment)
     base = None
@@ -140,9 +151,17 @@ def _check_file(environment: Environment) -> None:
         file = declaration.file
     else:
         return
+    what = f"{environment.origin}: image {environment.name!r}:"
     if file is not None and not file.is_file():
-        fact = f"{environment.origin}: image {environment.name!r}: the file {file} does not exist"
-        raise ConfigurationError(fact, f"create it, or mend the path after `{declaration.kind.value}:`")
+        remedy = f"create it, or mend the path after `{declaration.kind.value}:`"
+        raise ConfigurationError(f"{what} the file {file} does not exist", remedy)
+    for copied in declaration.more.copy:
+        if not copied.source.exists():
+            fact = f"{what} {copied.source}, which is to be copied, does not exist"
+            raise ConfigurationError(fact, "create it, or mend the path after `source:`")
+    context = declaration.context if isinstance(declaration, DockerfileImage) else None
+    if context is not None and not context.is_dir():
+        raise ConfigurationError(f"{what} {context} is no directory", "mend the path after `context:`")
 
 
 def _base(catalogue: Catalogue, environment: Environment, name: str) -> Environment:
@@ -152,6 +171,25 @@ def _base(catalogue: Catalogue, environment: Environment, name: str) -> Environm
     if base is None:
         raise catalogue.unknown(name, f"{environment.origin}: base of image {environment.name!r}")
     return base
+
+
+def _check_chain(found: Mapping[str, Environment], environment: Environment) -> None:
+    """Refuse packages upon packages of a kind that lie in the same place, whatever stands between them."""
+    declaration = environment.declaration
+    if not isinstance(declaration, (PipImage, CondaImage)):
+        return
+    hidden = (PipImage,) if isinstance(declaration, PipImage) else (PipImage, CondaImage)
+    name = declaration.base
+    while name:
+        below = found[name].declaration
+        if isinstance(below, hidden):
+            own, other = declared_name(environment.name), declared_name(name)
+            kind = below.kind.value
+            fact = (
+                f"{environment.origin}: image {own!r} stands on {other!r}, which has {kind} packages itself"
+            )
+            raise ConfigurationError(fact, "name what that one stands on, and ask for the packages of both")
+        name = getattr(below, "base", "")
 
 
 def _check_locks(catalogue: Catalogue, environments: Iterable[Environment]) -> None:

@@ -9,10 +9,9 @@ An implied name has a ``+``, which no name of a user's has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dispatch.environment import (
     CondaImage,
@@ -23,7 +22,7 @@ from dispatch.environment import (
     ImageDeclaration,
     PipImage,
 )
-from dispatch.settings.document import read_document
+from dispatch.lock.environmentfile import has_pip_section
 from dispatch.settings.imagekeys import CONDA_PLATFORMS
 
 _APT, _CONDA, _PACKAGES = "+apt", "+conda", "+packages"
@@ -33,6 +32,15 @@ _ARCHITECTURES = {"amd64": "linux/amd64", "arm64": "linux/arm64", "ppc64el": "li
 def declared_name(name: str) -> str:
     """Return the name in the declaration that implies an image: ``gpu`` for ``gpu+conda``."""
     return name.partition("+")[0]
+
+
+def base_lock_command(name: str, config: str) -> str:
+    """Return the command that renews the lock of a Debian image, which may be one that is implied.
+
+    ``config`` is what `dispatch lock` is given for what declares it.
+    """
+    implied = declared_name(name) != name
+    return f"dispatch lock {config}" if implied else f"dispatch lock --image {name}"
 
 
 def expand(environment: Environment, base: ImageDeclaration | None) -> list[Environment]:
@@ -131,12 +139,3 @@ def _on_platform(declaration: PipImage | CondaImage, base: ImageDeclaration | No
         return declaration
     name = f"{declaration.file.stem}.{CONDA_PLATFORMS[platform]}.lock"
     return replace(declaration, lock=declaration.lock.with_name(name))
-
-
-def has_pip_section(file: Path) -> bool:
-    """Whether an ``environment.yml`` asks for packages of pip; what is wrong with it is said elsewhere."""
-    content: Any = read_document(file).content
-    dependencies = content.get("dependencies") if isinstance(content, Mapping) else None
-    if not isinstance(dependencies, list):
-        return False
-    return any(isinstance(each, Mapping) and each.get("pip") for each in dependencies)

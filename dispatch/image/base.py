@@ -8,6 +8,7 @@ fits is said by :func:`refuse_misfit` to those who are about to combine the two.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,17 @@ except (AttributeError, ValueError, OSError):
     libc = None
 print(json.dumps([minor, named if os.path.exists(named) else base, libc]))
 """
+# For an image without Python. The library says its version when it is run, so that nothing else is needed.
+_LIBC_PROBE = """\
+getconf GNU_LIBC_VERSION && exit
+for library in /lib/*/libc.so.6 /lib64/libc.so.6 /usr/lib*/libc.so.6 /lib/libc.so.6; do
+    if [ -x "$library" ]; then exec "$library"; fi
+done
+for loader in /lib64/ld-linux-* /lib/ld-linux-*; do
+    if [ -x "$loader" ]; then exec "$loader" --version; fi
+done
+"""
+_LIBC = re.compile(r"(?:^glibc |\brelease version )(?P<version>\d+\.\d+)")
 
 
 @dataclass(frozen=True)
@@ -87,10 +99,13 @@ class Prober:
         self._runner = runner
         self._cache = cache
 
-    def ground(self, reference: str, report: Reporter) -> Ground:
-        """Return the facts of the image ``reference``, which is pulled if the engine does not hold it."""
+    def ground(self, reference: str, report: Reporter, name: str = "") -> Ground:
+        """Return the facts of the image ``reference``, which is pulled if the engine does not hold it.
+
+        They are called by ``name``, else by the reference.
+        """
         record = self._store.inspect_image(reference) or pulled(self._store, reference, report)
-        return self.of_image(reference, record)
+        return self.of_image(name or reference, record)
 
     def of_image(self, name: str, record: ImageRecord) -> Ground:
         """Return the facts of an image that is in the engine; ``name`` is what they are called by."""
@@ -108,21 +123,39 @@ class Prober:
         return self._cache / f"{record.id.rpartition(':')[2]}.json"
 
     def _ask(self, name: str, record: ImageRecord) -> Ground:
-        nothing = Ground(BaseFacts(name, None, None, machine(record.architecture)), "")
+        answer = self._python(record) or (None, "", self._libc(record))
+        # Only an answer is remembered: its absence may have had another reason.
+        if answer[2] is None and answer[0] is None:
+            return Ground(BaseFacts(name, None, None, machine(record.architecture)), "")
+        write_atomically(self._file(record), json.dumps(answer))
+        ground = self.known(name, record)
+        assert ground is not None, "it has just been written"
+        return ground
+
+    def _python(self, record: ImageRecord) -> tuple[str | None, str, str | None] | None:
+        """Return what an image's Python says: minor version, interpreter, glibc; None without one."""
+        said = self._said(record, "python3", "-I", "-c", _PROBE)
+        if said is None:
+            return None
+        minor, interpreter, libc = json.loads(said.splitlines()[-1])
+        return minor, interpreter, libc.partition(" ")[2] if libc else None
+
+    def _libc(self, record: ImageRecord) -> str | None:
+        """Return the version of an image's glibc, as its shell finds it."""
+        found = _LIBC.search(
+            (self._said(record, "/bin/sh", "-c", _LIBC_PROBE) or b"").decode("utf-8", "replace")
+        )
+        return found["version"] if found else None
+
+    def _said(self, record: ImageRecord, *command: str) -> bytes | None:
+        """Return what a command prints in an image; None where it cannot be run there, or fails."""
         from dispatch._docker.helper import OneShot
 
-        shot = OneShot(record.id, ("python3", "-I", "-c", _PROBE), timeout=_PROBE_TIMEOUT)
         try:
-            finished = self._runner.run_once(shot)
+            finished = self._runner.run_once(OneShot(record.id, command, timeout=_PROBE_TIMEOUT))
         except ImageError:
-            return nothing  # there is no python3 to start
-        # Only an answer is remembered: its absence may have had another reason.
-        if finished.exit_code != 0:
-            return nothing
-        minor, interpreter, libc = json.loads(finished.stdout.splitlines()[-1])
-        answer = [minor, interpreter, libc.partition(" ")[2] if libc else None]
-        write_atomically(self._file(record), json.dumps(answer))
-        return self.known(name, record) or nothing
+            return None  # there is no such program to start
+        return finished.stdout if finished.exit_code == 0 else None
 
 
 def pulled(store: ImageStore, reference: str, report: Reporter) -> ImageRecord:

@@ -101,7 +101,7 @@ class DockerfileMaker:
             labels.setdefault(LOCK_LABEL, "")
         user = str(base.config.get("User") or "") if base is not None else ""
         return BuildRequest(
-            what=f"image {generated.environment.name!r}",
+            name=generated.environment.name,
             declared=str(declaration.file or generated.environment.origin),
             size=context.size,
             chunks=context.chunks,

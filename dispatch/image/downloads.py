@@ -27,7 +27,8 @@ class Downloads:
         self._root.mkdir(parents=True, exist_ok=True)
         path = self._path(blob)
         own = self._room / path.name
-        with file_lock(self._root / f"{path.name}.lock"):
+        # There is one lock for many blobs, so that their number stays small: lock files are never removed.
+        with file_lock(self._root / f"{path.name[:2]}.lock"):
             self._door.download(Transfer(repository, blob, path, task.advance, wanted))
             if not own.exists():
                 own.hardlink_to(path)

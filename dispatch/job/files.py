@@ -135,7 +135,13 @@ def _step_entrypoint(task: PythonTask | ShellTask, workdir: str, places: Layout,
     if isinstance(task, PythonTask):
         values = {**_python_values(task.interpreter, workdir, places), **vars(before)}
         return _render("entrypoint/python.sh.j2", values)
-    values = {"workdir": workdir, "output": places.output, "command": task.command, **vars(before)}
+    values = {
+        "workdir": workdir,
+        "output": places.output,
+        "activates": _activates(places),
+        "command": task.command,
+        **vars(before),
+    }
     return _render("entrypoint/shell.sh.j2", values)
 
 
@@ -143,11 +149,17 @@ def _python_values(interpreter: str | None, workdir: str, places: Layout) -> dic
     return {
         "workdir": workdir,
         "output": places.output,
+        "activates": _activates(places),
         "interpreter": interpreter or "",
         "runtime": places.runtime,
         "job": places.job,
         **vars(NOTHING),
     }
+
+
+def _activates(places: Layout) -> bool:
+    """Tell whether conda packages of the job's image may set variables; on this machine the user's have."""
+    return not isinstance(places, HostPlaces)
 
 
 def _render(template: str, values: Mapping[str, object]) -> str:

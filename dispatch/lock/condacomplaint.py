@@ -62,7 +62,7 @@ def translate(failure: Failure, what: str, redact: Callable[[str], str]) -> Disp
     """Return the error to raise; ``what`` names the file that was to be locked."""
     said = f"{failure.name} {failure.message}"
     text = shortened(redact(failure.message or _last_words(failure.said)))
-    cause = text.replace("\nCaused by: ", ": ")
+    cause = re.sub(r"^Request failed after \d+ retries: ", "", text.replace("\nCaused by: ", ": "))
     if match := _MISSING.search(failure.message):
         name = redact(next(group for group in match.groups() if group).strip())
         return ConfigurationError(

@@ -39,6 +39,9 @@ _NOT_PASSED = (
     "RUNNER_TEMP",
 )
 
+# Where conda looks for a bundle of certificates; py-rattler looks at SSL_CERT_FILE.
+_BUNDLES = ("CONDA_SSL_VERIFY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -111,6 +114,9 @@ class CondaLockTool:
         env.update(LC_ALL="C.UTF-8", PYTHONDONTWRITEBYTECODE="1", NO_COLOR="1")
         if keeping:
             env[KEEP] = str(directory / "keep.json")
+            bundles = [env.get(each) for each in _BUNDLES]
+            found = next((each for each in bundles if each and Path(each).is_file()), None)
+            env |= {"SSL_CERT_FILE": found} if found and not env.get("SSL_CERT_FILE") else {}
         try:
             return self.run(
                 [self.python, "-m", "conda_lock", *arguments],

@@ -109,11 +109,13 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, object]]) -> tuple[int, Any]
 
 
 async def _solve(asked: Asked, environ: Mapping[str, str]) -> dict[str, Any]:
-    from rattler import Gateway, MatchSpec, Subdir, solve
+    from rattler import Client, Gateway, MatchSpec, Subdir, solve
 
     platform = Subdir(environ.get("CONDA_SUBDIR") or "linux-64")
     cache = environ.get("RATTLER_CACHE_DIR")
-    gateway = Gateway(cache_dir=Path(cache) / "repodata" if cache else None)
+    # It tries again where a server stumbles, and knows netrc, the keyring and RATTLER_AUTH_FILE.
+    client = Client.default_client()
+    gateway = Gateway(cache_dir=Path(cache) / "repodata" if cache else None, client=client)
     fake = [channel for channel in asked.channels if _FAKE in channel]
     known = Channels.of(environ)
     named = {name: _addresses(known, name) for name in asked.channels if name not in fake}

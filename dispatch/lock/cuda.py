@@ -28,7 +28,7 @@ _CONDA = frozenset({"cuda-version", "cuda-cudart", "cuda-nvrtc", "cudatoolkit"})
 _LOCAL = re.compile(r"(?:.*[+._])?cu(?:da)?([0-9]{2})([0-9])(?:[._].*)?")
 _NAMED = re.compile(r".*-(?:cu|cuda)([0-9]{2})x?(?:-.*)?")
 _BASES = (
-    re.compile(r"(?:.*/)?cuda:([0-9]{1,2})\.([0-9]{1,2})(?:[.-].*)?"),
+    re.compile(r"(?:.*/)?cuda:([0-9]{1,2})\.([0-9]{1,2})(?:[.@-].*)?"),
     re.compile(r".*[:/-]cuda-?([0-9]{1,2})\.([0-9]{1,2})(?:[.@-].*)?"),
     re.compile(r".*[:-]cu([0-9]{2})([0-9])(?:[.@-].*)?"),
 )

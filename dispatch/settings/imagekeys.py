@@ -23,7 +23,7 @@ USER = re.compile(r"([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})(:([a-z_][a-z0-9_-]{0,31
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 
 # Where generated layers lie, and what the engine or the container contract mounts over.
-TAKEN = ("/dispatch", "/src", "/proc", "/sys", "/dev", "/opt/venv", "/opt/conda")
+TAKEN = ("/dispatch", "/src", "/proc", "/sys", "/dev", "/run", "/opt/venv", "/opt/conda")
 
 CONDA_PLATFORMS = {
     "linux/amd64": "linux-64",
@@ -134,7 +134,8 @@ def image_path(section: Section, key: str) -> str:
     plain = "/" + "/".join(path.parts[1:])
     if any(plain == taken or plain.startswith(f"{taken}/") for taken in TAKEN):
         raise section.refusal(key, f"{key}: {text!r} lies in a place that is taken", "copy it elsewhere")
-    return plain
+    # A slash at the end makes it the directory that a file is copied into.
+    return f"{plain}/" if text.endswith("/") else plain
 
 
 def _copied(section: Section, key: str) -> tuple[CopiedFile, ...]:

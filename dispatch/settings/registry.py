@@ -19,7 +19,7 @@ _HOST = (
     rf"(?:{_LABEL}(?:\.{_LABEL})+|{_LABEL}(?:\.{_LABEL})*(?=:)|localhost|\[[0-9A-Fa-f:]+\])(?::[0-9]{{1,5}})?"
 )
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_ADDRESS = re.compile(rf"{_HOST}(?:/{_PART})*")
+ADDRESS = re.compile(rf"{_HOST}(?:/{_PART})*")
 _EXAMPLE = "HOST[:PORT][/NAME…], the names in lower case, such as ghcr.io/team"
 _KEYS = ("address", "insecure", "authority")
 
@@ -44,7 +44,7 @@ class RegistrySetting:
 
 def parse_registry(text: str) -> RegistrySetting:
     """Read an address that was given by hand. Raises ConfigurationError."""
-    if not _ADDRESS.fullmatch(text):
+    if not ADDRESS.fullmatch(text):
         raise ConfigurationError(f"registry {text!r}: this is no address of a registry", f"write {_EXAMPLE}")
     return RegistrySetting(text)
 
@@ -69,6 +69,6 @@ def read_registry(section: Section, key: str, base: Base) -> RegistrySetting | N
 
 def _address(section: Section, key: str) -> str:
     text = section.text(key)
-    if text is None or not _ADDRESS.fullmatch(text):
+    if text is None or not ADDRESS.fullmatch(text):
         raise section.wrong(key, _EXAMPLE, section.content.get(key))
     return text

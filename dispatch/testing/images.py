@@ -22,6 +22,7 @@ from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image import compile_wheel
+from dispatch.image.packing import unpacked
 from dispatch.image.ports import SharedImage
 from dispatch.image.spec import ImageSpec
 from dispatch.lock.model import DebianLock, PipLock
@@ -88,7 +89,8 @@ class FakeImageStore:
                 continue
             if name not in parts:
                 raise ImageError(f"open {name}: no such file or directory")
-            if f"sha256:{hashlib.sha256(parts[name]).hexdigest()}" != diff_id:
+            tar = b"".join(unpacked([parts[name]]))
+            if f"sha256:{hashlib.sha256(tar).hexdigest()}" != diff_id:
                 raise ImageError(f"invalid diffID for layer {number}")
         self.loads += 1
         image_id = f"sha256:{hashlib.sha256(text).hexdigest()}"

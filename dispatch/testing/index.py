@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.server
 import io
 import tarfile
@@ -82,6 +83,17 @@ class Index:
         page.mkdir(parents=True, exist_ok=True)
         (page / filename).write_bytes(content)
         (page / "index.html").write_text(f'<a href="{filename}">{filename}</a>')
+
+    def add(self, name: str, file: Path) -> None:
+        """Serve a file for a package, with its hash, beside those that are served already."""
+        page = self._directory / "simple" / name
+        page.mkdir(parents=True, exist_ok=True)
+        (page / file.name).write_bytes(file.read_bytes())
+        files = sorted(path for path in page.iterdir() if path.name != "index.html")
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        links = zip(files, hashes, strict=True)
+        lines = [f'<a href="{path.name}#sha256={digest}">{path.name}</a>' for path, digest in links]
+        (page / "index.html").write_text("\n".join(lines))
 
 
 @contextlib.contextmanager

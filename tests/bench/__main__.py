@@ -25,6 +25,7 @@ SUITES = (
     "beaker_rpc",
     "beaker_jobs",
     "images",
+    "image_push",
     "image_noop",
     "image_build",
     "identity",

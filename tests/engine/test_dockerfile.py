@@ -179,7 +179,7 @@ def test_steps_output_and_cache_hits_are_told(bench: Bench, project: Project, bu
     bench.build(declaration)
     said = bench.report.lines
     step = next(place for place, line in enumerate(said) if line.endswith(f"] {text}"))
-    assert sorted(said[step + 1 : step + 4]) == [f"image 'thing':   {word}" for word in ("red", "two", "é")]
+    assert sorted(said[step + 1 : step + 4]) == [f"thing:   {word}" for word in ("red", "two", "é")]
     said.clear()
     bench.build(declaration)
     assert [line for line in said if mark in line or "(cached)" in line][-1].endswith("(cached)")

@@ -92,18 +92,18 @@ ERROR: failed to solve: process "/bin/sh -c exit 7" did not complete successfull
 def test_what_the_command_prints_is_a_build_log(piece: int) -> None:
     """Steps, output without its times, and the failure are read, in whatever pieces they come."""
     report = RecordingReporter()
-    log = BuildLog("image 'x'", report)
+    log = BuildLog("x", report)
     plain = PlainLog(log, Masker(["sesame"]))
     data = BUILDX.encode()
     for start in range(0, len(data), piece):
         plain.feed(data[start : start + piece])
     plain.end()
     assert report.lines == [
-        "image 'x': [1/3] FROM docker.io/library/debian:12 (cached)",
-        "image 'x': [2/3] RUN echo hello",
-        "image 'x':   hello ***",
-        "image 'x': [3/3] RUN exit 7",
-        "image 'x':   no such luck",
+        "x: [1/3] FROM docker.io/library/debian:12 (cached)",
+        "x: [2/3] RUN echo hello",
+        "x:   hello ***",
+        "x: [3/3] RUN exit 7",
+        "x:   no such luck",
     ]
     assert log.failure("/Dockerfile").message == (
         "image 'x': a step of the build failed: `RUN exit 7` ended with exit code 7\n  | no such luck"

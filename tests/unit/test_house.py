@@ -238,6 +238,9 @@ def test_functions_stay_small() -> None:
             "environ",
             {
                 "_beaker/_quiet.py",
+                # Programs of their own, which conda-lock starts.
+                "lock/condarelay.py",
+                "lock/condasolver.py",
                 "image/inside_python.py",
                 "settings/surroundings.py",
                 "runtime/imports.py",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from dispatch._docker.helper import Finished, OneShot
 from dispatch.environment import (
     BeakerImage,
     DebianImage,
@@ -77,6 +79,43 @@ def test_an_image_without_python(tmp_path: Path) -> None:
     store.add(base_image("busybox:1"))
     ground = Prober(store, helper, tmp_path).ground("busybox:1", ignore)
     assert ground == Ground(BaseFacts("busybox:1", None, None, "x86_64"), "")
+
+
+@dataclass
+class Shell:
+    """An image without Python, whose shell prints something when it is asked for the C library."""
+
+    said: str
+    exit_code: int = 0
+    asked: int = 0
+
+    def run_once(self, shot: OneShot) -> Finished:
+        """Answer the shell's command only."""
+        self.asked += 1
+        if shot.command[0] != "/bin/sh":
+            raise ImageError(f"image {shot.image}: it cannot run {shot.command[0]}")
+        return Finished(self.exit_code, self.said.encode(), b"")
+
+
+@pytest.mark.parametrize(
+    ("said", "glibc"),
+    [
+        ("glibc 2.36\n", "2.36"),
+        ("GNU C Library (Debian GLIBC 2.36-9+deb12u10) stable release version 2.36.\nCopyright\n", "2.36"),
+        ("ld.so (Ubuntu GLIBC 2.35-0ubuntu3.8) stable release version 2.35.\n", "2.35"),
+        ("musl libc (x86_64)\nVersion 1.2.4\n", None),
+        ("", None),
+    ],
+)
+def test_glibc_without_python(said: str, glibc: str | None, tmp_path: Path) -> None:
+    """The C library of an image without Python says its own version; that answer is remembered."""
+    store, shell = FakeImageStore(), Shell(said)
+    store.add(base_image("nvidia:1"))
+    for _ in range(2):
+        ground = Prober(store, shell, tmp_path).ground("nvidia:1", ignore)
+        assert ground == Ground(BaseFacts("nvidia:1", None, glibc, "x86_64"), "")
+    assert shell.asked == (2 if glibc else 4)
+    assert Prober(store, Shell(said, 1), tmp_path / "other").ground("nvidia:1", ignore).facts.glibc is None
 
 
 def test_an_image_is_pulled_to_be_asked(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def image(tmp_path: Path, text: str, name: str = "it") -> Environment:
 
 def chain(tmp_path: Path, text: str, base: str = BASE, environment: str = PLAIN) -> dict[str, Environment]:
     """All environments that the image ``it`` comes to, upon ``base``."""
-    for name in ("a.in", "Dockerfile", "pyproject.toml"):
+    for name in ("a.in", "Dockerfile", "pyproject.toml", "v.txt"):
         (tmp_path / name).touch()
     (tmp_path / "environment.yml").write_text(environment)
     path = tmp_path / "experiment.yml"
@@ -301,3 +301,41 @@ def test_mistakes_in_declarations(tmp_path: Path, text: str, words: str) -> None
         image(tmp_path, text)
     assert caught.value.message.replace(str(tmp_path), "").startswith(f"/image.yml{words}")
     assert "the-value" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [
+        ("{pip: a.in, lock: b.lock}", "{pip: a.in, base: tools}"),
+        ("{pip: a.in, lock: b.lock, run: [x]}", "{pip: a.in, base: tools}"),
+        ("{pip: a.in, lock: b.lock}", "{conda: environment.yml, base: tools}"),
+        ("{conda: environment.yml, lock: b.lock}", "{conda: environment.yml, base: tools}"),
+        ("{dockerfile: Dockerfile, base: under}", "{pip: a.in, base: tools}"),
+    ],
+)
+def test_packages_that_would_hide_others(tmp_path: Path, below: str, above: str) -> None:
+    """Two environments in one place are refused whatever stands between them, and named as declared."""
+    more = f"tools: {below}\nunder: {{pip: a.in, lock: c.lock}}"
+    with pytest.raises(ConfigurationError, match=r"image 'it' stands on '(tools|under)', which has"):
+        chain(tmp_path, above, f"{BASE}}}\n{more}\nlast: {{docker: 'x:1'")
+
+
+def test_pip_packages_may_stand_on_conda(tmp_path: Path) -> None:
+    """Their places differ: what is installed above sees what lies below."""
+    found = chain(tmp_path, "{pip: a.in, base: tools}", f"{BASE}}}\ntools: {{conda: environment.yml")
+    assert list(found) == ["debian-python", "tools", "it"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{conda: e.yml}", "the file .*/e.yml does not exist"),
+        ("{dockerfile: D}", "the file .*/D does not exist"),
+        ("{dockerfile: Dockerfile, context: a.in}", "/a.in is no directory"),
+        ("{pip: a.in, copy: [{source: gone, target: /x}]}", "/gone, which is to be copied, does not exist"),
+    ],
+)
+def test_files_that_are_not_there(tmp_path: Path, text: str, words: str) -> None:
+    """What a declaration is made from is looked for where it is used, before anything is done."""
+    with pytest.raises(ConfigurationError, match=rf"experiment\.yml: image 'it': .*{words}"):
+        chain(tmp_path, text)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import stat
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,75 +18,9 @@ from dispatch.lock.model import BaseFacts, PipLock, PipPin, Target, Upgrade
 from dispatch.lock.pins import parse_pins
 from dispatch.lock.pip import read_pip, render, renew_pip
 from dispatch.lock.uv import Uv, find_uv, platform_of
+from dispatch.testing.wheelhouse import FACTS, Place, make_wheel
 
-FACTS = BaseFacts("debian-python", "3.11", "2.36", "x86_64")
 TARGET = Target("3.11", "2.36", "x86_64")
-
-
-def make_wheel(
-    directory: Path, name: str, version: str, requires: str = "", tag: str = "py3-none-any"
-) -> Path:
-    """Write a wheel by hand: one module and one console script (binary distribution format, PyPA)."""
-    info = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-    files = {
-        f"{name}.py": f"VERSION = {version!r}\n\n\ndef main():\n    print(VERSION)\n",
-        f"{info}/METADATA": metadata + (f"Requires-Dist: {requires}\n" if requires else ""),
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
-        f"{info}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
-    }
-    record = ""
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        record += f"{path},sha256={digest},{len(text)}\n"
-    files[f"{info}/RECORD"] = record + f"{info}/RECORD,,\n"
-    wheel = directory / f"{name}-{version}-{tag}.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for path, text in files.items():
-            archive.writestr(zipfile.ZipInfo(path, (2024, 1, 1, 0, 0, 0)), text)
-    return wheel
-
-
-class Place:
-    """A directory with a wheelhouse, a requirements file and a uv that knows nothing else."""
-
-    def __init__(self, directory: Path) -> None:
-        self.wheels = directory / "hidden-wheels"
-        self.wheels.mkdir()
-        self.requirements = directory / "a.in"
-        self.environment = Environment(
-            "sk", PipImage(self.requirements, directory / "a.lock", "debian-python"), directory / "e.yml"
-        )
-        self.environ = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(directory / "home"),
-            "XDG_CONFIG_DIRS": str(directory / "xdg"),
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.wheels),
-            "UV_CACHE_DIR": str(directory / "cache"),
-        }
-        make_wheel(self.wheels, "low", "1.0")
-        make_wheel(self.wheels, "low", "2.0")
-        make_wheel(self.wheels, "top", "1.0", requires="low<2")
-
-    @property
-    def lock(self) -> Path:
-        """The path of the lock."""
-        declaration = self.environment.declaration
-        assert isinstance(declaration, PipImage)
-        return declaration.lock
-
-    @property
-    def uv(self) -> Uv:
-        """uv, with this place's settings."""
-        return Uv(find_uv(os.environ), self.environ, command="dispatch lock e.yml")
-
-    def renew(self, text: str | None = None, upgrade: bool = False) -> PipLock:
-        """Write the requirements, renew the lock and read it."""
-        if text is not None:
-            self.requirements.write_text(text)
-        renew_pip(self.environment, FACTS, self.uv, Upgrade(upgrade))
-        return read_pip(self.environment, FACTS)
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def complaints(file: str | None, content: Any) -> list[str]:
 def in_repository() -> Iterator[tuple[str, Path]]:
     """Every configuration, settings file and image of the repository's own."""
     for path in sorted((ROOT / "tests" / "pipelines").glob("*/*")):
-        if path.suffix in (".yml", ".jsonnet"):
-            yield ("settings" if path.name == "dispatch.yml" else "experiment"), path
+        if path.stem in ("dispatch", "experiment", "config"):
+            yield ("settings" if path.stem == "dispatch" else "experiment"), path
     for path in sorted((ROOT / "images").glob("*/image.yml")):
         yield "image", path
 
@@ -162,6 +162,10 @@ ACCEPTED = [
     ),
     ("settings", "{secrets: {A: {env: B}, C: {command: [x, y]}, D: {file: ~/d}}, groups: {g: 2}}"),
     ("settings", "{source: {mode: clone, token: T}, default_format: {type: json, indent: 1}}"),
+    ("settings", "registry: 'registry.example.org:5000/team'"),
+    ("settings", "registry: {address: localhost:5000, insecure: true}"),
+    ("settings", "registry: ghcr.io/my-team"),
+    ("settings", "registry: {address: 'localhost:5000', insecure: true, authority: ca.pem}"),
     ("settings", "images: {a: {pip: a.in}, b: {pip: a.in, matrix: {python: ['3.11', '3.12']}}}"),
 ]
 
@@ -232,8 +236,15 @@ REFUSED = [
     ("experiment", step("paths: [a/../b]")),
     ("experiment", step("inputs: {a: [1]}")),
     ("experiment", step("cache_results: 1")),
+    ("settings", "registry: https://ghcr.io/my-team"),
+    ("settings", "registry: ghcr.io/my-team:latest"),
+    ("settings", "registry: my-team"),
+    ("settings", "registry: {insecure: true}"),
+    ("settings", "registry: {address: ghcr.io, password: x}"),
     ("settings", "x: 1"),
     ("settings", "workspace: 'x://y'"),
+    ("settings", "registry: 'https://registry.example.org'"),
+    ("settings", "registry: {insecure: true}"),
     ("settings", "workspace: {type: local}"),
     ("settings", "workspace: {type: beaker, beaker_workspace: a, workspace: b}"),
     ("settings", "executor: slurm"),

@@ -22,7 +22,7 @@ from dispatch.config.schema.words import (
     several,
     whole,
 )
-from dispatch.settings import beaker, beakerdata, images
+from dispatch.settings import beaker, beakerdata, images, registry
 from dispatch.settings.source import SourceMode
 from dispatch.settings.values import EXECUTORS, START_METHODS, WORKSPACES
 
@@ -176,12 +176,21 @@ _FROM: Node = {
 }
 _MOUNT = record({"source": TEXT, "target": _TARGET, "read_only": FLAG}, ("source", "target"))
 
+_ADDRESS = matching(registry.ADDRESS)
+_REGISTRY: Node = {
+    "anyOf": [
+        _ADDRESS,
+        record({"address": _ADDRESS, "insecure": FLAG, "authority": TEXT}, ("address",)),
+    ]
+}
+
 SETTINGS: dict[str, Node] = {
     "workspace": about("Where results are kept: a directory, a URL, or a mapping with its type.", WORKSPACE),
     "executor": about("What runs the steps.", EXECUTOR),
     "include_package": about("Modules that declare steps.", MODULES),
     "image": about("The image for steps that name none.", IMAGE_NAME),
     "images": about("Images by name.", IMAGES),
+    "registry": about("Where the team shares its images, as ADDRESS/dispatch:TAG.", _REGISTRY),
     "env": about("Variables that every step is given.", VARIABLES),
     "mounts": about("Paths of the engine's host that every step sees.", several(_MOUNT)),
     "groups": about("How many steps of a group may run at once.", keyed(NAME, whole(1))),

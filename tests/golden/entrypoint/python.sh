@@ -58,6 +58,23 @@ enter source
 [ -d "$dispatch_workdir" ] || refuse 64 "the working directory $dispatch_workdir is not in the source"
 cd -- "$dispatch_workdir" || refuse 64 "the working directory $dispatch_workdir cannot be entered"
 
+if [ -n "${CONDA_PREFIX:-}" ] && [ -d "$CONDA_PREFIX/etc/conda/activate.d" ]; then
+    enter environment
+    # shellcheck disable=SC2016  # for the other shell
+    if dispatch_active=$("$(command -v bash || command -v sh)" -c '
+        exec 3>&1 >&2
+        dispatch_here=$PWD
+        for dispatch_name in "$CONDA_PREFIX"/etc/conda/activate.d/*.sh; do
+            [ ! -f "$dispatch_name" ] || . "$dispatch_name"
+        done
+        cd -- "$dispatch_here" && unset dispatch_here dispatch_name && exec /bin/sh -c "export -p" >&3
+    '); then
+        eval "$dispatch_active"
+    else
+        say "the scripts in $CONDA_PREFIX/etc/conda/activate.d failed: going on without what they set"
+    fi
+    unset dispatch_active
+fi
 enter run
 for dispatch_directory in "${HOME:-}" "${TMPDIR:-}" "${XDG_CACHE_HOME:-}" "${DISPATCH_OUTPUT_DIR:-}"; do
     # The builtin is asked first: it costs nothing, starting mkdir does.
