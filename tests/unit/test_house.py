@@ -269,8 +269,6 @@ def test_functions_stay_small() -> None:
                 "image/compile_wheel.py",
                 "image/inside_python.py",
                 "image/build_wheel.py",
-                "image/build_wheel.py",
-                "image/inside_python.py",
                 "beakerd/__main__.py",
             },
         ),
