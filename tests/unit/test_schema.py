@@ -290,7 +290,8 @@ REFUSED = [
 # Values of which some fit some keys of images, and most do not.
 VALUES: list[Any] = [
     None, True, 0, -1, 3.11, "", "a", "a.in", "x\0y", "3.11", "3.11.2", "12.4", "12", "linux/arm64",
-    "b:1", "-x", "a/b/c", "G++", "app", "1000:1000", "a b", "uv", "pyproject.toml", "{python}", "x{cuda}", "${python}",
+    "b:1", "-x", "a/b/c", "G++", "app", "1000:1000", "a b", "uv", "pyproject.toml",
+    "{python}", "x{cuda}", "${python}",
     [], ["git"], ["a b"], [1], [None], [""], {}, {"A": "b"}, {"A": 1}, {"A": True}, {"DISPATCH_X": "a"},
     {"BASE": "x"}, {"cuda": "12.4"}, {"cuda": 12.4}, {"glibc": "2.28", "cuda": None}, {"t": {"file": "x"}},
     {"t": {"env": "A B"}}, {"t": {"file": "x", "env": "A"}}, {"t": "v"}, {"t t": {"file": "x"}},
