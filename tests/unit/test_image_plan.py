@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.environment import BeakerId, BeakerImage, CondaImage, LocalId
+from dispatch.environment import BeakerId, BeakerImage, CondaImage, DockerfileImage, Extras, LocalId
 from dispatch.errors import ConfigurationError, DispatchError, LockError
 from dispatch.image.history import SpecHistory
 from dispatch.image.plan import Action, BuildPlan, Elsewhere, Generated, Pinned, plan_images
@@ -155,3 +155,23 @@ def test_json() -> None:
     (_, image) = plan.to_json()
     assert (image["names"], image["action"], image["image"]) == (["ml"], "build", None)
     assert image["references"] == [plan.of("ml").tags["ml"]]
+
+
+def test_the_parts_of_an_image_are_explained(tmp_path: Path) -> None:
+    """What an image is made of in several steps is explained with it, each part for itself."""
+    catalogue = {**CATALOGUE, **environments(**{"gpu+packages": pip_image("gpu"), "gpu": pip_image("gpu")})}
+    steps = DockerfileImage(None, None, "gpu+packages", more=Extras(run=("true",)))
+    catalogue["gpu"] = replace(catalogue["gpu"], declaration=steps)
+    locks = FakeLocks({**LOCKS.locks, "gpu+packages": pip_lock("numpy==2.0")})
+    history = SpecHistory(tmp_path)
+    plan = plan_images(["gpu"], catalogue, locks, FakeImageStore(), history)
+    for image in plan.images:
+        assert isinstance(image.source, Generated)
+        history.record(image.source.environment, image.source.spec)
+    changed = FakeLocks({**locks.locks, "gpu+packages": pip_lock("numpy==2.1")})
+    lines = plan_images(["gpu"], catalogue, changed, FakeImageStore(), history).explain("gpu")
+    assert [line.partition(": its")[0] for line in lines if "inputs changed" in line] == [
+        "gpu: build",
+        "  gpu+packages: build",
+    ]
+    assert any(line.startswith(("    pip.inputs.lock: ", "    lock: ")) for line in lines)
