@@ -19,12 +19,12 @@ from pathlib import Path
 
 from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, DebianImage, DockerfileImage, DockerImage, ImageRef, LocalId
-from dispatch.errors import DispatchError, EngineError, ImageError
+from dispatch.errors import BaseVanishedError, DispatchError, EngineError, ImageError
 from dispatch.image.base import Ground, Prober, conda_ground, debian_ground, pulled
 from dispatch.image.filelock import file_lock
 from dispatch.image.history import history_of
 from dispatch.image.layers import CachedLayerBroken
-from dispatch.image.maker import BaseGoneError, ImageMaker, Tools
+from dispatch.image.maker import ImageMaker, Tools
 from dispatch.image.plan import Action, BuildPlan, Generated, ImagePlan, Pinned, find_image
 from dispatch.image.ports import SharedImage
 from dispatch.image.report import PRESENT, BuildReport, Done
@@ -90,8 +90,10 @@ class Builder:
             images[name] = LocalId(outcome.record_id)
             references[name] = outcome.references[name]
             done[name] = outcome.done
-            for environment in plan.of(name).environments:
-                if outcome.generated is not None and environment.name == name:
+        for image in plan.images:
+            outcome = outcomes[image.key]
+            if isinstance(outcome, _Made) and outcome.generated is not None:
+                for environment in image.environments:
                     self._history.record(environment, outcome.generated.spec)
         return BuildReport(images, references, failures, done)
 
@@ -126,7 +128,6 @@ class _Run:
         self.cancelled = threading.Event()
         self.fail_fast = False
         self._failed = threading.Event()
-        self._restoring = threading.RLock()
         self._makers = {
             again: ImageMaker(tools, cache, self.cancelled.is_set, again) for again in (False, True)
         }
@@ -151,7 +152,7 @@ class _Run:
         start = self._clock()
         with _disk_errors(self._cache):
             if isinstance(plan.source, Generated):
-                made = self._persistently(plan, plan.source)
+                made = self._generated(plan, plan.source)
             elif plan.image is not None:
                 made = _Made(plan.image.id, plan.tags, None, PRESENT)
             else:
@@ -164,32 +165,6 @@ class _Run:
             return pulled(self._tools.store, source.reference, self._tell).id
         assert self._tools.importer is not None, "a plan with images of Beaker comes with who brings them"
         return self._tools.importer.provide(source.id, self._tell).id
-
-    def _persistently(self, plan: ImagePlan, generated: Generated) -> _Made:
-        """Bring about an image, once more where somebody removed what it stands on."""
-        try:
-            return self._generated(plan, generated)
-        except BaseGoneError as error:
-            self._tell(f"{error.message}: making both again")
-            self._restore(self._plans[plan.base])
-            return self._generated(plan, generated)
-
-    def _restore(self, plan: ImagePlan) -> None:
-        """Bring an image back that the engine held; ImageError where it is not the same any more."""
-        with self._restoring:
-            before = self.results[plan.key].result().record_id
-            if self._tools.store.inspect_image(before) is not None:
-                return
-            if plan.base:
-                self._restore(self._plans[plan.base])
-            made: Future[_Made] = Future()
-            made.set_result(self._image(replace(plan, image=None, action=Action.BUILD)))
-            if made.result().record_id != before:
-                raise ImageError(
-                    f"image {sorted(plan.tags)[0]!r}: it was removed, and is another one now",
-                    remedy="repeat the command",
-                )
-            self.results[plan.key] = made
 
     def _generated(self, plan: ImagePlan, generated: Generated) -> _Made:
         if plan.image is not None:
@@ -249,7 +224,9 @@ class _Run:
         record = self._tools.store.inspect_image(made.record_id)
         if record is None:
             names = ", ".join(sorted(self._plans[plan.base].tags))
-            raise BaseGoneError(f"base {names}: the engine no longer holds it", remedy="repeat the command")
+            raise BaseVanishedError(
+                f"base {names}: the engine no longer holds it", remedy="repeat the command"
+            )
         return record
 
     def _make(self, generated: Generated, base: ImageRecord | None, maker: ImageMaker) -> ImageRecord:

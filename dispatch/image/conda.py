@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,7 @@ def normalise_conda(name: str, staging: Path, lock: CondaLock) -> Tree:
     entries += [record.entry(there, replaced) for record in records.values()]
     entries.append(Entry.file(f"{CONDA_PREFIX[1:]}/conda-meta/history", b""))
     entries += map(Entry.directory, with_parents(entry.path for entry in entries))
-    wheels = [_wheel(record, lock.python, kept) for _, record in sorted(records.items())]
-    return Tree(tuple(entries), tuple(wheel for wheel in wheels if wheel.sources))
+    return Tree(tuple(entries), tuple(_wheels(records, lock.python, kept)))
 
 
 def _entries(files: Mapping[str, StagedFile], replaced: Mapping[str, bytes]) -> list[Entry]:
@@ -174,12 +173,21 @@ def _scripts(record: _Record, lock: CondaLock, files: Mapping[str, StagedFile]) 
     return replaced
 
 
-def _wheel(record: _Record, python: str | None, files: Mapping[str, StagedFile]) -> Wheel:
-    """Return a package with its sources to be compiled; tests are rarely imported."""
+def _wheels(
+    records: Mapping[str, _Record], python: str | None, files: Mapping[str, StagedFile]
+) -> Iterator[Wheel]:
+    """Yield the packages that have sources to be compiled; tests are rarely imported.
+
+    A source that several packages bring is compiled with the first: a layer has each path once.
+    """
     start = f"{library(python or '')}/"
-    sources = sorted(
-        path[len(start) :]
-        for path in record.paths & files.keys()
-        if path.startswith(start) and path.endswith(".py") and not _NOT_COMPILED & set(path.split("/"))
-    )
-    return Wheel(record.package.file, tuple(sources), sources_digest(files, start, sources))
+    taken: set[str] = set()
+    for _, record in sorted(records.items()):
+        sources = sorted(
+            path[len(start) :]
+            for path in (record.paths & files.keys()) - taken
+            if path.startswith(start) and path.endswith(".py") and not _NOT_COMPILED & set(path.split("/"))
+        )
+        taken |= record.paths
+        if sources:
+            yield Wheel(record.package.file, tuple(sources), sources_digest(files, start, sources))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, PipImage
-from dispatch.errors import DispatchError, EngineError, ImageError
+from dispatch.errors import BaseVanishedError, DispatchError, EngineError, ImageError
 from dispatch.image.base import CONDA_PREFIX, Ground, refuse_misfit
 from dispatch.image.bytecode import BytecodeStream, Piece
 from dispatch.image.copied import copied_files
@@ -36,6 +36,7 @@ from dispatch.image.ports import (
     Installer,
     RootfsMaker,
     SharedImages,
+    WheelBuilder,
 )
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
@@ -47,10 +48,6 @@ from dispatch.reporting import Reporter, Task, counted, working
 Cancelled = Callable[[], bool]
 
 _NO_ROOM = "no space left on device"
-
-
-class BaseGoneError(ImageError):
-    """What an image is made on was removed meanwhile; made again, it would do."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,7 @@ class Tools:
     conda: CondaInstaller | None = None
     dockerfile: DockerfileBuilder | None = None
     shared: SharedImages | None = None
+    wheels: WheelBuilder | None = None
 
 
 class ImageMaker:
@@ -119,9 +117,24 @@ class ImageMaker:
         refuse_misfit(generated.environment.name, lock, ground.facts)
 
         def fill(prefix: Path) -> None:
-            self._tools.installer.install(lock, prefix, lock.target.python)
+            built = self._from_source(generated.environment.name, lock, base, ground, report)
+            self._tools.installer.install(lock, prefix, lock.target.python, built)
 
         return self._layered(generated, base, PipWork(lock, ground, fill, self._compiling(base)), report)
+
+    def _from_source(
+        self, name: str, lock: PipLock, base: ImageRecord, ground: Ground, report: Reporter
+    ) -> Mapping[str, Path]:
+        """Return the wheels of the packages that no index has one of."""
+        if not lock.sdists:
+            return {}
+        wheels = self._tools.wheels
+        if wheels is None:
+            raise ImageError(
+                f"image {name!r}: {', '.join(lock.sdists)} come as source, and are built in an engine",
+                remedy="build it in an engine, or take what has wheels",
+            )
+        return wheels(name, lock, base, ground.interpreter, report, self._cancelled)
 
     def _compiling(self, base: ImageRecord) -> Compiling:
         return Compiling(self._tools.runner, self._tools.user, self._cache / "bytecode", base)
@@ -180,7 +193,7 @@ class ImageMaker:
     def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
         """Return what is behind a load that failed, or the failure itself."""
         if base is not None and self._tools.store.inspect_image(base.id) is None:
-            return BaseGoneError(
+            return BaseVanishedError(
                 f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
                 remedy="repeat the command",
             )

@@ -92,9 +92,12 @@ class PipWork:
 
     def key(self, recipe: LayerRecipe) -> str:
         """Return the name of a layer; the base's interpreter is in both, its release in what it compiles."""
+        base = self.compiling.base.id
         if recipe.kind == "pip":
-            return recipe.key(interpreter=self.ground.interpreter)
-        return recipe.key(base=self.compiling.base.id) if recipe.kind == "bytecode" else recipe.key()
+            # What is built from source is what the base's compiler makes of it.
+            more = {"base": base} if self.lock.sdists else {}
+            return recipe.key(interpreter=self.ground.interpreter, **more)
+        return recipe.key(base=base) if recipe.kind == "bytecode" else recipe.key()
 
     def install(self, work: Path) -> Tree:
         """Install into a staging prefix."""

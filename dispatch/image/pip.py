@@ -15,7 +15,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +82,7 @@ def normalise(staging: Path, python: str, interpreter: str) -> Tree:
         if f"{PREFIX[1:]}/{path}" not in known
     ]
     entries += map(Entry.directory, with_parents(entry.path for entry in entries))
-    wheels = [_wheel(info, record, site, files) for info, record in sorted(records.items())]
-    return Tree(tuple(entries), tuple(wheels))
+    return Tree(tuple(entries), tuple(_wheels(records, site, files)))
 
 
 def _inside(link: StagedLink) -> Entry:
@@ -204,15 +203,22 @@ def _interpreter(python: str, interpreter: str) -> list[Entry]:
     ]
 
 
-def _wheel(info: str, record: _Record, site: str, files: Mapping[str, StagedFile]) -> Wheel:
-    """Return a package with its sources to be compiled; tests are rarely imported and half of the time."""
+def _wheels(records: Mapping[str, _Record], site: str, files: Mapping[str, StagedFile]) -> Iterator[Wheel]:
+    """Yield the packages with their sources to be compiled; tests are rarely imported and half of the time.
+
+    A source that several packages bring (the ``__init__.py`` of a name they share) is compiled with the
+    first: a layer has each path once.
+    """
     start = len(site) + 1
-    sources = sorted(
-        path[start:]
-        for path in record.rows
-        if path.startswith(f"{site}/") and path.endswith(".py") and "tests" not in path.split("/")
-    )
-    return Wheel(info, tuple(sources), sources_digest(files, f"{site}/", sources))
+    taken: set[str] = set()
+    for info, record in sorted(records.items()):
+        sources = sorted(
+            path[start:]
+            for path in record.rows.keys() - taken
+            if path.startswith(f"{site}/") and path.endswith(".py") and "tests" not in path.split("/")
+        )
+        taken.update(record.rows)
+        yield Wheel(info, tuple(sources), sources_digest(files, f"{site}/", sources))
 
 
 def sources_digest(files: Mapping[str, StagedFile], start: str, sources: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -160,7 +159,7 @@ def test_compiled_files_are_used(door: Door, reference: str) -> None:
     """The interpreter takes the compiled files for those of its sources, the standard library's as well."""
     finished = door.run_once(OneShot(reference, ("python", "-v", "-c", "import json, greet")))
     said = finished.stderr.decode()
-    assert not re.search(r"code object from '[^']*\.py'", said)
+    assert "code object from '" not in said
     for module in (f"/opt/conda/lib/python{MINOR}/json/__init__.py", "site-packages/greet/__init__.py"):
         assert f"{module}\n" in said and "matches" in said
 
@@ -178,7 +177,7 @@ def test_same_from_empty_caches(door: Door, project: Project, reference: str) ->
     """Built again, with nothing kept, it is the same image."""
     first = door.inspect_image(reference)
     assert first is not None
-    for tag in [*first.tags, *_tags("env-conda")]:
+    for tag in [*first.tags, *_of("env-conda")]:
         door.remove_image(tag)
     assert door.inspect_image(first.id) is None
     try:
@@ -189,8 +188,8 @@ def test_same_from_empty_caches(door: Door, project: Project, reference: str) ->
         shutil.rmtree(project.root / "elsewhere", ignore_errors=True)
 
 
-def _tags(name: str) -> list[str]:
-    """The tags of all images of a name."""
+def _of(name: str) -> list[str]:
+    """The tags of the image below."""
     words = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"dispatch:{name}--*"]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
 
@@ -202,7 +201,7 @@ def test_capabilities(door: Door, reference: str, tmp_path: Path) -> None:
     value = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
     entries = [
         Entry("opt/able/able", Kind.FILE, 0o755, 4, b"able", capability=value),
-        Entry("opt/able/same", Kind.HARDLINK, 0o755, target="opt/able/able", capability=value),
+        Entry("opt/able/same", Kind.HARDLINK, 0o755, target="opt/able/able"),
         Entry.directory("opt/able"),
     ]
     cache = LayerCache(tmp_path)

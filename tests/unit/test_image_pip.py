@@ -118,6 +118,18 @@ def test_sources_to_compile(tmp_path: Path) -> None:
     assert wheel.digest != other.digest
 
 
+def test_a_source_that_two_packages_bring_is_compiled_once(tmp_path: Path) -> None:
+    """Packages that share a name bring its ``__init__.py`` each; an engine takes a path only once."""
+    shared = {"vendor/__init__.py": ""}
+    tree = tree_of(
+        tmp_path, one={**shared, "vendor/one.py": "x = 1\n"}, two={**shared, "vendor/two.py": "x = 2\n"}
+    )
+    assert [wheel.sources for wheel in tree.wheels] == [
+        ("vendor/__init__.py", "vendor/one.py"),
+        ("vendor/two.py",),
+    ]
+
+
 def test_two_packages_with_one_file(tmp_path: Path) -> None:
     """One file from two packages is accepted if both bring the same, else refused with both their names."""
     same = {"tests/__init__.py": ""}
