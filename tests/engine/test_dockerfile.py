@@ -394,3 +394,25 @@ def running(command: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def test_an_image_made_on_ours_is_not_taken_for_it(bench: Bench, project: Project) -> None:
+    """Who builds on an image inherits its labels: the one that has the name is found."""
+    declaration = project("FROM dispatch-test-busybox:1\nLABEL mark=mine\n")
+    ours = bench.build(declaration)
+    spec = bench.generated(declaration).spec
+    repository, _, tag = spec.reference("thing").partition(":")
+    bench.door.tag(ours.id, repository, tag)
+    made = []
+    for number in range(4):
+        name = f"dispatch-test-made:{number}"
+        text = f"FROM {spec.reference('thing')}\nENV N={number}\n"
+        words = ["/usr/bin/docker", "build", "--quiet", "--tag", name, "-"]
+        environ = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        subprocess.run(words, input=text, text=True, env=environ, check=True, capture_output=True)
+        made.append(name)
+    found = bench.door.find_image(DIGEST_LABEL, spec.digest)
+    for name in [*made, spec.reference("thing")]:
+        bench.door.remove_image(name)
+    assert found is not None
+    assert found.id == ours.id
