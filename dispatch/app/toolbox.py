@@ -108,7 +108,9 @@ class Toolbox:
             # A path is absolute in a lock that was read.
             return Channels.of(environ).addresses(channel, Path("/"))
 
-        return Rattler(addresses, self.surroundings.cache / "conda", environ, command=self._command)
+        return Rattler(
+            addresses, self.surroundings.cache / "conda" / "packages", environ, command=self._command
+        )
 
     def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder

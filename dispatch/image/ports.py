@@ -14,7 +14,7 @@ from dispatch.reporting import Reporter
 if TYPE_CHECKING:
     from dispatch._docker import Credentials, ImageRecord
     from dispatch._docker.helper import Finished, OneShot
-    from dispatch.image.plan import Generated
+    from dispatch.image.planned import Generated
     from dispatch.image.spec import ImageSpec
 
 
