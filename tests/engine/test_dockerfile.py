@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from dispatch.image.dockerfile import BUILDKIT_VARIABLE
 from dispatch.image.plan import Generated
 from dispatch.image.recipes import dockerfile_spec
 from dispatch.image.spec import DIGEST_LABEL
+from dispatch.testing.dockerd import own_engine
 from dispatch.testing.processes import until
 from dispatch.testing.reporting import RecordingReporter
 
@@ -416,3 +419,39 @@ def test_an_image_made_on_ours_is_not_taken_for_it(bench: Bench, project: Projec
         bench.door.remove_image(name)
     assert found is not None
     assert found.id == ours.id
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, load_busybox: Callable[[Door], ImageRecord], project: Project
+) -> None:
+    """Where the engine's disk is full in the middle, that is said, and no image and no name is left."""
+    declaration = project("FROM dispatch-test-busybox:1\nCOPY data /one\nCOPY data /two\n")
+    (tmp_path / "data").write_bytes(os.urandom(24 << 20))
+    with small_disk() as place, own_engine(place) as engine:
+        base = load_busybox(engine.door)
+        for builder in BUILDERS.values():
+            bench = Bench(engine.door, base, {**os.environ, **builder})
+            with pytest.raises(DispatchError, match="no room left on its disk"):
+                bench.build(declaration, base)
+            digest = bench.generated(declaration, base).spec.digest
+            assert engine.door.find_image(DIGEST_LABEL, digest) is None
+            assert inspected_tags(engine.door, base) == base.tags
+
+
+def inspected_tags(door: Door, image: ImageRecord) -> tuple[str, ...]:
+    """Return the names that an image has now."""
+    record = door.inspect_image(image.id)
+    assert record is not None
+    return record.tags
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """A directory with room for little."""
+    with tempfile.TemporaryDirectory(prefix="dispatch-disk-") as folder:
+        words = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder]
+        subprocess.run(words, check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
