@@ -61,10 +61,19 @@ def inspect_image(engine: EngineSocket, reference: str) -> ImageRecord | None:
 
 
 def find_image(engine: EngineSocket, label: str, value: str) -> ImageRecord | None:
-    """Return an image that carries the label, or None; of several a tagged one, then the lowest ID."""
+    """Return an image that carries the label, or None.
+
+    Of several one that is named after the value (an image that somebody made on it inherits its labels, not
+    its names), then one with a name, then the lowest ID.
+    """
     filters = json.dumps({"label": [f"{label}={value}"]})
     found: list[dict[str, Any]] = engine.ask("GET", "/images/json", {"filters": filters}).json()
-    for summary in sorted(found, key=lambda each: (not each.get("RepoTags"), each["Id"])):
+
+    def rank(each: Mapping[str, Any]) -> tuple[bool, bool, str]:
+        names: list[str] = each.get("RepoTags") or []
+        return not any(name.endswith(f"--{value[:16]}") for name in names), not names, str(each["Id"])
+
+    for summary in sorted(found, key=rank):
         record = inspect_image(engine, summary["Id"])
         if record is not None:
             return record
