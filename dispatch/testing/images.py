@@ -20,6 +20,7 @@ from typing import Any
 
 from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
+from dispatch._docker.images import preference
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image import compile_wheel
 from dispatch.image.packing import unpacked
@@ -55,10 +56,10 @@ class FakeImageStore:
             return next((image for image in self.images.values() if reference in image.tags), None)
 
     def find_image(self, label: str, value: str) -> ImageRecord | None:
-        """Return an image by label, a tagged one first, then by ID."""
+        """Return an image by label: see ``_docker.images.find_image``."""
         with self._lock:
             found = [image for image in self.images.values() if image.labels.get(label) == value]
-        return min(found, key=lambda image: (not image.tags, image.id), default=None)
+        return min(found, key=lambda image: (*preference(image.tags, value), image.id), default=None)
 
     def prepare_load(self) -> None:
         """Nothing to get ready."""
