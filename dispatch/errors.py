@@ -16,6 +16,7 @@ printed and which exit code it becomes is decided by ``cli`` alone.
     │   ├── ResourceAssignmentError               not now
     │   └── UnrecoverableResourceAssignmentError  never
     ├── ImageError                an image cannot be built, found or verified
+    │   └── BaseVanishedError     what it stands on was removed meanwhile
     ├── WorkspaceError            results or records cannot be read or written
     │   └── StepStateError        a step is not in the state the caller believes
     └── FormatError               a result cannot be written or read in its format
@@ -75,6 +76,10 @@ class UnrecoverableResourceAssignmentError(EngineError):
 
 class ImageError(DispatchError):
     """An image cannot be built, found or verified."""
+
+
+class BaseVanishedError(ImageError):
+    """What an image was to be made on was removed from the engine meanwhile."""
 
 
 class WorkspaceError(DispatchError):

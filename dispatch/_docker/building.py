@@ -11,9 +11,14 @@ import json
 import select
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from dispatch._docker.archive import CutError, unpack
 from dispatch._docker.buildlog import BuildLog
+from dispatch._docker.containers import Containers, ContainerSpec
+from dispatch._docker.files import Files
+from dispatch._docker.helper import HELPER_LABEL
 from dispatch._docker.socket import ApiError, EngineSocket, Reply, Stream, refused
 from dispatch._docker.transport import broken
 from dispatch.errors import ImageError
@@ -68,6 +73,37 @@ def build(engine: EngineSocket, request: BuildRequest, report: Reporter, cancell
     if not log.image_id:
         raise broken(engine.address, None)
     return log.image_id
+
+
+def build_files(
+    engine: EngineSocket,
+    request: BuildRequest,
+    path: str,
+    target: Path,
+    report: Reporter,
+    cancelled: Cancelled,
+) -> None:
+    """Build, lay down the directory ``path`` of the image as ``target``, and remove the image.
+
+    :raises ImageError: as :func:`build`, and when the image has no such directory
+    """
+    containers, files = Containers(engine), Files(engine)
+    image = build(engine, request, report, cancelled)
+    try:
+        spec = ContainerSpec(image, ("none",), labels={HELPER_LABEL: "1"}, init=False)
+        container = containers.create(spec)
+        try:
+            with files.get(container, path) as stream:
+                unpack(stream, target)
+        except ApiError as error:
+            raise ImageError(f"image {request.name!r}: the build left nothing at {path}") from error
+        except CutError as error:
+            raise broken(engine.address, error) from error
+        finally:
+            containers.remove(container)
+    finally:
+        # Another build may have come to the same image, and use it: it is only a cache then.
+        engine.call("DELETE", f"/images/{image}")
 
 
 def _query(request: BuildRequest) -> dict[str, str]:

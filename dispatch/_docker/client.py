@@ -250,6 +250,19 @@ class Door:
 
         return building.build(self._engine, request, report, cancelled)
 
+    def build_files(
+        self,
+        request: BuildRequest,
+        path: str,
+        target: Path,
+        report: Reporter,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Build files: lay down a directory of the image that a build comes to; see :mod:`.building`."""
+        from dispatch._docker import building
+
+        building.build_files(self._engine, request, path, target, report, cancelled)
+
     def run_once(self, shot: OneShot) -> Finished:
         """Run a helper container to its end and remove it, whatever happens.
 

@@ -80,12 +80,18 @@ def without_engine(
 
 def _refuse(environment: Environment, root: Path) -> None:
     declaration = environment.declaration
-    if isinstance(declaration, (DockerfileImage, BeakerImage)):
-        what = "is built by running commands" if isinstance(declaration, DockerfileImage) else "is Beaker's"
-        raise ImageError(
-            f"image {environment.name!r}: it {what}, and into {root} images come without an engine",
-            "build it into the engine; `docker save` writes it to a file",
-        )
+    if isinstance(declaration, DockerfileImage):
+        what = "is built by running commands"
+    elif isinstance(declaration, BeakerImage):
+        what = "is Beaker's"
+    elif isinstance(declaration, PipImage) and declaration.sdists:
+        what = "has packages that are built from source"
+    else:
+        return
+    raise ImageError(
+        f"image {environment.name!r}: it {what}, and into {root} images come without an engine",
+        "build it into the engine; `docker save` writes it to a file",
+    )
 
 
 def _plain(environment: Environment) -> ImageDeclaration:

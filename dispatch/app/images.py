@@ -208,17 +208,19 @@ class Images:
         return report
 
     def _built(self, plan: BuildPlan, wish: Wish) -> BuildReport:
-        from dispatch.image.builder import FetchError
+        from dispatch.app.rounds import Rounds
 
         present = report_present(plan)
         if present is not None:
             return present
         builder = self._builder(wish)
-        report = builder.build(plan, self._say)
-        unfetched = [each for each in report.failures.values() if isinstance(each, FetchError)]
-        if unfetched and self._shared is not None:
-            self._shared.give_up(unfetched[0])
-            report = builder.build(self.plan(plan.names, wish), self._say)
+        rounds = Rounds(
+            lambda each: builder.build(each, self._say),
+            lambda: self.plan(plan.names, wish),
+            self._shared,
+            self._say,
+        )
+        report = rounds.carry_out(plan)
         stale = any(isinstance(each, StaleBaseError) for each in report.failures.values())
         if not wish.renew_base or not stale:
             return report
@@ -227,7 +229,7 @@ class Images:
         ]
         self._say(f"the archive has dropped locked packages: renewing the lock of {', '.join(bases)}")
         self.renew(bases, Upgrade(everything=True))
-        return builder.build(self.plan(plan.names, wish), self._say)
+        return rounds.carry_out(self.plan(plan.names, wish))
 
     @property
     def publishing(self) -> Publishing:
@@ -273,7 +275,7 @@ class Images:
         conda = CondaLockTool(environ, self._surroundings.cache / "conda")
         return Locking(
             self.environments,
-            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say),
+            lambda: Tools(box.uv(), PipTools(environ), conda, box.apt(), self._say, box.sdists()),
             self._base_facts,
             self._config,
             self._say,

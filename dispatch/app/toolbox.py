@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
 from dispatch.config.expansion import base_lock_command
-from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment
+from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment, PipImage
 from dispatch.image.maker import Tools
 from dispatch.image.ports import BeakerImages, ImageStore, SharedImages
 from dispatch.lock.apt import Apt
@@ -23,7 +23,9 @@ from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
 if TYPE_CHECKING:
+    from dispatch.image.wheels import WheelMaker
     from dispatch.lock.rattler import Rattler
+    from dispatch.lock.sdists import Sdists
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Toolbox:
             conda=self._rattler() if CondaImage in kinds else None,
             dockerfile=dockerfile_maker(door, environ) if DockerfileImage in kinds else None,
             shared=shared,
+            wheels=self._wheels(door) if any(map(_from_source, environments.values())) else None,
         )
 
     def without_engine(self, store: ImageStore, environments: Mapping[str, Environment]) -> Tools:
@@ -76,9 +79,20 @@ class Toolbox:
         environ = self.surroundings.environ
         return Uv(find_uv(environ), environ, command=self._command)
 
+    def sdists(self) -> Sdists:
+        """What fetches packages that are built from source."""
+        from dispatch.lock.sdists import Sdists
+
+        return Sdists(self.surroundings.environ, self.surroundings.cache / "sdists", self._command)
+
     def apt(self) -> Apt:
         """What resolves packages of Debian."""
         return Apt(self.surroundings.environ, self.surroundings.apt_mirror)
+
+    def _wheels(self, door: Door) -> WheelMaker:
+        from dispatch.image.wheels import WheelMaker
+
+        return WheelMaker(door, self.sdists(), self.uv(), self.surroundings.cache)
 
     @property
     def _command(self) -> str:
@@ -94,7 +108,9 @@ class Toolbox:
             # A path is absolute in a lock that was read.
             return Channels.of(environ).addresses(channel, Path("/"))
 
-        return Rattler(addresses, self.surroundings.cache / "conda", environ, command=self._command)
+        return Rattler(
+            addresses, self.surroundings.cache / "conda" / "packages", environ, command=self._command
+        )
 
     def _rootfs(self, name: str, lock: DebianLock, target: Path, report: Reporter) -> None:
         from dispatch.image.debian import DebianBuilder
@@ -102,3 +118,7 @@ class Toolbox:
         command, around = base_lock_command(name, self.config), self.surroundings
         builder = DebianBuilder(self.apt(), around.cache, around.environ, command=command)
         builder.build(name, lock, target, report)
+
+
+def _from_source(environment: Environment) -> bool:
+    return isinstance(environment.declaration, PipImage) and bool(environment.declaration.sdists)

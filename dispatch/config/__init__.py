@@ -68,14 +68,15 @@ class Config:
                 fact = f"{self.path.name}: no image {name!r}{did_you_mean(name, known)}"
                 raise ConfigurationError(fact, f"known: {', '.join(known)}")
         own = wanted or self.folder
-        return [
-            name
+        chosen = [
+            each
             for name, each in self.environments.items()
-            if (name in own or declared_name(name) in own if own else _has_own_lock(each))
+            if (name in own or declared_name(name) in own if own else _is_own(each))
         ]
+        return [each.name for each in chosen if hasattr(each.declaration, "lock")]
 
 
-def _has_own_lock(environment: Environment) -> bool:
+def _is_own(environment: Environment) -> bool:
     return (
         not isinstance(environment.declaration, DebianImage)
         or declared_name(environment.name) != environment.name

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, DebianImage, DockerfileImage, DockerImage, ImageRef, LocalId
-from dispatch.errors import DispatchError, EngineError, ImageError
+from dispatch.errors import BaseVanishedError, DispatchError, EngineError, ImageError
 from dispatch.image.base import Ground, Prober, conda_ground, debian_ground, pulled
 from dispatch.image.filelock import file_lock
 from dispatch.image.history import history_of
@@ -90,8 +90,10 @@ class Builder:
             images[name] = LocalId(outcome.record_id)
             references[name] = outcome.references[name]
             done[name] = outcome.done
-            for environment in plan.of(name).environments:
-                if outcome.generated is not None and environment.name == name:
+        for image in plan.images:
+            outcome = outcomes[image.key]
+            if isinstance(outcome, _Made) and outcome.generated is not None:
+                for environment in image.environments:
                     self._history.record(environment, outcome.generated.spec)
         return BuildReport(images, references, failures, done)
 
@@ -222,7 +224,9 @@ class _Run:
         record = self._tools.store.inspect_image(made.record_id)
         if record is None:
             names = ", ".join(sorted(self._plans[plan.base].tags))
-            raise ImageError(f"base {names}: the engine no longer holds it", remedy="repeat the command")
+            raise BaseVanishedError(
+                f"base {names}: the engine no longer holds it", remedy="repeat the command"
+            )
         return record
 
     def _make(self, generated: Generated, base: ImageRecord | None, maker: ImageMaker) -> ImageRecord:
@@ -249,7 +253,7 @@ class _Run:
         if base is None or isinstance(declaration, DebianImage):
             return maker.debian(generated, report)
         if isinstance(declaration, CondaImage):
-            return maker.conda(generated, base, report)
+            return maker.conda(generated, base, self._ground(generated, base), report)
         return maker.pip(generated, base, self._ground(generated, base), report)
 
     def _ground(self, generated: Generated, base: ImageRecord) -> Ground:

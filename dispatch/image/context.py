@@ -167,15 +167,21 @@ def _leaf(path: str, source: Path, status: os.stat_result) -> Iterator[ContextEn
     if stat.S_ISLNK(status.st_mode):
         yield ContextEntry(Entry.symlink(path, os.readlink(source)))  # noqa: PTH115 (as it is written)
     elif stat.S_ISREG(status.st_mode):
-        # As git has it: no bit but this one is the content's own, the others are the umask's.
-        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-        entry = Entry(path, Kind.FILE, mode, status.st_size, source=os.fsencode(source))
-        yield ContextEntry(entry, _digest(source))
+        yield digested(path, source)
     elif not stat.S_ISSOCK(status.st_mode):
         raise ConfigurationError(
             f"{source}: it is neither a file, a directory nor a link, and cannot be sent to a build",
             "remove it, or name it in .dockerignore",
         )
+
+
+def digested(path: str, source: Path) -> ContextEntry:
+    """Return a file of the host as an entry; OSError where it cannot be read."""
+    status = source.stat()
+    # As git has it: no bit but this one is the content's own, the others are the umask's.
+    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    entry = Entry(path, Kind.FILE, mode, status.st_size, source=os.fsencode(source))
+    return ContextEntry(entry, _digest(source))
 
 
 def _digest(path: Path) -> str:

@@ -246,6 +246,7 @@ def normalise(raw: Path, target: Path, epoch: int) -> str:
     (capabilities) are kept; owners are numbers alone. Returns the text of dpkg's status file.
     """
     status = ""
+    attributes: dict[str, dict[str, str]] = {}
     with tarfile.open(raw, "r:") as source, tarfile.open(target, "w:", format=tarfile.PAX_FORMAT) as sink:
         for member in source:
             path = member.name.removeprefix("./").rstrip("/")
@@ -260,6 +261,10 @@ def normalise(raw: Path, target: Path, epoch: int) -> str:
             member.pax_headers = {
                 key: value for key, value in member.pax_headers.items() if key.startswith("SCHILY.xattr.")
             }
+            attributes[path] = member.pax_headers
+            if member.islnk():
+                # An engine sets the owner of every name, which takes a capability from the file.
+                member.pax_headers = attributes.get(member.linkname, {})
             content = source.extractfile(member) if member.isreg() else None
             sink.addfile(member, content)
             if path == "var/lib/dpkg/status":

@@ -110,6 +110,7 @@ class DockerfileMaker:
             labels=labels,
             stage=target_of(declaration),
             platform=declaration.more.platform or "".join(declaration.platforms[:1]),
+            no_cache=generated.again,
             classic=self.environ.get(BUILDKIT_VARIABLE) == "0",
         )
 

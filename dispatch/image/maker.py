@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from pathlib import Path
 
 from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, PipImage
-from dispatch.errors import DispatchError, EngineError, ImageError
+from dispatch.errors import BaseVanishedError, DispatchError, EngineError, ImageError
 from dispatch.image.base import CONDA_PREFIX, Ground, refuse_misfit
 from dispatch.image.bytecode import BytecodeStream, Piece
 from dispatch.image.copied import copied_files
 from dispatch.image.direct import Assembly, OpenLayer
 from dispatch.image.layers import CachedLayerBroken, LayerCache, LayerStream
-from dispatch.image.packages import Compiling, CondaWork, PackageWork, PipWork, refuse_machine
+from dispatch.image.packages import Compiling, CondaWork, PackageWork, PipWork
 from dispatch.image.pip import Tree
 from dispatch.image.plan import Generated
 from dispatch.image.ports import (
@@ -36,10 +36,12 @@ from dispatch.image.ports import (
     Installer,
     RootfsMaker,
     SharedImages,
+    WheelBuilder,
 )
 from dispatch.image.spec import EPOCH
 from dispatch.image.staging import staging
 from dispatch.image.tar import FileStream, Stream, TarStream
+from dispatch.lock.condainputs import refuse_misfit as refuse_conda_misfit
 from dispatch.lock.model import CondaLock, DebianLock, PipLock
 from dispatch.reporting import Reporter, Task, counted, working
 
@@ -65,6 +67,7 @@ class Tools:
     conda: CondaInstaller | None = None
     dockerfile: DockerfileBuilder | None = None
     shared: SharedImages | None = None
+    wheels: WheelBuilder | None = None
 
 
 class ImageMaker:
@@ -94,11 +97,11 @@ class ImageMaker:
             self._layers.write(key, make)
             return self._load(generated, None, [partial(self._layers.open, key, make)], report)
 
-    def conda(self, generated: Generated, base: ImageRecord, report: Reporter) -> ImageRecord:
+    def conda(self, generated: Generated, base: ImageRecord, ground: Ground, report: Reporter) -> ImageRecord:
         """Make a conda environment on a base that is in the engine."""
         lock, name = generated.lock, generated.environment.name
         assert isinstance(lock, CondaLock)
-        refuse_machine(name, lock, base)
+        refuse_conda_misfit(name, lock, ground.facts)
         installer = self._tools.conda
         assert installer is not None, "who builds conda environments brings what installs them"
 
@@ -114,9 +117,24 @@ class ImageMaker:
         refuse_misfit(generated.environment.name, lock, ground.facts)
 
         def fill(prefix: Path) -> None:
-            self._tools.installer.install(lock, prefix, lock.target.python)
+            built = self._from_source(generated.environment.name, lock, base, ground, report)
+            self._tools.installer.install(lock, prefix, lock.target.python, built)
 
         return self._layered(generated, base, PipWork(lock, ground, fill, self._compiling(base)), report)
+
+    def _from_source(
+        self, name: str, lock: PipLock, base: ImageRecord, ground: Ground, report: Reporter
+    ) -> Mapping[str, Path]:
+        """Return the wheels of the packages that no index has one of."""
+        if not lock.sdists:
+            return {}
+        wheels = self._tools.wheels
+        if wheels is None:
+            raise ImageError(
+                f"image {name!r}: {', '.join(lock.sdists)} come as source, and are built in an engine",
+                remedy="build it in an engine, or take what has wheels",
+            )
+        return wheels(name, lock, base, ground.interpreter, report, self._cancelled)
 
     def _compiling(self, base: ImageRecord) -> Compiling:
         return Compiling(self._tools.runner, self._tools.user, self._cache / "bytecode", base)
@@ -167,15 +185,15 @@ class ImageMaker:
                 with closing(feed.chunks()) as chunks:
                     self._tools.store.load(counted(chunks, task))
             except (ImageError, EngineError) as error:
-                if feed.failure is not None:
+                if feed.failure is not None and not isinstance(feed.failure, ImageError):
                     raise feed.failure from error
-                raise self._explained(name, base, error) from error
+                raise self._explained(name, base, feed.failure or error) from error
         return assembly.check(self._tools.store.inspect_image(assembly.image_id))
 
     def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
-        """Return what is behind a refused load, or the refusal itself."""
+        """Return what is behind a load that failed, or the failure itself."""
         if base is not None and self._tools.store.inspect_image(base.id) is None:
-            return ImageError(
+            return BaseVanishedError(
                 f"image {name!r}: its base {base.id[:19]} was removed while it was being made",
                 remedy="repeat the command",
             )

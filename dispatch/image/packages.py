@@ -13,8 +13,7 @@ from typing import Protocol
 
 from dispatch._docker import ImageRecord
 from dispatch._docker.containers import Bind
-from dispatch.errors import LockError
-from dispatch.image.base import CONDA_PREFIX, Ground, conda_ground, conda_machine, machine
+from dispatch.image.base import CONDA_PREFIX, Ground, conda_ground
 from dispatch.image.bytecode import BytecodeCache, Compiler, Piece
 from dispatch.image.conda import library, normalise_conda
 from dispatch.image.pip import Tree, normalise
@@ -93,9 +92,12 @@ class PipWork:
 
     def key(self, recipe: LayerRecipe) -> str:
         """Return the name of a layer; the base's interpreter is in both, its release in what it compiles."""
+        base = self.compiling.base.id
         if recipe.kind == "pip":
-            return recipe.key(interpreter=self.ground.interpreter)
-        return recipe.key(base=self.compiling.base.id) if recipe.kind == "bytecode" else recipe.key()
+            # What is built from source is what the base's compiler makes of it.
+            more = {"base": base} if self.lock.sdists else {}
+            return recipe.key(interpreter=self.ground.interpreter, **more)
+        return recipe.key(base=base) if recipe.kind == "bytecode" else recipe.key()
 
     def install(self, work: Path) -> Tree:
         """Install into a staging prefix."""
@@ -147,13 +149,3 @@ class CondaWork:
             (Bind(str(prefix), CONDA_PREFIX),),
         )
         return self.compiling.pieces(tree, place, work / "bytecode")
-
-
-def refuse_machine(name: str, lock: CondaLock, base: ImageRecord) -> None:
-    """Raise LockError if the lock of the environment ``name`` is for other machines than its base."""
-    wanted, found = conda_machine(lock.platform), machine(base.architecture)
-    if wanted != found:
-        raise LockError(
-            f"image {name!r}: its lock is for {lock.platform}, its base is for {found}",
-            remedy="lock it for the base's platform, or name another base",
-        )

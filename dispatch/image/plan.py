@@ -1,4 +1,4 @@
-"""What building would do, as a value: every distinct image is there, is built or is pulled, and why.
+"""What building would do: finds out of every distinct image whether it is there, and how it is had if not.
 
 Owns which images are needed and in which order. Refuses to change anything: planning asks the engine what it
 holds, runs no container and builds no base, so a dry run is the plan printed.
@@ -6,13 +6,11 @@ holds, runs no container and builds no base, so a dry run is the plan printed.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dispatch._docker import ImageRecord
 from dispatch.environment import (
-    BeakerId,
     BeakerImage,
     CondaImage,
     DebianImage,
@@ -27,164 +25,39 @@ from dispatch.image.base import base_environment, conda_ground, debian_ground, r
 from dispatch.image.compat import refuse_base_cuda, refuse_locked_cuda
 from dispatch.image.config import is_image_of
 from dispatch.image.history import SpecHistory
-from dispatch.image.ports import ImageStore, Locks, SharedImage, SharedImages
+from dispatch.image.planned import (
+    NOWHERE,
+    PART,
+    PENDING,
+    Action,
+    BuildPlan,
+    Elsewhere,
+    Generated,
+    Identify,
+    ImagePlan,
+    Pinned,
+    beaker_reference,
+)
+from dispatch.image.ports import ImageStore, Locks, SharedImage
 from dispatch.image.recipes import conda_spec, debian_spec, dockerfile_spec, pip_spec
 from dispatch.image.spec import DIGEST_LABEL, ImageSpec, platform_of
 from dispatch.lock.condainputs import refuse_misfit as refuse_conda_misfit
-from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock
+from dispatch.lock.model import BaseFacts, CondaLock, DebianLock
 
-_PENDING = "pending:"
-_BEAKER = "dispatch-beaker"
-
-PART = "+"
-"""Stands between the name of an image and what it is a part of it; no user's name has it."""
-
-Identify = Callable[[str], BeakerId]
-"""Says which image of Beaker a name is of now; ImageError where there is none."""
-
-
-def beaker_reference(image: BeakerId) -> str:
-    """Return the name under which an engine holds an image of Beaker."""
-    return f"{_BEAKER}:{image.id}"
-
-
-class Action(enum.Enum):
-    """What has to be done for an image."""
-
-    PRESENT = "present"
-    BUILD = "build"
-    FETCH = "fetch"
-    PULL = "pull"
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """Where else images are looked for, and which are not.
-
-    ``identify`` is needed, and asked, for images of Beaker only; ``shared`` is asked for what the engine
-    does not hold. What is named in ``again`` is made although it is there, and so are its parts. ``platform``
-    (``linux/amd64``) is what a Dockerfile without a base of ours is built for, unless it says so.
-    """
-
-    identify: Identify | None = None
-    shared: SharedImages | None = None
-    again: frozenset[str] = frozenset()
-    platform: Callable[[], str] = lambda: ""
-
-    def is_again(self, name: str) -> bool:
-        """Whether an image is to be made although it is there."""
-        return name.partition(PART)[0] in self.again
-
-
-NOWHERE = Elsewhere()
-
-
-@dataclass(frozen=True)
-class Generated:
-    """An image to be made from a lock or a Dockerfile. ``base`` is the key of the image below it, or ``""``.
-
-    While all that stands on a reference that must be pulled, ``spec`` names that instead of what it will be;
-    see :meth:`upon`.
-    """
-
-    environment: Environment
-    lock: Lock | None
-    spec: ImageSpec
-    base: str = ""
-
-    @property
-    def settled(self) -> bool:
-        """Whether the digest is known."""
-        return not self.spec.base.startswith(_PENDING)
-
-    @property
-    def identity(self) -> str:
-        """What identifies it in the specification of what stands on it."""
-        return f"spec:{self.spec.digest}" if self.settled else self.spec.base
-
-    def upon(self, identity: str) -> Generated:
-        """Return the same with what identifies the base, now that it is there, in its specification."""
-        return self if self.settled else replace(self, spec=replace(self.spec, base=identity))
-
-
-@dataclass(frozen=True)
-class Pinned:
-    """An image of Beaker, by the id that its name has there now."""
-
-    id: BeakerId
-
-
-@dataclass(frozen=True)
-class ImagePlan:
-    """One distinct image: what it is called, what is to be done for it, and why.
-
-    ``key`` is unique in a plan; ``tags`` are all the references it shall have, by name; ``missing_tags``
-    those it does not have yet. ``image`` is set for one that is PRESENT, ``shared`` for one to FETCH: its tag
-    in the registry, and what that holds. ``again`` says that it is made although it may be there.
-    """
-
-    key: str
-    environments: tuple[Environment, ...]
-    tags: Mapping[str, str]
-    action: Action
-    reason: str
-    source: Generated | DockerImage | Pinned
-    image: LocalId | None = None
-    missing_tags: tuple[str, ...] = ()
-    changes: tuple[str, ...] = ()
-    shared: tuple[str, SharedImage] | None = None
-    again: bool = False
-
-    @property
-    def digest(self) -> str | None:
-        """The digest of the specification; None for an image not of ours, or until its base is pulled."""
-        generated = self.source if isinstance(self.source, Generated) else None
-        return generated.spec.digest if generated is not None and generated.settled else None
-
-    @property
-    def base(self) -> str:
-        """The key of the image that must be there first, or ``""``."""
-        return self.source.base if isinstance(self.source, Generated) else ""
-
-    def to_json(self) -> dict[str, object]:
-        """Return the plan of this image for machines."""
-        return {
-            "names": sorted(self.tags),
-            "references": sorted(set(self.tags.values())),
-            "action": self.action.value,
-            "reason": self.reason,
-            "digest": self.digest,
-            "image": self.image.id if self.image else None,
-            "registry": self.shared[0] if self.shared else None,
-            "changes": list(self.changes),
-        }
-
-
-@dataclass(frozen=True)
-class BuildPlan:
-    """All images, each after the one it stands on. ``names`` are those asked for, with their keys."""
-
-    images: tuple[ImagePlan, ...]
-    names: Mapping[str, str]
-
-    def of(self, name: str) -> ImagePlan:
-        """Return the plan of a name that was asked for; KeyError for another."""
-        key = self.names[name]
-        return next(image for image in self.images if image.key == key)
-
-    @property
-    def to_do(self) -> tuple[ImagePlan, ...]:
-        """The images that are built, fetched or pulled."""
-        return tuple(image for image in self.images if image.action is not Action.PRESENT)
-
-    def explain(self, name: str) -> list[str]:
-        """Say of a name what happens to its image, and which inputs changed since it was last built here."""
-        image = self.of(name)
-        return [f"{name}: {image.action.value}: {image.reason}", *(f"  {line}" for line in image.changes)]
-
-    def to_json(self) -> list[dict[str, object]]:
-        """Return the plan for machines."""
-        return [image.to_json() for image in self.images]
+__all__ = [
+    "NOWHERE",
+    "PART",
+    "Action",
+    "BuildPlan",
+    "Elsewhere",
+    "Generated",
+    "Identify",
+    "ImagePlan",
+    "Pinned",
+    "beaker_reference",
+    "find_image",
+    "plan_images",
+]
 
 
 def plan_images(
@@ -344,7 +217,7 @@ class _Planner:
         base = base_environment(environment, name, self._environments)
         if isinstance(base.declaration, DockerImage):
             record = self._store.inspect_image(base.declaration.reference)
-            identity = f"image:{record.id}" if record else _PENDING + base.declaration.reference
+            identity = f"image:{record.id}" if record else PENDING + base.declaration.reference
             platform = platform_of(record.architecture) if record else ""
             return _Below(base, identity, record, None, platform)
         generated, ground = self._generated(base)
@@ -374,7 +247,9 @@ class _Planner:
             image = LocalId(record.id)
             plan = ImagePlan(key, called, tags, Action.PRESENT, "in the engine", generated, image, missing)
         else:
-            plan = self._to_do(ImagePlan(key, called, tags, Action.BUILD, "", generated, again=again))
+            plan = self._to_do(
+                ImagePlan(key, called, tags, Action.BUILD, "", replace(generated, again=again))
+            )
         self.images[key] = plan
         return key
 
@@ -395,7 +270,7 @@ class _Planner:
         if plan.again:
             return "made again, as it was asked for"
         if not generated.settled:
-            return f"digest unknown until {generated.spec.base.removeprefix(_PENDING)} is pulled"
+            return f"digest unknown until {generated.spec.base.removeprefix(PENDING)} is pulled"
         if changed:
             return "its inputs changed"
         registry = f" or in {self._elsewhere.shared.repository}" if self._elsewhere.shared else ""

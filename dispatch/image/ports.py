@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from dispatch.reporting import Reporter
 if TYPE_CHECKING:
     from dispatch._docker import Credentials, ImageRecord
     from dispatch._docker.helper import Finished, OneShot
-    from dispatch.image.plan import Generated
+    from dispatch.image.planned import Generated
     from dispatch.image.spec import ImageSpec
 
 
@@ -131,11 +131,29 @@ class Locks(Protocol):
 class Installer(Protocol):
     """Installs a pip lock into a staging prefix, checking every hash (``lock.uv.Uv``)."""
 
-    def install(self, lock: PipLock, prefix: Path, python: str) -> None:
+    def install(
+        self, lock: PipLock, prefix: Path, python: str, built: Mapping[str, Path] | None = None
+    ) -> None:
         """Fill ``prefix`` with ``lib/python<python>/site-packages`` and ``bin``; LockError or ImageError.
 
-        The files may be links into a cache of the installer's own: they are never written to.
+        ``built`` are wheels of packages that the lock has as source, by name. The files may be links into a
+        cache of the installer's own: they are never written to.
         """
+
+
+class WheelBuilder(Protocol):
+    """Builds what a lock has as source (``image.wheels.WheelMaker``)."""
+
+    def __call__(
+        self,
+        name: str,
+        lock: PipLock,
+        base: ImageRecord,
+        interpreter: str,
+        report: Reporter,
+        cancelled: Callable[[], bool],
+    ) -> Mapping[str, Path]:
+        """Return the wheel of every such package, by name, built upon ``base``; LockError or ImageError."""
 
 
 class CondaInstaller(Protocol):

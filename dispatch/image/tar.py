@@ -40,7 +40,8 @@ class Entry:
     ``path`` is relative to the root, with ``/`` between its parts and no ``.`` or ``..`` among them. A file's
     content is ``data``, or ``size`` bytes of the file ``source`` (a path of the host, as bytes so that no
     locale can change it). ``target`` is where a link points, for a hard link another path of the layer.
-    ``capability`` is the value of the extended attribute by which a program may do more than its user.
+    ``capability`` is the value of the extended attribute by which a program may do more than its user; every
+    hard link to it has to have it too, as an engine takes it away with every name that it makes.
     """
 
     path: str

@@ -58,10 +58,14 @@ def copied(source: BinaryIO, target: BinaryIO | None) -> tuple[str, int]:
 
 
 class Archives:
-    """The archives of packages under ``root``. ``damaged`` are those that were not what they had been."""
+    """The archives of packages under ``root``. ``damaged`` are those that were not what they had been.
 
-    def __init__(self, root: Path, client: rattler.Client) -> None:
+    They come to be in ``work``, which is on the same disk and does not outlive us.
+    """
+
+    def __init__(self, root: Path, work: Path, client: rattler.Client) -> None:
         self._root = root
+        self._work = work
         self._client = client
         self._gate = asyncio.Semaphore(_AT_A_TIME)
         self.damaged: list[str] = []
@@ -87,7 +91,7 @@ class Archives:
             raise problem
 
     async def _fetch(self, package: dict[str, Any], url: str, path: Path) -> Path:
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = self._work / path.name
         problem = Problem("download", package["file"])
         try:
             for attempt in range(_TRIES):
@@ -179,7 +183,7 @@ def main(arguments: list[str]) -> int:
     async def run() -> None:
         root = Path(request["archives"])
         root.mkdir(parents=True, exist_ok=True)
-        archives = Archives(root, rattler.Client.default_client(max_retries=0))
+        archives = Archives(root, work, rattler.Client.default_client(max_retries=0))
         try:
             await install(request, work, archives)
         finally:

@@ -90,7 +90,8 @@ class PipLock:
 
     ``inputs`` is the digest of what was asked for; ``indexes`` are the index addresses that the
     requirements file itself names, the first of them the default one if ``own_default`` is set. ``sdists``
-    are the packages that are built from source. ``provided`` are packages of the base, as
+    are the packages that are built from source, ``builders`` what is installed for that, and not in the
+    image. ``provided`` are packages of the base, as
     ``name==version``, that the pins were resolved with: they are not installed again.
     """
 
@@ -102,6 +103,7 @@ class PipLock:
     own_default: bool = False
     sdists: tuple[str, ...] = ()
     provided: tuple[str, ...] = ()
+    builders: tuple[PipPin, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -110,16 +112,18 @@ class PipLock:
         Nor does CUDA: it decided which pins there are, and changes nothing of what they are.
         """
         target = [self.target.python, self.target.glibc, self.target.architecture]
-        tree = ["pip-lock", 1, target, list(self.indexes), self.own_default, self._pins()]
-        return content_digest([*tree, list(self.sdists)] if self.sdists else tree)
+        tree = ["pip-lock", 1, target, list(self.indexes), self.own_default, _plain(self.pins)]
+        built = [list(self.sdists), _plain(self.builders)]
+        return content_digest([*tree, *built] if self.sdists else tree)
 
     @property
     def identity(self) -> str:
         """SHA-256 (hex) over Python and pins: what the packages are, on whatever platform."""
-        return content_digest(["pip-identity", 1, self.target.python, self._pins()])
+        return content_digest(["pip-identity", 1, self.target.python, _plain(self.pins)])
 
-    def _pins(self) -> list[object]:
-        return [list(pin) for pin in sorted((pin.name, pin.version, sorted(pin.hashes)) for pin in self.pins)]
+
+def _plain(pins: tuple[PipPin, ...]) -> list[object]:
+    return [list(pin) for pin in sorted((pin.name, pin.version, sorted(pin.hashes)) for pin in pins)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Owns the file (it stays readable for pip and uv), what makes it stale, and its r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dispatch.environment import Environment, PipImage
@@ -30,6 +31,7 @@ from dispatch.lock.resolving import Question, Resolving
 
 _MINOR = r"[0-9]{1,3}\.[0-9]{1,3}"
 _PROVIDED = r"[a-z0-9][a-z0-9.-]*==[A-Za-z0-9.!+_-]+"
+_BUILDER = _PROVIDED + r"( sha256:[0-9a-f]{64})+"
 _MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 
 
@@ -96,12 +98,13 @@ def renew_pip(
     resolver: Resolving,
     upgrade: Upgrade = NO_UPGRADE,
     provided: Sequence[str] = (),
+    requires: Callable[[PipLock], Sequence[str]] | None = None,
 ) -> Renewal:
     """Resolve anew and write the lock, keeping the present lock's versions where they fit.
 
     What ``upgrade`` names is taken in its newest version that fits. ``provided`` are the packages that the
     base has installed, as ``name==version``: what asks for one of them gets that one, and it is not
-    installed again.
+    installed again. ``requires`` says what builds the packages that come from source.
     """
     declaration = _declaration(environment)
     target = target_of(environment, facts)
@@ -130,6 +133,9 @@ def renew_pip(
         sdists=tuple(pin.name for pin in pins if pin.name in inputs.sdists),
         provided=needed,
     )
+    if lock.sdists and requires is not None:
+        before = _known_builders(declaration.lock)
+        lock = replace(lock, builders=_builders(lock, requires(lock), question, resolver, before))
     changed = write_lock(declaration.lock, render(lock))
     summary = summarise({pin.name: pin.version for pin in known}, {pin.name: pin.version for pin in pins})
     return Renewal(declaration.lock, changed, summary)
@@ -146,10 +152,34 @@ def render(lock: PipLock) -> str:
     ]
     fields += [("cuda", lock.target.cuda)] if lock.target.cuda else []
     fields += [("source", name) for name in lock.sdists]
+    fields += [("builder", f"{pin.name}=={pin.version} {' '.join(pin.hashes)}") for pin in lock.builders]
     fields += [("provided", each) for each in lock.provided]
     keys = ("index" if lock.own_default else "extraindex", *("extraindex" for _ in lock.indexes[1:]))
     fields += list(zip(keys, lock.indexes, strict=False))
     return render_lock_file([*fields, ("digest", lock.digest)], render_pins(lock.pins))
+
+
+def _builders(
+    lock: PipLock, requires: Sequence[str], question: Question, resolver: Resolving, known: tuple[PipPin, ...]
+) -> tuple[PipPin, ...]:
+    """Resolve what builds the packages that come from source: wheels all, so that there is an end to it."""
+    if not requires:
+        return ()
+    wanted = replace(question.requirements, lines=tuple(requires), constraints=(), prereleases=False)
+    asked = Question(wanted, lock.target, known, question.upgrade)
+    return _with_known_hashes(resolver.compile(asked), known)
+
+
+def _known_builders(path: Path) -> tuple[PipPin, ...]:
+    with contextlib.suppress(LockError):
+        return _parse(read_lock_file(path, "", "")).builders
+    return ()
+
+
+def _builder(text: str) -> PipPin:
+    pinned, *hashes = text.split(" ")
+    name, _, version = pinned.partition("==")
+    return PipPin(name, version, tuple(hashes))
 
 
 def known_pins(path: Path) -> tuple[PipPin, ...]:
@@ -185,6 +215,7 @@ def _parse(found: LockFile) -> PipLock:
         own_default=bool(own),
         sdists=found.matching("source", r"[a-z0-9][a-z0-9.-]*"),
         provided=found.matching("provided", _PROVIDED),
+        builders=tuple(map(_builder, found.matching("builder", _BUILDER))),
     )
 
 

@@ -14,18 +14,23 @@ from dispatch.lock.debian import renew_debian
 from dispatch.lock.model import NO_UPGRADE, BaseFacts, Renewal, Upgrade
 from dispatch.lock.pip import renew_pip
 from dispatch.lock.piptools import PipTools
+from dispatch.lock.sdists import Sdists
 from dispatch.lock.uv import Uv
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What renewing needs of this machine; ``say`` takes one line of progress."""
+    """What renewing needs of this machine; ``say`` takes one line of progress.
+
+    ``sdists`` fetches what is built from source, where a declaration has that.
+    """
 
     uv: Uv
     piptools: PipTools
     conda: CondaLockTool
     apt: Apt
     say: Callable[[str], None]
+    sdists: Sdists | None = None
 
 
 def renew(
@@ -54,4 +59,5 @@ def renew(
     if isinstance(declaration, CondaImage):
         return renew_conda(environment, facts, tools.conda, upgrade.everything, upgrade.packages)
     resolver = tools.uv if declaration.resolver is Resolver.UV else tools.piptools
-    return renew_pip(environment, facts, resolver, upgrade, provided)
+    requires = tools.sdists.requires if tools.sdists is not None else None
+    return renew_pip(environment, facts, resolver, upgrade, provided, requires)

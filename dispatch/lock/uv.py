@@ -6,6 +6,7 @@ environment, never by arguments; it runs in an empty directory, so that no proje
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import tempfile
@@ -105,10 +106,13 @@ class Uv:
             )
             return question.answer(directory, "uv")
 
-    def install(self, lock: PipLock, prefix: Path, python: str) -> None:
+    def install(
+        self, lock: PipLock, prefix: Path, python: str, built: Mapping[str, Path] | None = None
+    ) -> None:
         """Install exactly the lock into ``prefix``, as ``lib/python<python>/site-packages`` and ``bin``.
 
-        Every file is checked against its hash. The packages' own files may be **hard links into uv's
+        ``built`` are wheels of packages that the lock has as source, by name. Every file that is fetched is
+        checked against its hash. The packages' own files may be **hard links into uv's
         cache**: replace them or read them, never write into them and never change their mode. What is
         written anew (``*.dist-info/RECORD``, ``INSTALLER``, ``REQUESTED`` and all of ``bin``) is private.
         uv's traces (``.lock``, ``uv_cache.json``) are left, and the scripts in ``bin`` name the client's
@@ -118,7 +122,9 @@ class Uv:
         prefix.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="dispatch-install-") as name:
             directory = Path(name)
-            text = "\n".join(render_pins(lock.pins, comments=False)) + "\n"
+            ours = built or {}
+            lines = render_pins([pin for pin in lock.pins if pin.name not in ours], comments=False)
+            text = "\n".join([*lines, *(_local(name, path) for name, path in ours.items())]) + "\n"
             (directory / "requirements.txt").write_text(text, encoding="utf-8")
             arguments = ["--prefix", str(prefix.absolute()), "--require-hashes", "--no-deps"]
             arguments += ["--link-mode", self._link_mode(), "--requirement", "requirements.txt"]
@@ -192,6 +198,12 @@ class Uv:
     def _redacted(self, said: str, directory: Path, declared: Sequence[str]) -> str:
         text = said.replace(f"{directory}/", "").replace(str(directory), ".")
         return self._indexes().redact(text, declared)
+
+
+def _local(name: str, wheel: Path) -> str:
+    """Return the line of a wheel of this machine, with the hash that uv wants of every line."""
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return f"{name} @ {wheel.absolute().as_uri()} --hash=sha256:{digest}"
 
 
 def _rename_minor(prefix: Path, python: str) -> None:

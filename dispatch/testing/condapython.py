@@ -16,20 +16,24 @@ from dispatch.testing.channel import PLACEHOLDER, Package
 
 MINOR = "{}.{}".format(*sys.version_info[:2])
 VERSION = "{}.{}.{}".format(*sys.version_info[:3])
-_LEFT_OUT = {
-    "__pycache__",
-    "dist-packages",
-    "distutils",
-    "ensurepip",
-    "idlelib",
-    "lib2to3",
-    "pydoc_data",
-    "site-packages",
-    "test",
-    "tests",
-    "tkinter",
-    "turtledemo",
-}
+# What no test imports, and would only be packed and compiled.
+_LEFT_OUT = (
+    {
+        "__pycache__",
+        "curses",
+        "dbm",
+        "dist-packages",
+        "distutils",
+        "ensurepip",
+        "idlelib",
+        "lib2to3",
+        "msilib",
+    }
+    | {"pydoc.py", "pydoc_data", "site-packages", "sqlite3", "test", "tests", "tkinter", "turtle.py"}
+    | {"turtledemo", "unittest", "wsgiref", "xml", "xmlrpc", "_pydecimal.py"}
+)
+_CODECS = re.compile(r"(?:cp|iso|koi|mac_|big|euc|gb|kz|shift|johab|hz|ptcp|tis).*\.py")
+_KEPT = "cp437.py"
 _NEEDED = re.compile(rb"\0(lib[\w+-]+)\.so[.\d]*(?=\0)")
 _EVERYWHERE = {b"libc", b"libm", b"libpthread", b"libdl", b"libutil", b"librt", b"libz"}
 _SITE = b"dist-packages"
@@ -68,7 +72,9 @@ def _modules(library: Path) -> list[tuple[str, bytes]]:
     found = []
     for directory, names, files in os.walk(library):
         names[:] = sorted(set(names) - _LEFT_OUT - {name for name in names if name.startswith("config-")})
-        for name in sorted(files):
+        for name in sorted(set(files) - _LEFT_OUT):
+            if directory.endswith("encodings") and _CODECS.fullmatch(name) and name != _KEPT:
+                continue
             path = Path(directory) / name
             if name.endswith(".so"):
                 data = path.read_bytes()

@@ -233,10 +233,14 @@ class FakeInstaller:
     packages: Mapping[str, Mapping[str, str]]
     failure: Exception | None = None
     installs: int = 0
+    built: dict[str, Path] = field(default_factory=dict)
 
-    def install(self, lock: PipLock, prefix: Path, python: str) -> None:
+    def install(
+        self, lock: PipLock, prefix: Path, python: str, built: Mapping[str, Path] | None = None
+    ) -> None:
         """Fill the prefix with the packages that the lock names."""
         self.installs += 1
+        self.built = dict(built or {})
         if self.failure is not None:
             raise self.failure
         for pin in lock.pins:

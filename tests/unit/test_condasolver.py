@@ -184,3 +184,32 @@ def test_it_ends_well_every_time(channel: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda _: ask(channel, told, "greet")[0], range(max(12, int(200 * STRESS)))))
     assert set(runs) == {0}
+
+
+def test_an_update_by_conda_lock(channel: Path, tmp_path: Path) -> None:
+    """conda-lock's own `--update` works with it: what is named is taken anew, and nothing else moves."""
+    solver = tmp_path / "dispatch-conda-solver"
+    solver.write_text(f'#!/bin/sh\nexec {sys.executable} -m dispatch.lock.condasolver "$@"\n', "utf-8")
+    solver.chmod(0o755)
+    (tmp_path / "names.json").write_text("{}", "utf-8")
+
+    def lock(*specs: str, update: tuple[str, ...] = ()) -> str:
+        asked = {"channels": [channel.as_uri()], "dependencies": list(specs)}
+        (tmp_path / "environment.yml").write_text(json.dumps(asked), "utf-8")
+        names = (tmp_path / "names.json").as_uri()
+        arguments = ["--conda", str(solver), "--file", "environment.yml", "--platform", "linux-64"]
+        arguments += ["--lockfile", "lock.yml", "--pypi_to_conda_lookup_file", names, *update]
+        subprocess.run(
+            [sys.executable, "-m", "conda_lock", "lock", *arguments],
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+            capture_output=True,
+            check=True,
+            timeout=300,
+        )
+        return (tmp_path / "lock.yml").read_text("utf-8")
+
+    first = lock("libtext ==1.2", "numlib ==1.5")
+    assert "libtext-1.2" in first and "numlib-1.5" in first
+    second = lock("libtext", "numlib", update=("--update", "libtext"))
+    assert "libtext-1.3" in second and "numlib-1.5" in second

@@ -11,7 +11,7 @@ import pytest
 
 from dispatch._docker.helper import Finished, OneShot
 from dispatch.environment import LocalId
-from dispatch.errors import EngineError, ImageError, LockError, StaleBaseError
+from dispatch.errors import BaseVanishedError, EngineError, ImageError, LockError, StaleBaseError
 from dispatch.image.builder import Builder
 from dispatch.image.maker import Tools
 from dispatch.image.plan import plan_images
@@ -220,7 +220,7 @@ def test_a_base_that_is_pruned_meanwhile(tmp_path: Path) -> None:
     yard = Yard(tmp_path, store)
     yard.build("base")
     store.pruning = True
-    with pytest.raises(ImageError, match=r"'ml': its base .* was removed") as caught:
+    with pytest.raises(BaseVanishedError, match=r"'ml': its base .* was removed") as caught:
         yard.build("ml").raise_failures()
     assert caught.value.remedy == "repeat the command"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dispatch.environment import CondaImage, CopiedFile, Extras, ImageDeclaration
+from dispatch.environment import CondaImage, CopiedFile, DebianImage, Extras, ImageDeclaration
 from dispatch.errors import LockError
 from dispatch.image.builder import Builder
 from dispatch.image.maker import Tools
@@ -20,7 +21,7 @@ from dispatch.lock.model import CondaLock, Lock
 from dispatch.lock.rattler import Rattler
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.condapackages import MINOR, PYTHON, locked, true_channel
-from dispatch.testing.images import FakeHelper, FakeImageStore, FakeInstaller, FakeRootfs
+from dispatch.testing.images import FakeHelper, FakeImageStore, FakeInstaller, FakeRootfs, base_image
 from dispatch.testing.reporting import RecordingReporter
 
 PACKAGES = {"numpy": {"numpy/__init__.py": "x = 1\n"}, "scipy": {"scipy/__init__.py": "y = 1\n"}}
@@ -44,6 +45,7 @@ class Yard:
         self.pip = FakeInstaller(PACKAGES)
         self.told = RecordingReporter()
         self.declared = DECLARED
+        self.base: DebianImage | str = debian_image()
         self.locks: dict[str, Lock] = {
             "base": debian_lock(),
             "env+conda": locked(channel, *STEMS),
@@ -55,7 +57,7 @@ class Yard:
     def build(self, *names: str) -> BuildReport:
         """Plan and build."""
         declared: dict[str, ImageDeclaration | str] = {
-            "base": debian_image(),
+            "base": self.base,
             "env+conda": self.declared,
             "env": pip_image("env", base="env+conda"),
         }
@@ -167,13 +169,33 @@ def test_without_python(yard: Yard, channel: Path) -> None:
 
 
 def test_another_machine(yard: Yard) -> None:
-    """A lock for another machine than the base is refused before anything is fetched."""
+    """A lock for another machine than the base is refused before anything is made."""
     lock = yard.locks["env+conda"]
     assert isinstance(lock, CondaLock)
     yard.locks["env+conda"] = replace(lock, platform="linux-aarch64")
-    with pytest.raises(LockError, match=r"its lock is for linux-aarch64, its base is for x86_64"):
+    with pytest.raises(LockError, match="locked for linux-aarch64, its base 'base' is"):
+        yard.ids("env+conda")
+    assert yard.store.loads == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (("3.11", "/usr/bin/python3", "glibc 2.31"), "locked for glibc 2.36, its base 'base' has 2.31"),
+        (("3.11", "/usr/bin/python3", None), "locked for glibc 2.36, its base 'base' has none"),
+    ],
+)
+def test_a_base_that_does_not_fit(answer: tuple[str, str, str | None], message: str, yard: Yard) -> None:
+    """What a pulled base turns out to be is compared with the lock before anything is fetched."""
+    yard.base = "theirs:1"
+    yard.store.registry["theirs:1"] = base_image("theirs:1")
+    yard.helper.answer = answer
+    with pytest.raises(LockError, match=message):
         yard.ids("env+conda")
     assert not (yard.cache / "conda").exists()
+    yard.helper.answer = ("3.9", "/usr/bin/python3", "glibc 2.36")
+    shutil.rmtree(yard.cache / "facts")
+    yard.ids("env+conda")
 
 
 def test_copied_files(yard: Yard, tmp_path: Path) -> None:

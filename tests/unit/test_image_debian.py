@@ -99,4 +99,4 @@ def test_entries(tmp_path: Path) -> None:
     assert (found["usr/bin/old"].uid, found["usr/bin/old"].gid) == (7, 42)
     assert found["usr/bin/pong"].linkname == "usr/bin/ping"
     assert found["bin"].linkname == "usr/bin"
-    assert found["usr/bin/ping"].pax_headers == CAPABILITY
+    assert found["usr/bin/ping"].pax_headers == found["usr/bin/pong"].pax_headers == CAPABILITY

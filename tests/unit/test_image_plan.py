@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.environment import BeakerId, BeakerImage, LocalId
+from dispatch.environment import BeakerId, BeakerImage, CondaImage, DockerfileImage, Extras, LocalId
 from dispatch.errors import ConfigurationError, DispatchError, LockError
 from dispatch.image.history import SpecHistory
 from dispatch.image.plan import Action, BuildPlan, Elsewhere, Generated, Pinned, plan_images
+from dispatch.lock.model import CondaLock
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
 from dispatch.testing.images import FakeImageStore, base_image
 
@@ -22,9 +23,15 @@ CATALOGUE = environments(
     theirs="python:3.11",
     upon=pip_image("upon", base="theirs"),
     direct=pip_image("direct", base="python:3.11"),
+    bio=CondaImage(Path("/repo/environment.yml"), Path("/repo/environment.linux-64.lock"), "base"),
 )
 LOCKS = FakeLocks({"base": debian_lock(), **dict.fromkeys(("ml", "same", "plain"), pip_lock("numpy==2.0"))})
 LOCKS_UPON = FakeLocks({"upon": pip_lock("numpy==2.0"), "direct": pip_lock("numpy==2.0")})
+
+
+def conda_lock(platform: str = "linux-64", glibc: str = "2.36") -> CondaLock:
+    """Return a conda lock without packages."""
+    return CondaLock(platform, (("__glibc", glibc),), "0" * 64, ())
 
 
 def actions(plan: BuildPlan) -> list[tuple[str, str]]:
@@ -111,6 +118,13 @@ def test_images_of_beaker() -> None:
         ("ml", FakeLocks({"ml": pip_lock()}), LockError, "'base': no lock"),
         ("ml", FakeLocks({"base": debian_lock(), "ml": pip_lock(python="3.12")}), LockError, "has 3.11"),
         ("ml", FakeLocks({"base": debian_lock(), "ml": pip_lock(glibc="2.41")}), LockError, "has 2.36"),
+        ("bio", FakeLocks({"base": debian_lock(), "bio": conda_lock(glibc="2.41")}), LockError, "has 2.36"),
+        (
+            "bio",
+            FakeLocks({"base": debian_lock(), "bio": conda_lock("linux-aarch64")}),
+            LockError,
+            "locked for linux-aarch64, its base 'base' is linux-64",
+        ),
     ],
 )
 def test_refused(name: str, locks: FakeLocks, error: type[DispatchError], message: str) -> None:
@@ -141,3 +155,23 @@ def test_json() -> None:
     (_, image) = plan.to_json()
     assert (image["names"], image["action"], image["image"]) == (["ml"], "build", None)
     assert image["references"] == [plan.of("ml").tags["ml"]]
+
+
+def test_the_parts_of_an_image_are_explained(tmp_path: Path) -> None:
+    """What an image is made of in several steps is explained with it, each part for itself."""
+    catalogue = {**CATALOGUE, **environments(**{"gpu+packages": pip_image("gpu"), "gpu": pip_image("gpu")})}
+    steps = DockerfileImage(None, None, "gpu+packages", more=Extras(run=("true",)))
+    catalogue["gpu"] = replace(catalogue["gpu"], declaration=steps)
+    locks = FakeLocks({**LOCKS.locks, "gpu+packages": pip_lock("numpy==2.0")})
+    history = SpecHistory(tmp_path)
+    plan = plan_images(["gpu"], catalogue, locks, FakeImageStore(), history)
+    for image in plan.images:
+        assert isinstance(image.source, Generated)
+        history.record(image.source.environment, image.source.spec)
+    changed = FakeLocks({**locks.locks, "gpu+packages": pip_lock("numpy==2.1")})
+    lines = plan_images(["gpu"], catalogue, changed, FakeImageStore(), history).explain("gpu")
+    assert [line.partition(": its")[0] for line in lines if "inputs changed" in line] == [
+        "gpu: build",
+        "  gpu+packages: build",
+    ]
+    assert any(line.startswith(("    pip.inputs.lock: ", "    lock: ")) for line in lines)

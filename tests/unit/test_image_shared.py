@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from dispatch.app.pushing import Pushing
+from dispatch.app.rounds import Rounds
 from dispatch.app.sharing import Lenient
 from dispatch.app.wish import WISH, Wish
 from dispatch.environment import LocalId, RegistryDigest
-from dispatch.errors import ImageError
+from dispatch.errors import BaseVanishedError, ImageError
 from dispatch.image.builder import Builder, FetchError, Manner, NotBegunError
 from dispatch.image.maker import Tools
 from dispatch.image.plan import Action, BuildPlan, Elsewhere, plan_images
@@ -168,6 +169,44 @@ def test_a_fetch_that_fails_can_be_told(clean: Machine) -> None:
     clean.shared.fetches = ImageError("registry.test: broke off")
     report = clean.made("ml")
     assert isinstance(report.failures["ml"], FetchError)
+
+
+def test_what_cannot_be_fetched_is_built(machine: Machine, clean: Machine) -> None:
+    """A registry that breaks off is given up; a second round builds what it was to give."""
+    clean.shared.fetches = ImageError("registry.test: broke off")
+    clean.looks = registry = Lenient(clean.shared, clean.told)
+    rounds = Rounds(clean.build, lambda: clean.plan(["ml"]), registry, clean.told)
+    report = rounds.carry_out(clean.plan(["ml"]))
+    report.raise_failures()
+    assert report.images == machine.made("ml").images
+    assert report.done["ml"].action is Action.BUILD
+
+
+class PruningStore(FakeImageStore):
+    """Forgets all images, ``times`` times, when something is loaded that stands on one of them."""
+
+    times = 0
+
+    def load(self, chunks: Iterable[bytes]) -> None:
+        """Prune, then load."""
+        pieces = list(chunks)
+        if self.images and self.times:
+            self.times -= 1
+            self.images.clear()
+        super().load(pieces)
+
+
+@pytest.mark.parametrize(("times", "well"), [(1, True), (2, False)])
+def test_a_base_that_is_removed_meanwhile(machine: Machine, times: int, well: bool) -> None:
+    """What stood on it is built once more, with the base; if that happens again, it is said."""
+    machine.store = store = PruningStore()
+    machine.looks = None
+    store.times = times
+    rounds = Rounds(machine.build, lambda: machine.plan(["ml"]), None, machine.told)
+    report = rounds.carry_out(machine.plan(["ml"]))
+    assert (report.failures == {}) is well
+    assert all(isinstance(each, BaseVanishedError) for each in report.failures.values())
+    assert any("building once more" in line for line in machine.told.lines)
 
 
 def test_made_again(machine: Machine) -> None:

@@ -78,7 +78,7 @@ def test_a_folder_of_a_base_has_the_bases_lock(repository: Repository) -> None:
     assert repository.folder(repository.image("mine", DEBIAN)).lockable() == ["mine"]
     text = "pip: requirements.in\nbase: mine\napt: [git]\nrun: [x]"
     config = repository.folder(repository.image("tools", text))
-    assert config.lockable() == ["tools+apt", "tools+packages", "tools"]
+    assert config.lockable() == ["tools+apt", "tools+packages"]
     assert config.lockable(["mine"]) == ["mine"]
     with pytest.raises(ConfigurationError, match=r"no image 'mina', did you mean 'mine'"):
         config.lockable(["mina"])
