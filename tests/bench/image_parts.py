@@ -1,7 +1,7 @@
 """An environment of conda and pip whose pip part changes: what is made again, and how long that takes.
 
-The channel and its Python are the tests' own, since no public channel need be in reach; the wheels come from a
-package index on the loopback.
+The channel and its Python are made on the spot, since no public channel need be in reach; the wheels come
+from a package index on the loopback.
 """
 
 from __future__ import annotations
