@@ -279,5 +279,4 @@ class _Planner:
 
 def find_image(store: ImageStore, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:
     """Return the engine's image of a specification, if it is that very image (see ``direct.is_image_of``)."""
-    record = store.find_image(DIGEST_LABEL, spec.digest)
-    return record if record is not None and is_image_of(record, spec, base) else None
+    return store.find_image(DIGEST_LABEL, spec.digest, lambda record: is_image_of(record, spec, base))
