@@ -28,8 +28,9 @@ from dispatch._registry.problems import (
     RegistryUnreachableError,
 )
 
-# What one request of an upload sends: what is lost where a registry cannot tell how much of it has come.
-UPLOAD_PIECE = 64 << 20
+# What one request of an upload sends: all of the blob. Not every registry takes pieces, while this is what
+# Docker's own client does; what breaks off is gone on with where the registry can tell how much has come.
+UPLOAD_PIECE = 1 << 60
 # How often a blob that arrives damaged is fetched or sent anew.
 _DAMAGES = 3
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -148,12 +149,14 @@ class Upload:
             self._place = place
             self._follow(answer)
             self._offset = min(int(last) + 1, self._transfer.blob.size)
+            self._furthest = max(self._furthest, self._offset)
 
     def _piece(self, length: int) -> None:
         """Send the next piece."""
         start, end = self._offset, self._offset + length - 1
-        headers = {**_OCTETS, "Content-Range": f"{start}-{end}"}
         transfer = self._transfer
+        whole = start == 0 and length == transfer.blob.size
+        headers = _OCTETS if whole else {**_OCTETS, "Content-Range": f"{start}-{end}"}
 
         def body() -> Body:
             return Body(transfer.watched(_part(transfer.file, start, length), self._tell), length)

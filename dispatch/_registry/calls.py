@@ -112,17 +112,22 @@ class Calls:
             return self._base
 
     def _speaks_plainly(self) -> bool:
-        """Ask over HTTP, with nothing secret. What wants TLS says so: 400, a redirect, or it hangs up."""
-        try:
-            answer = self._line.send("GET", f"http://{self._api}/v2/", {})
-        except RegistryAbsentError:
-            # Without a port the two have ports of their own.
-            if urlsplit(f"//{self._api}").port is not None:
-                raise
-            return False
-        except RegistryError:
-            return False
-        return answer.status not in (400, 426, *_REDIRECTS)
+        """Ask over HTTP, with nothing secret. What wants TLS says something else, or hangs up."""
+        # A line that breaks off may be a TLS server's way, or an accident, which does not happen twice.
+        for _ in range(2):
+            try:
+                answer = self._line.send("GET", f"http://{self._api}/v2/", {})
+            except RegistryAbsentError:
+                # Without a port the two have ports of their own.
+                if urlsplit(f"//{self._api}").port is not None:
+                    raise
+                return False
+            except RegistryError:
+                continue
+            if answer.status in _BUSY:
+                raise self._refusal(answer)
+            return answer.status in (200, 401, 403)
+        return False
 
     def _next(self, answer: Answer) -> str:
         """Return where a redirect leads."""

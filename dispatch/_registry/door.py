@@ -30,7 +30,7 @@ _ACCEPT = {"Accept": ", ".join(ACCEPTED)}
 class RegistryDoor:
     """The registry at ``host``. Making one sends nothing and reads nothing; safe to share between threads.
 
-    ``piece`` is how many bytes one request of an upload sends.
+    ``piece`` is how many bytes one request of an upload sends at most.
 
     All methods raise RegistryError: where the registry is not there, does not let us, or refuses.
     """
@@ -115,7 +115,7 @@ class RegistryDoor:
             if answer.status == 404:
                 break
             found += self._tags_of(answer)
-            path = _next_page(answer)
+            path = next_page(answer)
         return sorted(set(found))
 
     def blob(self, repository: str, blob: Descriptor) -> bytes:
@@ -177,7 +177,7 @@ class RegistryDoor:
             raise unintelligible(self.host, "its list of tags cannot be read") from error
 
 
-def _next_page(answer: Answer) -> str:
+def next_page(answer: Answer) -> str:
     """Return the address of what a ``Link`` header says comes next."""
     target, _, relation = answer.headers.get("link", "").partition(">")
     return urljoin(answer.url, target.strip().lstrip("<")) if 'rel="next"' in relation else ""

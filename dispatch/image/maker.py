@@ -132,7 +132,11 @@ class ImageMaker:
         if not lock.sdists:
             return {}
         wheels = self._tools.wheels
-        assert wheels is not None, "who builds packages from source brings what builds them"
+        if wheels is None:
+            raise ImageError(
+                f"image {name!r}: {', '.join(lock.sdists)} come as source, and are built in an engine",
+                remedy="build it in an engine, or take what has wheels",
+            )
         return wheels(name, lock, base, ground.interpreter, report, self._cancelled)
 
     def _compiling(self, base: ImageRecord) -> Compiling:

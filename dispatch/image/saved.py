@@ -6,6 +6,7 @@ gives the first byte of it.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -38,7 +39,7 @@ class SavingStore(Protocol):
 
 
 class SavedImage:
-    """One image of an engine, laid down in the directory ``room`` when it is first needed.
+    """One image of an engine, laid down in the directory ``room`` when a thread first needs it.
 
     Methods raise EngineError where the engine breaks off, ImageError where what it gives is damaged.
     """
@@ -47,6 +48,7 @@ class SavedImage:
         self._engine = engine
         self._record = record
         self._room = room
+        self._lock = threading.Lock()
         self._loaded: Loaded | None = None
 
     def config(self) -> bytes:
@@ -71,10 +73,11 @@ class SavedImage:
         }
 
     def _save(self) -> Loaded:
-        if self._loaded is None:
-            with closing(self._engine.save(self._record.id)) as stream:
-                self._loaded = read_archive(_chunks(stream), self._room)
-        return self._loaded
+        with self._lock:
+            if self._loaded is None:
+                with closing(self._engine.save(self._record.id)) as stream:
+                    self._loaded = read_archive(_chunks(stream), self._room)
+            return self._loaded
 
 
 def _chunks(stream: Saved) -> Iterator[bytes]:

@@ -117,29 +117,39 @@ class Channels:
     def place(self, address: str, declared: Iterable[str], directory: Path) -> Place | None:
         """Return what a package's address means in terms of the declared channels; None for another's."""
         plain = without_credentials(address)
-        for channel in declared:
-            for name in self.names(channel):
-                for start in self.addresses(name, directory):
-                    rest = _below(plain, without_credentials(start))
-                    match = _FILE.fullmatch(unquote(rest)) if rest else None
-                    if match is not None:
-                        return Place(name, match["subdir"], match["file"])
-        return None
+        names = [name for channel in declared for name in self.names(channel)]
+        starts = [(name, start) for name in names for start in self.addresses(name, directory)]
+        for name, start in starts:
+            rest = _below(plain, without_credentials(start))
+            match = _FILE.fullmatch(unquote(rest)) if rest else None
+            if match is not None:
+                return Place(name, match["subdir"], match["file"])
+        # The user's conda may know of places that are in none of the settings read here.
+        start, _, file = plain.rpartition("/")
+        start, _, subdir = start.rpartition("/")
+        named = next((name for name in names if "://" not in name and start.endswith(f"/{name}")), None)
+        match = _FILE.fullmatch(unquote(f"{subdir}/{file}"))
+        return Place(named, match["subdir"], match["file"]) if named and match else None
 
     def redact(self, text: str, declared: Iterable[str], directory: Path) -> str:
-        """Replace in ``text`` every address that the declaration does not name itself."""
-        places = [each for channel in declared for each in self.addresses(channel, directory)]
-        named = [each for each in declared if "://" in each]
-        known = tuple({*named, *(each for each in places if each.startswith("file:"))})
+        """Say a declared channel's name for its address in ``text``, and nothing for any other address."""
+        places = [
+            (without_credentials(place), channel)
+            for channel in declared
+            for name in self.names(channel)
+            for place in self.addresses(name, directory)
+        ]
 
         def shown(match: re.Match[str]) -> str:
             try:
                 plain = without_credentials(match[0])
             except ValueError:
                 return "<channel>"
-            return plain if plain.startswith(known) else "<channel>"
+            found = next((each for each in places if f"{plain}/".startswith(f"{each[0]}/")), None)
+            return "<channel>" if found is None else found[1] + plain[len(found[0]) :]
 
         text = _ADDRESS.sub(shown, text)
+        known = [channel for channel in declared if "://" in channel]
         for secret in sorted(self._hosts(), key=len, reverse=True):
             if not any(secret in each for each in known):
                 text = text.replace(secret, "<channel>")

@@ -72,7 +72,7 @@ def translate(failure: Failure, what: str, redact: Callable[[str], str]) -> Disp
     if _NETWORK.search(said):
         if refused := _REFUSED.search(said):
             return ImageError(
-                f"{what}: a channel refuses us ({refused[1]})",
+                f"{what}: a channel refuses us ({refused[1]}): {cause}",
                 remedy="check the credentials in condarc, netrc or the keyring",
             )
         if _NO_CHANNEL.search(said):

@@ -37,8 +37,9 @@ class Relay:
             return done
         solved = packages(done.stdout) if done.returncode == 0 else None
         if solved is None:
+            silence = f"{Path(self.program[0]).name} ended with {done.returncode}, and said nothing"
             (self.answers / "failure.out").write_bytes(done.stdout)
-            (self.answers / "failure.err").write_bytes(done.stderr)
+            (self.answers / "failure.err").write_bytes(done.stderr.strip() or silence.encode())
             return done
         found = {each["name"] for each in solved}
         pins = [spec for name, spec in self.pins if name in found]

@@ -13,7 +13,7 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,11 +35,18 @@ def wheel(name: str, text: str) -> bytes:
 
 def source_distribution(name: str) -> bytes:
     """A source distribution that anybody could build."""
-    files = {
-        "PKG-INFO": _METADATA.format(name=name),
-        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n',
-        "setup.py": f"from setuptools import setup\nsetup(name={name!r}, version='1.0')\n",
-    }
+    return packed_source(
+        name,
+        {
+            "PKG-INFO": _METADATA.format(name=name),
+            "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\n',
+            "setup.py": f"from setuptools import setup\nsetup(name={name!r}, version='1.0')\n",
+        },
+    )
+
+
+def packed_source(name: str, files: Mapping[str, str]) -> bytes:
+    """A source distribution of these files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         for path, text in files.items():

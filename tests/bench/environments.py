@@ -33,7 +33,7 @@ def numpy() -> Path:
 
 
 def _made(name: str, *requirements: str) -> Path:
-    place = _cache() / name
+    place = cache() / name
     # Made in place, since scripts name their interpreter by its full path; the marker says that it is whole.
     complete = place / "complete"
     if not complete.exists():
@@ -45,6 +45,7 @@ def _made(name: str, *requirements: str) -> Path:
     return place / "bin"
 
 
-def _cache() -> Path:
+def cache() -> Path:
+    """Where the benchmarks keep what they fetch."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "dispatch-bench"

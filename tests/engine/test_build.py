@@ -25,6 +25,7 @@ from dispatch.lock.debian import renew_debian
 from dispatch.settings.document import read_document
 from dispatch.settings.images import read_image
 from dispatch.settings.section import Section
+from dispatch.testing.index import packed_source, serving, wheel
 
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
@@ -271,3 +272,86 @@ def test_images_are_asked(door: Door, reference: str, busybox_image: ImageRecord
     assert ground.facts.glibc is not None and ground.facts.glibc.startswith("2.")
     bare = prober.of_image("busybox", busybox_image)
     assert (bare.facts.python, bare.facts.glibc, bare.interpreter) == (None, None, "")
+
+
+PYPROJECT = """\
+[build-system]
+requires = ["builderhelp"]
+build-backend = "own"
+backend-path = ["."]
+"""
+BACKEND = """\
+import builderhelp, os, socket, zipfile
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    try:
+        socket.create_connection(("127.0.0.1", 1), 5)
+    except OSError as error:
+        network = error.strerror
+    interfaces = sorted(name for _, name in socket.if_nameindex())
+    said = repr([builderhelp.WORD, interfaces, os.environ["SOURCE_DATE_EPOCH"]])
+    name = "fromsource-1.0-py3-none-any.whl"
+    info = "fromsource-1.0.dist-info"
+    files = {
+        "fromsource.py": f"SAID = {said}\\n",
+        f"{info}/METADATA": "Metadata-Version: 2.2\\nName: fromsource\\nVersion: 1.0\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{each},,\\n" for each in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    print("made by", builderhelp.WORD)
+    return name
+"""
+
+
+def test_a_package_that_comes_as_source(here: Place, door: Door, somewhere: Path) -> None:
+    """It is built without network by what its lock names, and that is not in the image; then it is known."""
+    project = somewhere / "source"
+    shutil.copytree(here.project, project)
+    text = CONFIG.replace("base: debian-python", "base: debian-python, sdists: [fromsource]")
+    (project / "experiment.yml").write_text(text)
+    (project / "requirements.in").write_text("fromsource\n")
+    (project / "requirements.lock").unlink()
+    with serving(somewhere / "index") as index:
+        index.serve(
+            "builderhelp", "builderhelp-1.0-py3-none-any.whl", wheel("builderhelp", "WORD = 'help'\n")
+        )
+        files = {
+            "PKG-INFO": "Metadata-Version: 2.2\nName: fromsource\nVersion: 1.0\n",
+            "pyproject.toml": PYPROJECT,
+            "own.py": BACKEND,
+        }
+        index.serve("fromsource", "fromsource-1.0.tar.gz", packed_source("fromsource", files))
+        environ = {**here.environ, "PIP_CONFIG_FILE": os.devnull, "UV_DEFAULT_INDEX": index.address}
+        place = Place(project, here.home, environ)
+        assert done(place.dispatch("lock"))
+        lock = (project / "requirements.lock").read_text()
+        assert "\n# source: fromsource\n# builder: builderhelp==1.0 sha256:" in lock
+        assert "127.0.0.1" not in lock
+        (reference,) = (line.split("\t")[1] for line in done(place.dispatch("build")).splitlines())
+    try:
+        program = "import fromsource, importlib.util as u; print(fromsource.SAID, u.find_spec('builderhelp'))"
+        finished = door.run_once(OneShot(reference, ("python", "-c", program)))
+        assert finished.stdout.decode().strip() == "['help', ['lo'], '315532800'] None"
+        first = inspected(door, reference)
+        # The index is gone: the wheel is known, and the image is the same.
+        for layer in (here.home / "cache/dispatch/layers").iterdir():
+            layer.unlink()
+        for tag in first.tags:
+            door.remove_image(tag)
+        process = place.dispatch("build")
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+        assert "from source" not in said
+        assert inspected(door, reference).id == first.id
+    finally:
+        door.remove_image(reference)
+
+
+def done(process: subprocess.Popen[str]) -> str:
+    """Wait for a command that must succeed, and return what it prints."""
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out or err

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dispatch.environment import DockerfileImage, Extras
 from dispatch.image.rendering import rendered
+from dispatch.image.wheels import rendered_stage
 
 GOLDEN = Path(__file__).parent / "dockerfile"
 
@@ -25,6 +26,7 @@ def variants() -> dict[str, str]:
     return {
         "apt.dockerfile": steps(Extras(apt=("git", "libc6-dev"))),
         "run.dockerfile": steps(Extras(run=("python -m nltk.downloader punkt", "make\nmake install"))),
+        "sdists.dockerfile": rendered_stage(["nltk", "warp-lm"], "/usr/bin/python3.11"),
         "hostile.dockerfile": steps(
             Extras(apt=("g++",), run=(HOSTILE,), env=(("A", HOSTILE), ("B", "")), user=HOSTILE)
         ),

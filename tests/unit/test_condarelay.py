@@ -23,15 +23,16 @@ def answer(**actions: list[dict[str, Any]]) -> bytes:
 class Program:
     """A conda executable that answers in turn, and notes its command lines."""
 
-    def __init__(self, *answers: tuple[int, bytes]) -> None:
+    def __init__(self, *answers: tuple[int, bytes], words: bytes = b"words") -> None:
         self.answers = list(answers)
+        self.words = words
         self.called: list[list[str]] = []
 
     def __call__(self, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         """Run it."""
         self.called.append(list(command))
         code, out = self.answers.pop(0)
-        return subprocess.CompletedProcess(command, code, out, b"words")
+        return subprocess.CompletedProcess(command, code, out, self.words)
 
 
 A = {"name": "a", "version": "2", "build": "h_0", "size": 7}
@@ -68,6 +69,8 @@ def test_what_is_not_a_solution(tmp_path: Path) -> None:
     assert Failure.of(tmp_path, "said") == Failure("no", "X", "said")
     Relay(("conda",), tmp_path).run(["create"], Program((0, b"nonsense")))
     assert Failure.of(tmp_path, "said") == Failure("words", "", "said")
+    Relay(("/bin/conda",), tmp_path).run(["create"], Program((-9, b""), words=b""))
+    assert Failure.of(tmp_path, "said").message == "conda ended with -9, and said nothing"
 
 
 SAID = [

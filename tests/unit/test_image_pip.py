@@ -119,7 +119,7 @@ def test_sources_to_compile(tmp_path: Path) -> None:
 
 
 def test_a_source_that_two_packages_bring_is_compiled_once(tmp_path: Path) -> None:
-    """Packages that share a name bring its ``__init__.py`` each; engines refuse a path that comes twice."""
+    """Packages that share a name bring its ``__init__.py`` each; an engine takes a path only once."""
     shared = {"vendor/__init__.py": ""}
     tree = tree_of(
         tmp_path, one={**shared, "vendor/one.py": "x = 1\n"}, two={**shared, "vendor/two.py": "x = 2\n"}

@@ -8,6 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -352,7 +353,11 @@ def test_layers_are_taken_from_an_engine(here: Machine, tmp_path: Path) -> None:
     assert saved.config() == content.config
     again = image_content(saved.config(), [saved])
     assert b"".join(archive(again)) == b"".join(archive(content))
-    assert engine.asked == 1
+    with ThreadPoolExecutor(4) as pool:
+        fresh = SavedImage(engine, record, room)
+        found = list(pool.map(lambda _: set(fresh.find(record.diff_ids)), range(4)))
+    assert found == [set(record.diff_ids)] * 4
+    assert engine.asked == 2
     other = SavedImage(engine, replace(record, id="sha256:" + "0" * 64), room)
     with pytest.raises(ImageError, match="another digest"):
         other.config()
@@ -367,4 +372,5 @@ class _SavingEngine:
 
     def save(self, image_id: str) -> io.BytesIO:  # noqa: ARG002
         self.asked += 1
+        time.sleep(0.05)  # long enough for others to come and ask, too
         return io.BytesIO(self._content)

@@ -82,8 +82,14 @@ def test_what_an_address_means(tmp_path: Path) -> None:
     }
     for address, (channel, subdir) in cases.items():
         assert known.place(address, declared, HERE) == Place(channel, subdir, "a-1-0.conda")
-    assert known.place("https://conda.example.org/conda-forge-x/noarch/a-1-0.conda", declared, HERE) is None
-    assert known.place("https://conda.example.org/conda-forge/../x/a-1-0.conda", declared, HERE) is None
+    elsewhere = "https://unknown.example.org/mirror/conda-forge/noarch/a-1-0.conda"
+    assert known.place(elsewhere, declared, HERE) == Place("conda-forge", "noarch", "a-1-0.conda")
+    for foreign in (
+        "conda-forge-x/noarch/a-1-0.conda",
+        "other/noarch/a-1-0.conda",
+        "conda-forge/noarch/a.sh",
+    ):
+        assert known.place(f"https://conda.example.org/{foreign}", declared, HERE) is None
 
 
 def test_what_is_never_shown(tmp_path: Path) -> None:
@@ -93,7 +99,9 @@ def test_what_is_never_shown(tmp_path: Path) -> None:
         "at https://user:pass@private.example.org/t/secret/team/noarch/x.conda and "
         "https://conda.example.org/c, then conda.example.org failed; https://open.example.org/c/x is gone"
     )
-    shown = known.redact(said, ("https://open.example.org/c",), HERE)
-    assert "https://open.example.org/c/x is gone" in shown
+    shown = known.redact(said, ("team", "https://open.example.org/c"), HERE)
+    assert shown == (
+        "at team/noarch/x.conda and <channel> then <channel> failed; https://open.example.org/c/x is gone"
+    )
     for secret in ("user", "pass", "private.example", "conda.example", "secret"):
         assert secret not in shown

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from dispatch._registry import (
     Descriptor,
     Logins,
     Patience,
+    RegistryBusyError,
     RegistryDeniedError,
     RegistryDoor,
     RegistryUnreachableError,
@@ -278,6 +282,53 @@ def test_docker_s_certificates_are_trusted(
 def test_a_declared_registry_may_be_insecure(secure: tuple[RealRegistry, Path], places: Places) -> None:
     """Then any certificate will do."""
     assert places.send(places.door(secure[0].host, way=Way(insecure=True)), "insecure/x")
+
+
+def test_a_registry_behind_a_proxy(secure: tuple[RealRegistry, Path], places: Places) -> None:
+    """The proxy gets the line through, and reads nothing on it; one that is not there is named."""
+    registry, authority = secure
+    with tunnel() as (proxy, asked):
+        assert places.send(
+            places.door(registry.host, way=Way(authority=authority, proxy=f"http://{proxy}")), "behind/x"
+        )
+    assert set(asked) == {registry.host}
+    with pytest.raises(RegistryBusyError, match=r"the proxy to it fails|nobody listens"):
+        places.send(
+            places.door(registry.host, way=Way(authority=authority, proxy="http://127.0.0.1:1")), "behind/y"
+        )
+
+
+@contextlib.contextmanager
+def tunnel() -> Iterator[tuple[str, list[str]]]:
+    """An HTTP proxy for TLS, and the hosts that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            asked.append(self.path)
+            host, _, port = self.path.partition(":")
+            with socket.create_connection((host, int(port))) as there:
+                self.send_response(200)
+                self.end_headers()
+                back = threading.Thread(target=copy, args=(there, self.connection))
+                back.start()
+                copy(self.connection, there)
+                back.join()
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    def copy(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}", asked
+        server.shutdown()
 
 
 def test_a_damaged_certificate_is_named(

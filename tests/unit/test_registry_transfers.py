@@ -25,6 +25,8 @@ from dispatch._registry import (
     Transfer,
     parse_reference,
 )
+from dispatch._registry.door import next_page
+from dispatch._registry.line import Answer
 from dispatch._registry.manifest import CONFIG, GZIP_LAYER, digest_of, write_manifest
 from dispatch.testing.registries import RealRegistry, answering, docker_registry, no_logins
 from dispatch.testing.registryproxy import BadLine, Chance, Fault
@@ -123,6 +125,7 @@ def test_a_blob_comes_back_as_it_was(registry: RealRegistry, tmp_path: Path, siz
 @pytest.mark.parametrize(
     ("method", "part", "skip"),
     [
+        ("GET", "/v2/", 0),
         ("HEAD", "/blobs/", 0),
         ("POST", "/uploads/", 0),
         ("PATCH", "/uploads/", 0),
@@ -147,6 +150,34 @@ def test_one_fault_of_an_upload_is_mended(
         assert sum(told) == SIZE
     if not client.waited:
         assert sum(line.happened.values()) == 0 or fault in (Fault.CUT_ANSWER, Fault.DAMAGED_ANSWER)
+
+
+def test_a_blob_is_sent_in_one_piece(line: BadLine, tmp_path: Path) -> None:
+    """As Docker's own client does, which every registry has to understand; a cut one is sent again."""
+    client = Client(RegistryDoor(line.host, no_logins(tmp_path)), [], RecordingReporter())
+    sent = blob_of(tmp_path, content_of("one piece"))
+    client.door.upload(sent)
+    assert [method for method, _ in line.requests] == ["GET", "HEAD", "POST", "PATCH", "PUT"]
+    patience = Patience(None, lambda _: None)
+    again = RegistryDoor(line.host, no_logins(tmp_path), None, patience)
+    line.choose = once(Fault.CUT_REQUEST, "PATCH")
+    other = blob_of(tmp_path, content_of("another piece"))
+    again.upload(other)
+    assert fetched(client, tmp_path, other) == other.file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("link", "path"),
+    [
+        ("", ""),
+        ('</v2/a/tags/list?n=2&last=b>; rel="next"', "http://h.org/v2/a/tags/list?n=2&last=b"),
+        ('<http://h.org/v2/a>; rel="next"', "http://h.org/v2/a"),
+        ('</v2/a>; rel="prev"', ""),
+    ],
+)
+def test_lists_of_tags_have_pages(link: str, path: str) -> None:
+    """A registry says where the next one is."""
+    assert next_page(Answer(200, {"link": link}, b"", "http://h.org/v2/a/tags/list")) == path
 
 
 @pytest.mark.parametrize("fault", list(Fault))
@@ -194,6 +225,29 @@ def test_a_registry_that_stays_away_is_told(line: BadLine, tmp_path: Path, fault
     assert caught.value.remedy
     assert len(client.waited) == len(client.report.lines) == 6
     assert client.waited == sorted(client.waited)
+
+
+def test_a_registry_may_be_started_again_meanwhile(line: BadLine, tmp_path: Path) -> None:
+    """It is not there for a while, in the middle of an upload: the upload ends all the same."""
+    target = line.target
+
+    def wait(_: float) -> None:
+        waits.append(1)
+        if len(waits) == 3:
+            line.target = target
+
+    waits: list[int] = []
+    door = RegistryDoor(line.host, no_logins(tmp_path), None, Patience(None, wait), PIECE)
+    sent = blob_of(tmp_path, content_of("restarted"))
+
+    def gone(method: str, path: str) -> None:  # noqa: ARG001
+        if method == "PATCH" and not waits:
+            line.target = "127.0.0.1:1"
+
+    line.choose = gone
+    assert door.upload(sent)
+    assert len(waits) == 3
+    assert fetched(client_of(line.host, tmp_path), tmp_path, sent) == sent.file.read_bytes()
 
 
 def test_patience_begins_anew_with_each_step_forward(line: BadLine, tmp_path: Path) -> None:
