@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,14 +73,26 @@ def any_image(_: ImageRecord) -> bool:
 
 
 def find_image(engine: EngineSocket, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
-    """Return a right image that carries the label, or None; of several a tagged one, then the lowest ID."""
+    """Return an image that carries the label and is right, or None.
+
+    What somebody made on top of it carries the label, too: of several the one whose tag ends with how the
+    value begins, then a tagged one, then the lowest ID.
+    """
     filters = json.dumps({"label": [f"{label}={value}"]})
     found: list[dict[str, Any]] = engine.ask("GET", "/images/json", {"filters": filters}).json()
-    for summary in sorted(found, key=lambda each: (not each.get("RepoTags"), each["Id"])):
+    for summary in sorted(
+        found, key=lambda each: (*preference(each.get("RepoTags") or (), value), each["Id"])
+    ):
         record = inspect_image(engine, summary["Id"])
         if record is not None and right(record):
             return record
     return None
+
+
+def preference(tags: Iterable[str], value: str) -> tuple[bool, bool]:
+    """Return what sorts an image with these tags among those with one label; see :func:`find_image`."""
+    known = tuple(tags)
+    return not any(tag.endswith(f"--{value[:16]}") for tag in known), not known
 
 
 def image_record(inspection: Mapping[str, Any]) -> ImageRecord:

@@ -20,7 +20,7 @@ from typing import Any
 
 from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
-from dispatch._docker.images import Right, any_image
+from dispatch._docker.images import Right, any_image, preference
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image import compile_wheel
 from dispatch.image.packing import unpacked
@@ -56,11 +56,11 @@ class FakeImageStore:
             return next((image for image in self.images.values() if reference in image.tags), None)
 
     def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
-        """Return a right image by label, a tagged one first, then by ID."""
+        """Return a right image by label, in the order of ``_docker.images.find_image``."""
         with self._lock:
             held = [image for image in self.images.values() if image.labels.get(label) == value]
         found = [image for image in held if right(image)]
-        return min(found, key=lambda image: (not image.tags, image.id), default=None)
+        return min(found, key=lambda image: (*preference(image.tags, value), image.id), default=None)
 
     def prepare_load(self) -> None:
         """Nothing to get ready."""
