@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dispatch._docker import Address, Door, ImageRecord
+from dispatch._docker.images import Right, any_image
 from dispatch.environment import DockerfileImage, LocalId
 from dispatch.errors import DispatchError
 from dispatch.image.spec import DIGEST_LABEL
@@ -60,11 +61,11 @@ class RebuildDoor(Door):
         self._digests = digests
         self._made: dict[str, ImageRecord] = {}
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
         """See :class:`Door`."""
         if label == DIGEST_LABEL and value in self._digests:
             return None
-        return super().find_image(label, value)
+        return super().find_image(label, value, right)
 
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """See :class:`Door`; what was sent here is known, too."""

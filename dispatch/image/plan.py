@@ -288,5 +288,4 @@ def find_image(
     named = store.inspect_image(spec.reference(name)) if name else None
     if named is not None and is_image_of(named, spec, base):
         return named
-    record = store.find_image(DIGEST_LABEL, spec.digest)
-    return record if record is not None and is_image_of(record, spec, base) else None
+    return store.find_image(DIGEST_LABEL, spec.digest, lambda record: is_image_of(record, spec, base))
