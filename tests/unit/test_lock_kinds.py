@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dispatch.environment import Extras, Resolver, TargetProfile
-from dispatch.errors import ConfigurationError, LockError
+from dispatch.errors import ConfigurationError, ImageError, LockError
 from dispatch.lock.complaint import shortened
 from dispatch.lock.model import BaseFacts, PipLock, Upgrade
 from dispatch.lock.pip import read_pip, render, renew_pip
@@ -289,6 +289,16 @@ def test_pip_tools_complains(place: Place, text: str, fact: str) -> None:
     assert caught.value.remedy
     assert "hidden" not in caught.value.message
     assert not place.lock.exists()
+
+
+def test_pip_tools_and_a_silent_index(place: Place) -> None:
+    """An index that does not answer is no fault of the requirements; no host and no password is shown."""
+    place.requirements.write_text("top\n")
+    place.environ.update(PIP_INDEX_URL="http://user:s3cret@127.0.0.1:9/simple", PIP_RETRIES="0")
+    place.environ.update(PIP_NO_INDEX="", PIP_FIND_LINKS="")
+    with pytest.raises(ImageError, match="the package index does not answer") as caught:
+        renew_pip(place.environment, FACTS, place.pip_tools)
+    assert not any(word in caught.value.message for word in ("s3cret", "127.0.0.1", "user"))
 
 
 def test_a_long_explanation_is_shortened() -> None:
