@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dispatch.testing.registries import PASSWORD, USER, docker_registry
 
 from dispatch.settings.document import read_document
 from dispatch.testing.dockerd import own_engine
 from dispatch.testing.project import Project
+from dispatch.testing.registries import PASSWORD, USER, docker_registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
