@@ -247,7 +247,9 @@ def _came(report: BuildReport) -> _Came:
     for name, reference in report.references.items():
         image = report.images[name]
         exact = image.reference if isinstance(image, RegistryDigest) else image.id
-        document: dict[str, Any] = {"name": name, "reference": reference, "image": exact}
+        document: dict[str, Any] = {"name": name, "reference": reference}
+        if exact != reference:
+            document["image"] = exact
         done = report.done.get(name)
         if done is not None:
             document.update(done=done.action.value, seconds=round(done.seconds, 3))
