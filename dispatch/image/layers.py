@@ -122,7 +122,12 @@ class LayerCache:
     def _read(self, key: str, layer: Layer, stream: LayerStream) -> Generator[bytes, None, None]:
         """Yield a cached layer, hashing it again: a power cut can leave a file long but hollow."""
         digest = hashlib.sha256()
-        with layer.path.open("rb", buffering=0) as file:
+        try:
+            file = layer.path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            # It was pruned since it was found.
+            raise CachedLayerBroken(f"layer {key[:16]} in {self._root}") from error
+        with file:
             for chunk in _pieces(file):
                 digest.update(chunk)
                 yield chunk

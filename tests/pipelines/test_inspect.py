@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -186,3 +187,26 @@ def test_pruned(project: Project, door: Door, images: dict[str, dict[str, Any]])
     assert (len([item for item in went if item.image is not None]), stayed) == (1, [])
     assert door.inspect_image(broken["image"]) is None and door.inspect_image(broken["references"][0]) is None
     assert "broken" not in json.dumps(project.dispatch("images", "--json").well().json())
+
+
+def test_a_cache_that_lied(project: Project, images: dict[str, dict[str, Any]]) -> None:
+    """An image from a layer that was replaced in the cache, digest and all, is not what its lock makes."""
+    layers = Path(project.env["XDG_CACHE_HOME"]) / "dispatch" / "layers"
+    reference = images["sound"]["references"][0]
+    docker("image", "rm", reference)
+    project.dispatch("build", "experiment.yml").well()
+    (tar,) = (each for each in layers.glob("*.tar") if b"Name: dispatch-test-a" in each.read_bytes())
+    content = tar.read_bytes().replace(b"\nVersion: 1.0", b"\nVersion: 9.9")
+    tar.write_bytes(content)
+    facts = {"diff_id": f"sha256:{hashlib.sha256(content).hexdigest()}", "size": len(content)}
+    tar.with_suffix(".json").write_text(json.dumps(facts))
+    docker("image", "rm", reference)
+    project.dispatch("build", "experiment.yml").well()
+    done = project.dispatch("verify", "experiment.yml", "--image", "sound", "--rebuild")
+    assert done.code == 3
+    said = done.err.splitlines()
+    assert "sound: dispatch-test-a is 9.9, the lock says 1.0" in said
+    assert "sound: dispatch-test-a: dispatch_test_a-1.0.dist-info/METADATA was changed" in said
+    (differs,) = (line for line in said if "from its lock comes" in line)
+    assert differs.endswith(images["sound"]["image"])
+    assert done.errors() == ["error: 3 things are not as the locks say"]

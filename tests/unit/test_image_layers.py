@@ -116,3 +116,15 @@ def test_two_at_once_make_one(tmp_path: Path) -> None:
     second.join(30)
     assert not second.is_alive()
     assert pieces.made == 1
+
+
+def test_pruned_between_look_and_reading(tmp_path: Path) -> None:
+    """A layer that is removed once it was found counts as broken, so that whoever wants it makes it again."""
+    cache = LayerCache(tmp_path)
+    cache.write("key", lambda: Pieces(CONTENT))
+    with cache.open("key", lambda: Pieces(CONTENT)) as stream:
+        (tmp_path / "key.json").unlink()
+        (tmp_path / "key.tar").unlink()
+        with pytest.raises(CachedLayerBroken):
+            next(iter(stream.chunks()))
+    assert cache.write("key", lambda: Pieces(CONTENT)).diff_id == DIFF_ID
