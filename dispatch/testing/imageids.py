@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from dispatch.image.plan import plan_images
 from dispatch.lock.model import Lock, PipLock, PipPin, Target
 from dispatch.lock.rattler import Rattler
 from dispatch.lock.uv import Uv, find_uv
+from dispatch.settings.surroundings import read_environment
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments
 from dispatch.testing.condapackages import locked
 from dispatch.testing.images import FakeHelper, FakeImageStore, FakeRootfs
@@ -31,7 +31,7 @@ STEMS = ("zlib-1.3-h0_0", "libtext-1.3-h1_0", "toolkit-1.0-0", "datafiles-1.0-0"
 
 def image_ids(channel: Path, wheels: Path, cache: Path) -> dict[str, str]:
     """Build both, and return the IDs by name."""
-    environ = {**os.environ, "UV_CACHE_DIR": str(cache / "uv")}
+    environ = {**read_environment().environ, "UV_CACHE_DIR": str(cache / "uv")}
     copies = (CopiedFile(wheels, "/opt/wheels"),)
     declared: dict[str, ImageDeclaration | str] = {
         "base": debian_image(),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import json
 import os
+import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,6 +22,7 @@ from dispatch.errors import DispatchError, ImageError, LockError
 from dispatch.lock.model import CondaLock
 from dispatch.lock.rattler import Rattler
 from dispatch.testing.condapackages import locked, served, true_channel
+from dispatch.testing.processes import lives, until
 from dispatch.testing.reporting import RecordingReporter
 
 PREFIX = "/opt/conda"
@@ -230,3 +234,55 @@ def test_rubbish(content: bytes, lock: CondaLock, tmp_path: Path) -> None:
     package = replace(lock.packages[1], sha256=hashlib.sha256(content).hexdigest(), size=len(content))
     with pytest.raises(DispatchError, match="installing conda packages"):
         Bench(tmp_path, (tmp_path / "bad").as_uri()).install(replace(lock, packages=(package,)))
+
+
+class Orphaned:
+    """Runs the real process by another one, which is killed."""
+
+    child = 0
+
+    def __call__(self, command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+        """Start it, kill who started it, and leave it alone."""
+        code = "import subprocess as s, sys; c = s.Popen(sys.argv[1:]); print(c.pid, flush=True); c.wait()"
+        between = subprocess.Popen(
+            [sys.executable, "-c", code, *command], stdout=subprocess.PIPE, cwd=more["cwd"], env=more["env"]
+        )
+        assert between.stdout is not None
+        self.child = int(between.stdout.readline())
+        between.kill()
+        between.wait()
+        return subprocess.CompletedProcess(command, -9, "", "")
+
+
+def test_killed_with_its_maker(lock: CondaLock, tmp_path: Path) -> None:
+    """The process does not outlive the one that started it, even while it waits for a channel."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        orphaned = Orphaned()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ImageError, match="ended with -9"):
+            Bench(tmp_path, address, run=orphaned).install(lock)
+        until(lambda: not lives(orphaned.child), "the process lives on")
+
+
+class Answering:
+    """Leaves an answer, as the process would."""
+
+    def __init__(self, **answer: Any) -> None:
+        self._answer = {"error": None, "file": "", "said": "", "damaged": [], **answer}
+
+    def __call__(self, command: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+        """Write it."""
+        (Path(more["cwd"]) / "answer.json").write_text(json.dumps(self._answer))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+@pytest.mark.parametrize("kind", ["install", "download"])
+def test_full_disk(kind: str, lock: CondaLock, tmp_path: Path) -> None:
+    """A full disk is told as such, whoever noticed it, so that a build can say what to remove."""
+    said = "failed to write https://host/x: No space left on device (os error 28)"
+    run = Answering(error=kind, file="datafiles-1.0-0.conda", said=said)
+    with pytest.raises(ImageError, match="No space left on device") as caught:
+        Bench(tmp_path, "file:///nowhere", run=run).install(lock)
+    assert "host" not in caught.value.message

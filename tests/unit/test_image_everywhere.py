@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dispatch.testing.condapackages import true_channel
+from dispatch.testing.condapackages import MINOR, true_channel
 from dispatch.testing.index import serving, wheel
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ class Surroundings:
 
 
 def other_pythons() -> list[str]:
-    """The interpreters of this machine that can run us, one for each version."""
+    """Two interpreters of this machine that can run us: another patch version, and another minor one."""
     places = [Path("/usr/bin"), *Path(sys.base_prefix).parent.glob("*/bin")]
     found = {sys.version: ""}
     for path in sorted(each for place in places for each in place.glob("python3.1[0-9]")):
@@ -42,7 +42,9 @@ def other_pythons() -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             found.setdefault(done.stdout, str(path))
-    return [path for path in found.values() if path]
+    others = sorted(((version, path) for version, path in found.items() if path), reverse=True)
+    same = [path for version, path in others if version.startswith(f"{MINOR}.")]
+    return [*same[:1], *(path for _, path in others if path not in same)][:2]
 
 
 def isolated(*options: str, script: str = "") -> tuple[str, ...]:
