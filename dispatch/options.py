@@ -109,7 +109,9 @@ def read_options(name: str, raw: Mapping[str, Any]) -> StepOptions:
         env=_env(name, raw.get("step_env")),
         network=network,
         format=_format(name, raw.get("step_format")),
-        metadata=_plain(name, "step_metadata", raw.get("step_metadata") or {}),
+        metadata=_plain(
+            name, "step_metadata", {} if raw.get("step_metadata") is None else raw["step_metadata"]
+        ),
         cache_results=cache_results,
         unique_id=_unique_id(name, raw.get("step_unique_id_override")),
         secrets=_secrets(name, raw.get("step_secrets")),

@@ -84,11 +84,11 @@ class Command:
         self, request: BuildRequest, declaration: DockerfileImage, report: Reporter, cancelled: Cancelled
     ) -> str:
         """Build and return the image's ID; see ``building.build``."""
-        if len(declaration.platforms) > 1:
+        if len(declaration.platforms) > 1 and not self.tool.buildx:
             raise ConfigurationError(
-                f"image {request.name!r}: an engine holds an image for one platform, not for"
+                f"image {request.name!r}: a docker command without buildx builds for one platform, not for"
                 f" {', '.join(declaration.platforms)}",
-                "name one under `platforms:`; a registry takes one image of each platform",
+                "install docker-buildx-plugin, or name one under `platforms:`",
             )
         for secret in declaration.secrets:
             _refuse_secret(f"image {request.name!r}", secret, self.environ)
@@ -210,7 +210,8 @@ def _arguments(
     for name, value in request.labels.items():
         arguments += ["--label", f"{name}={value}"]
     arguments += ["--target", request.stage] if request.stage else []
-    arguments += ["--platform", request.platform] if request.platform else []
+    platforms = ",".join(declaration.platforms) or request.platform
+    arguments += ["--platform", platforms] if platforms else []
     arguments += [] if request.network else ["--network", "none"]
     arguments += ["--no-cache"] if request.no_cache else []
     for secret in declaration.secrets:

@@ -86,6 +86,11 @@ def _of_declaration(what: str, fact: str, step: str, declared: str) -> ImageErro
             f"{what}: the Dockerfile asks for a secret or for ssh, and none is declared",
             "declare `secrets:` or `ssh: true` beside `dockerfile:`",
         )
+    if "manifest lists" in fact:
+        return ImageError(
+            f"{what}: this engine holds an image for one platform only",
+            "switch its containerd image store on, or name one under `platforms:`",
+        )
     if found := _STAGE.fullmatch(fact):
         return ImageError(
             f"{what}: {declared} has no stage {found[1] or found[2]!r}",

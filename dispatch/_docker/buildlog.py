@@ -6,6 +6,8 @@ the docker command prints is read by ``buildcli``. Refuses to talk to anything.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 from collections import deque
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ _LINE_LIMIT = 2000
 # Colours and the movements of cursors; what is left of control characters is no text either.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_SHELL = re.compile(r'(?P<place>(?:\[[^]]*\] )?)RUN (?P<words>\["/bin/sh", ?"-ec", ?"(?:[^"\\]|\\.)*"\])')
 _CLASSIC_STEP = re.compile(r"Step (\d+)/(\d+) : (.*)", re.DOTALL)
 _CLASSIC_CHATTER = re.compile(
     r"(?: ---> |Removing intermediate container |Successfully (?:built|tagged) ).*", re.DOTALL
@@ -149,5 +152,10 @@ def _plain(text: str) -> str:
 
 
 def _one_line(name: str) -> str:
+    """Return the line of a step; a command that we gave to a shell is shown as it was written."""
+    found = _SHELL.fullmatch(name)
+    if found:
+        with contextlib.suppress(ValueError):
+            name = f"{found['place']}RUN {json.loads(found['words'])[2]}"
     lines = _plain(name.replace("\n", "\v").replace("\v", " ")).strip()
     return re.sub(r"\s+", " ", lines)

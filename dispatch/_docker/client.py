@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatch._docker import images
 from dispatch._docker.address import Address
-from dispatch._docker.images import ImageRecord
+from dispatch._docker.images import ImageRecord, Right, any_image
 from dispatch._docker.pulling import PulledLayers, PushedLayers
 from dispatch._docker.socket import SEND_TIMEOUT, ApiError, EngineSocket, Stream
 from dispatch.errors import EngineError, ImageError
@@ -136,9 +136,9 @@ class Door:
         """Return the image under a reference or ID, or None if the engine does not hold it."""
         return images.inspect_image(self._engine, reference)
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:
-        """Return an image that carries the label with this value, or None."""
-        return images.find_image(self._engine, label, value)
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
+        """Return an image that carries the label with this value and is ``right``, or None."""
+        return images.find_image(self._engine, label, value, right)
 
     def tag(self, image_id: str, repository: str, tag: str) -> None:
         """Give an image a name; a name that another image had moves over.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,9 @@ class ImageRecord:
     """An image that the engine holds.
 
     ``id`` is the digest of its configuration; ``diff_ids`` those of its uncompressed layers, base first;
-    ``config`` is the part of the configuration that containers inherit (Env, Cmd, Labels, …).
+    ``config`` is the part of the configuration that containers inherit (Env, Cmd, Labels, …). An engine with
+    the containerd image store keeps images as registries do, and names them ``by_manifest``: ``id`` is the
+    digest of that then, and what is loaded has to be whole.
     """
 
     id: str
@@ -34,6 +36,7 @@ class ImageRecord:
     os: str = ""
     size: int = 0
     digests: tuple[str, ...] = field(default=())
+    by_manifest: bool = False
 
 
 def checked_reference(reference: str) -> str:
@@ -60,15 +63,36 @@ def inspect_image(engine: EngineSocket, reference: str) -> ImageRecord | None:
     return image_record(reply.json())
 
 
-def find_image(engine: EngineSocket, label: str, value: str) -> ImageRecord | None:
-    """Return an image that carries the label, or None; of several a tagged one, then the lowest ID."""
+Right = Callable[[ImageRecord], bool]
+"""Says of an image that carries a label whether it is the one that is looked for: others inherit labels."""
+
+
+def any_image(_: ImageRecord) -> bool:
+    """Take any image."""
+    return True
+
+
+def find_image(engine: EngineSocket, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
+    """Return an image that carries the label and is right, or None.
+
+    What somebody made on top of it carries the label, too: of several the one whose tag ends with how the
+    value begins, then a tagged one, then the lowest ID.
+    """
     filters = json.dumps({"label": [f"{label}={value}"]})
     found: list[dict[str, Any]] = engine.ask("GET", "/images/json", {"filters": filters}).json()
-    for summary in sorted(found, key=lambda each: (not each.get("RepoTags"), each["Id"])):
+    for summary in sorted(
+        found, key=lambda each: (*preference(each.get("RepoTags") or (), value), each["Id"])
+    ):
         record = inspect_image(engine, summary["Id"])
-        if record is not None:
+        if record is not None and right(record):
             return record
     return None
+
+
+def preference(tags: Iterable[str], value: str) -> tuple[bool, bool]:
+    """Return what sorts an image with these tags among those with one label; see :func:`find_image`."""
+    known = tuple(tags)
+    return not any(tag.endswith(f"--{value[:16]}") for tag in known), not known
 
 
 def image_record(inspection: Mapping[str, Any]) -> ImageRecord:
@@ -84,4 +108,14 @@ def image_record(inspection: Mapping[str, Any]) -> ImageRecord:
         os=inspection.get("Os") or "",
         size=inspection.get("Size") or 0,
         digests=tuple(inspection.get("RepoDigests") or ()),
+        by_manifest=_is_by_manifest(inspection),
     )
+
+
+def _is_by_manifest(inspection: Mapping[str, Any]) -> bool:
+    """Tell an image of the containerd store: newer engines give its descriptor; in all of them, no driver of
+    layers keeps data of it."""
+    if inspection.get("Descriptor"):
+        return True
+    driver = inspection.get("GraphDriver")
+    return isinstance(driver, Mapping) and "Data" in driver and driver["Data"] is None

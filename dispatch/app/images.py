@@ -208,11 +208,11 @@ class Images:
         return report
 
     def _built(self, plan: BuildPlan, wish: Wish) -> BuildReport:
-        from dispatch.app.rounds import Rounds
-
         present = report_present(plan)
         if present is not None:
             return present
+        from dispatch.app.rounds import Rounds  # it loads all that builds
+
         builder = self._builder(wish)
         rounds = Rounds(
             lambda each: builder.build(each, self._say),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from dispatch._beaker import BeakerDoor
 from dispatch._beaker.preflight import preflight
 from dispatch._docker import Door, ImageRecord
+from dispatch._docker.images import Right, any_image
 from dispatch.app.wish import WISH, Wish
 from dispatch.environment import BeakerId, DockerImage, ImageRef, LocalId, RegistryDigest
 from dispatch.errors import DispatchError
@@ -36,7 +37,7 @@ class NoStore:
         """See :class:`dispatch.image.ports.ImageStore`."""
         return None
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:  # noqa: ARG002
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:  # noqa: ARG002
         """See :class:`dispatch.image.ports.ImageStore`."""
         return None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dispatch._docker import Address, Door, ImageRecord
+from dispatch._docker.images import Right, any_image
 from dispatch.environment import DockerfileImage, LocalId
 from dispatch.errors import DispatchError
 from dispatch.image.spec import DIGEST_LABEL
@@ -60,14 +61,16 @@ class RebuildDoor(Door):
         self._digests = digests
         self._made: dict[str, ImageRecord] = {}
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
         """See :class:`Door`."""
         if label == DIGEST_LABEL and value in self._digests:
             return None
-        return super().find_image(label, value)
+        return super().find_image(label, value, right)
 
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """See :class:`Door`; what was sent here is known, too."""
+        if any(reference.endswith(f"--{digest[:16]}") for digest in self._digests):
+            return None
         return self._made.get(reference) or super().inspect_image(reference)
 
     def prepare_load(self) -> None:
@@ -149,9 +152,20 @@ def rebuild(app: App, chosen: Chosen, subjects: Iterable[Subject]) -> Iterator[R
             yield Rebuilt(
                 name,
                 held.id if held is not None else "nothing",
-                made.id if isinstance(made, LocalId) else "",
+                _known_as(made.id, held, app.door, door) if isinstance(made, LocalId) else "",
                 _told(failure),
             )
+
+
+def _known_as(made: str, held: LocalId | None, engine: Door, door: Door) -> str:
+    """Return the ID by which the engine would know what came out: some engines go by manifests,
+    and what can be compared of these are the layers.
+    """
+    there = engine.inspect_image(held.id) if held is not None else None
+    again = door.inspect_image(made)
+    if there is None or again is None or not there.by_manifest:
+        return made
+    return there.id if there.diff_ids == again.diff_ids else made
 
 
 def _names(subject: Subject) -> list[str]:

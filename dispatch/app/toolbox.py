@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from dispatch.config.expansion import base_lock_command
 from dispatch.environment import BeakerImage, CondaImage, DockerfileImage, Environment, PipImage
 from dispatch.image.maker import Tools
 from dispatch.image.ports import BeakerImages, ImageStore, SharedImages
+from dispatch.image.saved import SavedImage
 from dispatch.lock.apt import Apt
 from dispatch.lock.model import DebianLock
 from dispatch.lock.uv import Uv, find_uv
@@ -57,6 +59,7 @@ class Toolbox:
             conda=self._rattler() if CondaImage in kinds else None,
             dockerfile=dockerfile_maker(door, environ) if DockerfileImage in kinds else None,
             shared=shared,
+            saved=partial(SavedImage, door),
             wheels=self._wheels(door) if any(map(_from_source, environments.values())) else None,
         )
 

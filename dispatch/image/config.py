@@ -74,4 +74,15 @@ def is_image_of(record: ImageRecord, spec: ImageSpec, base: ImageRecord | None) 
     if (spec.base and base is None) or any(layer.kind == DOCKERFILE for layer in spec.layers):
         expected = spec.image_labels(record.labels.get(BASE_DIGEST_LABEL, ""))
         return all(record.labels.get(key) == value for key, value in expected.items())
-    return image_id(image_config(spec, base, record.diff_ids)) == record.id
+    config = image_config(spec, base, record.diff_ids)
+    return image_id(config) == record.id or (record.by_manifest and _says(record, spec, base, config))
+
+
+def _says(record: ImageRecord, spec: ImageSpec, base: ImageRecord | None, config: bytes) -> bool:
+    """Whether an image that is known by another digest has as many layers as this, and the same to say."""
+    below = len(base.diff_ids) if base is not None else 0
+    said = {key: value for key, value in record.config.items() if value}
+    wanted = {key: value for key, value in json.loads(config)["config"].items() if value}
+    return len(record.diff_ids) == below + len(spec.layers) and all(
+        said.get(key) == value for key, value in wanted.items()
+    )

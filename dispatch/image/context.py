@@ -97,16 +97,20 @@ def context_of(declaration: DockerfileImage) -> Context:
     return _with_dockerfile(entries, _place(file, root, entries), configured(text, declaration))
 
 
-def context_recipe(declaration: DockerfileImage) -> LayerRecipe:
-    """Return the recipe of a declaration: all that it is built from, but no secret."""
-    inputs = rendered_inputs(declaration) if declaration.file is None else _given_inputs(declaration)
+def context_recipe(declaration: DockerfileImage, context: Context | None = None) -> LayerRecipe:
+    """Return the recipe of a declaration: all that it is built from, but no secret.
+
+    ``context`` is what :func:`context_of` returned, where that was read already.
+    """
+    given = declaration.file is not None
+    inputs = _given_inputs(declaration, context) if given else rendered_inputs(declaration)
     if declaration.platforms:
         inputs["platforms"] = ",".join(declaration.platforms)
     return LayerRecipe(DOCKERFILE, _VERSION, tuple(sorted(inputs.items())))
 
 
-def _given_inputs(declaration: DockerfileImage) -> dict[str, str]:
-    context = context_of(declaration)
+def _given_inputs(declaration: DockerfileImage, context: Context | None) -> dict[str, str]:
+    context = context or context_of(declaration)
     return {
         "args": canonical_digest(dict(declaration.args)),
         "context": context.digest,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from dispatch._docker import ImageRecord
 from dispatch.environment import DockerfileImage
 from dispatch.errors import ImageError
-from dispatch.image.context import context_of, context_recipe
+from dispatch.image.context import Context, context_of, context_recipe
 from dispatch.image.plan import Generated
 from dispatch.image.rendering import arguments_of, target_of
 from dispatch.image.spec import LOCK_LABEL
@@ -65,13 +65,14 @@ class DockerfileMaker:
         declaration = generated.environment.declaration
         assert isinstance(declaration, DockerfileImage)
         name = generated.environment.name
-        if context_recipe(declaration) != generated.spec.layers[0]:
+        context = context_of(declaration)
+        if context_recipe(declaration, context) != generated.spec.layers[0]:
             raise ImageError(
                 f"image {name!r}: its Dockerfile or its context was changed since the build was planned",
                 "repeat the command",
             )
         with self._named(base, generated.spec.digest) as reference:
-            request = self._request(generated, declaration, base, reference)
+            request = self._request(generated, context, base, reference)
             if declaration.secrets or declaration.ssh or len(declaration.platforms) > 1:
                 built = self.command().build(request, declaration, report, cancelled)
             else:
@@ -88,13 +89,14 @@ class DockerfileMaker:
     def _request(
         self,
         generated: Generated,
-        declaration: DockerfileImage,
+        context: Context,
         base: ImageRecord | None,
         reference: str,
     ) -> BuildRequest:
         from dispatch._docker.building import BuildRequest
 
-        context = context_of(declaration)
+        declaration = generated.environment.declaration
+        assert isinstance(declaration, DockerfileImage)
         labels = generated.spec.image_labels(base.id if base is not None else "")
         if base is not None and LOCK_LABEL in base.labels:
             # Inherited, it would say of all that is inside what holds of a part of it.

@@ -20,6 +20,7 @@ from dispatch._docker import ImageRecord
 from dispatch.environment import CondaImage, PipImage
 from dispatch.errors import BaseVanishedError, DispatchError, EngineError, ImageError
 from dispatch.image.base import CONDA_PREFIX, Ground, refuse_misfit
+from dispatch.image.below import SavedLayers, below_of
 from dispatch.image.bytecode import BytecodeStream, Piece
 from dispatch.image.copied import copied_files
 from dispatch.image.direct import Assembly, OpenLayer
@@ -55,7 +56,8 @@ class Tools:
     """What images are made with. ``user`` is the ``uid:gid`` by which a helper container owns its output.
 
     ``importer`` brings images of Beaker, ``shared`` those of a registry, ``conda`` installs conda locks,
-    ``dockerfile`` builds Dockerfiles; each is needed where a plan has such images.
+    ``dockerfile`` builds Dockerfiles; each is needed where a plan has such images. ``saved`` gives layers
+    that only the engine has.
     """
 
     store: ImageStore
@@ -67,6 +69,7 @@ class Tools:
     conda: CondaInstaller | None = None
     dockerfile: DockerfileBuilder | None = None
     shared: SharedImages | None = None
+    saved: SavedLayers | None = None
     wheels: WheelBuilder | None = None
 
 
@@ -178,17 +181,31 @@ class ImageMaker:
         """Send the image to the engine and return it as the engine holds it."""
         name = generated.environment.name
         report(f"{name}: loading into the engine")
-        with working(report, f"{name}: loading") as task:
-            assembly = Assembly(generated.spec, base, _announcing(layers, task))
-            feed = _Feed(assembly.chunks(), self._cancelled)
-            try:
-                with closing(feed.chunks()) as chunks:
-                    self._tools.store.load(counted(chunks, task))
-            except (ImageError, EngineError) as error:
-                if feed.failure is not None and not isinstance(feed.failure, ImageError):
-                    raise feed.failure from error
-                raise self._explained(name, base, feed.failure or error) from error
-        return assembly.check(self._tools.store.inspect_image(assembly.image_id))
+        with working(report, f"{name}: loading") as task, self._below(base) as below:
+            opened = _announcing([*below, *layers], task)
+            upper, lower = opened[len(below) :], opened[: len(below)]
+            assembly = Assembly(generated.spec, base, upper, lower)
+            self._send(name, base, assembly, task)
+        return assembly.check(self._tools.store)
+
+    def _send(self, name: str, base: ImageRecord | None, assembly: Assembly, task: Task) -> None:
+        feed = _Feed(assembly.chunks(), self._cancelled)
+        try:
+            with closing(feed.chunks()) as chunks:
+                self._tools.store.load(counted(chunks, task))
+        except (ImageError, EngineError) as error:
+            if feed.failure is not None and not isinstance(feed.failure, ImageError):
+                raise feed.failure from error
+            raise self._explained(name, base, feed.failure or error) from error
+
+    @contextmanager
+    def _below(self, base: ImageRecord | None) -> Iterator[list[OpenLayer]]:
+        """Give the layers of a base to be sent, too, where the engine does not find them by their digests."""
+        if base is None or not base.by_manifest:
+            yield []
+            return
+        with staging(self._cache / "staging") as room:
+            yield below_of(base, LayerCache(self._cache / "layers"), self._tools.saved, room)
 
     def _explained(self, name: str, base: ImageRecord | None, error: DispatchError) -> DispatchError:
         """Return what is behind a load that failed, or the failure itself."""

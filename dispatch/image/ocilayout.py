@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dispatch._docker import ImageRecord
+from dispatch._docker.images import Right, any_image
 from dispatch._registry import Descriptor, Manifest
 from dispatch._registry.manifest import (
     CONFIG,
@@ -79,9 +80,9 @@ class OciLayout:
         """Return the image of a tag or an image ID, or None."""
         return next((each for each in self._records() if reference in (each.id, *each.tags)), None)
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:
-        """Return an image that carries the label with this value, or None; a tagged one first."""
-        found = [each for each in self._records() if each.labels.get(label) == value]
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
+        """Return a right image that carries the label with this value, or None; a tagged one first."""
+        found = [each for each in self._records() if each.labels.get(label) == value and right(each)]
         return min(found, key=lambda each: (not each.tags, each.id), default=None)
 
     def prepare_load(self) -> None:

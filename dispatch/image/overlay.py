@@ -44,7 +44,7 @@ class Overlay:
                 return found
             assembly = Assembly(spec, base, [self.layer])
             store.load(assembly.chunks())
-            return assembly.check(store.inspect_image(assembly.image_id))
+            return assembly.check(store)
 
     @contextmanager
     def layer(self) -> Iterator[LayerStream]:

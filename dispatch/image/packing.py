@@ -20,6 +20,8 @@ from pathlib import Path
 
 BLOCK = 1 << 20
 LEVEL = 4
+# Each holds a block, and several layers may be packed at a time.
+_MOST_WORKERS = 16
 # No name, no time, and "unknown" for the operating system.
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 GZIP_MAGIC = b"\x1f\x8b"
@@ -38,7 +40,7 @@ class Packed:
 
 def pack(chunks: Iterable[bytes], file: Path, workers: int | None = None) -> Packed:
     """Compress bytes into ``file``; the number of ``workers`` changes nothing of the result."""
-    workers = workers or os.cpu_count() or 1
+    workers = workers or min(os.cpu_count() or 1, _MOST_WORKERS)
     plain, packed = hashlib.sha256(), hashlib.sha256()
     checksum = length = size = 0
     waiting: deque[Future[bytes]] = deque()

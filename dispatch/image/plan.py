@@ -167,7 +167,7 @@ class _Planner:
         """Whether the engine holds an image that is not to be made again."""
         if not generated.settled or self._elsewhere.is_again(generated.environment.name):
             return False
-        return self._find(generated.spec, below.record) is not None
+        return self._find(generated, below.record) is not None
 
     def _shared(self, generated: Generated) -> tuple[str, SharedImage] | None:
         """Return the tag and the image of the registry, where it is looked for and is there."""
@@ -221,7 +221,7 @@ class _Planner:
             platform = platform_of(record.architecture) if record else ""
             return _Below(base, identity, record, None, platform)
         generated, ground = self._generated(base)
-        record = self._find(generated.spec, ground.record) if generated.settled else None
+        record = self._find(generated, ground.record) if generated.settled else None
         facts = None
         if isinstance(generated.lock, DebianLock):
             facts = debian_ground(base.name, generated.lock).facts
@@ -229,10 +229,11 @@ class _Planner:
             facts = conda_ground(base.name, generated.lock).facts
         return _Below(base, generated.identity, record, facts, generated.spec.platform)
 
-    def _find(self, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:
-        key = (spec.digest, base.id if base is not None else "")
+    def _find(self, generated: Generated, base: ImageRecord | None) -> ImageRecord | None:
+        key = (generated.spec.digest, base.id if base is not None else "")
         if key not in self._found:
-            self._found[key] = find_image(self._store, spec, base)
+            name = generated.environment.name
+            self._found[key] = find_image(self._store, generated.spec, base, name)
         return self._found[key]
 
     def _add_generated(self, generated: Generated, below: _Below) -> str:
@@ -241,7 +242,7 @@ class _Planner:
         settled = generated.settled
         tags = {each.name: generated.spec.reference(each.name) if settled else "" for each in called}
         again = any(self._elsewhere.is_again(each.name) for each in called)
-        record = self._find(generated.spec, below.record) if settled and not again else None
+        record = self._find(generated, below.record) if settled and not again else None
         if record is not None:
             missing = tuple(sorted(set(tags.values()) - set(record.tags)))
             image = LocalId(record.id)
@@ -277,7 +278,14 @@ class _Planner:
         return f"no image in the engine{registry} has the digest {generated.spec.digest[:16]}"
 
 
-def find_image(store: ImageStore, spec: ImageSpec, base: ImageRecord | None) -> ImageRecord | None:
-    """Return the engine's image of a specification, if it is that very image (see ``direct.is_image_of``)."""
-    record = store.find_image(DIGEST_LABEL, spec.digest)
-    return record if record is not None and is_image_of(record, spec, base) else None
+def find_image(
+    store: ImageStore, spec: ImageSpec, base: ImageRecord | None, name: str = ""
+) -> ImageRecord | None:
+    """Return the engine's image of a specification, if it is that very image (see ``direct.is_image_of``).
+
+    Under ``name`` it is found at once; a search by label takes an engine the longer the more images it holds.
+    """
+    named = store.inspect_image(spec.reference(name)) if name else None
+    if named is not None and is_image_of(named, spec, base):
+        return named
+    return store.find_image(DIGEST_LABEL, spec.digest, lambda record: is_image_of(record, spec, base))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dispatch._docker.images import Right, any_image
 from dispatch.environment import BeakerId, Environment
 from dispatch.lock.model import CondaLock, DebianLock, PipLock
 from dispatch.reporting import Reporter
@@ -24,8 +25,8 @@ class ImageStore(Protocol):
     def inspect_image(self, reference: str) -> ImageRecord | None:
         """Return the image of a reference or ID, or None if the engine does not hold it."""
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:
-        """Return an image that carries the label with this value, or None."""
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
+        """Return an image that carries the label with this value and is ``right``, or None."""
 
     def prepare_load(self) -> None:
         """Get ready for a load that will follow; may be called from another thread, or not at all."""

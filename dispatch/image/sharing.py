@@ -15,13 +15,14 @@ from typing import Protocol
 from dispatch._docker import ImageRecord
 from dispatch._registry import Reference, parse_reference
 from dispatch.errors import ImageError
-from dispatch.image.config import image_config, image_id
+from dispatch.image.config import image_config, is_image_of
 from dispatch.image.content import CachedLayers, LayerContent, image_content
+from dispatch.image.context import DOCKERFILE
 from dispatch.image.layers import LayerCache
 from dispatch.image.ports import ImageStore, SharedImage
 from dispatch.image.saved import SavedImage, SavingStore
 from dispatch.image.shipping import Published, Shipping
-from dispatch.image.spec import BASE_DIGEST_LABEL, ImageSpec
+from dispatch.image.spec import BASE_DIGEST_LABEL, DIGEST_LABEL, ImageSpec
 from dispatch.image.staging import staging
 from dispatch.reporting import Reporter
 
@@ -60,8 +61,19 @@ class Sharing:
     def fetch(self, image: SharedImage, report: Reporter) -> None:
         """Bring an image into the engine; lower layers that it holds as those of the base are left out."""
         base = self._engine.inspect_image(image.record.labels.get(BASE_DIGEST_LABEL) or image.record.id)
-        held = base.diff_ids if base is not None else ()
-        self._shipping.pull(self._found[image.reference], self._engine, report, held)
+        held = base.diff_ids if base is not None and not base.by_manifest else ()
+        try:
+            self._shipping.pull(self._found[image.reference], self._engine, report, held)
+        except ImageError:
+            # An engine with the containerd image store has it, and names it by another digest.
+            wanted = image.record
+            named = self._engine.find_image(
+                DIGEST_LABEL,
+                wanted.labels.get(DIGEST_LABEL, ""),
+                lambda each: each.by_manifest and each.diff_ids == wanted.diff_ids,
+            )
+            if named is None:
+                raise
 
     def push(self, name: str, spec: ImageSpec, image_id: str, report: Reporter) -> SharedImage:
         """Send the engine's image of a specification, and give it the tag of ``name`` last."""
@@ -81,8 +93,10 @@ class Sharing:
 
 def _config(spec: ImageSpec, record: ImageRecord, base: ImageRecord | None) -> bytes | None:
     """Write the configuration of an image that was put together by hand again; None for any other."""
-    config = image_config(spec, base if spec.base else None, record.diff_ids)
-    return config if image_id(config) == record.id else None
+    below = base if spec.base else None
+    config = image_config(spec, below, record.diff_ids)
+    by_hand = all(layer.kind != DOCKERFILE for layer in spec.layers)
+    return config if by_hand and is_image_of(record, spec, below) else None
 
 
 class _WhenNeeded:

@@ -79,10 +79,6 @@ class Channels:
         alias = environ.get("CONDA_CHANNEL_ALIAS") or environ.get("MAMBA_CHANNEL_ALIAS") or alias
         return cls(alias.rstrip("/"), custom, multi, mirrors)
 
-    def names(self, channel: str) -> tuple[str, ...]:
-        """Return the channels that a declared name stands for: itself, but for ``defaults``."""
-        return _DEFAULTS if channel == "defaults" else (channel,)
-
     def addresses(self, channel: str, directory: Path) -> tuple[str, ...]:
         """Return where a channel is to be had, the best place first; a path is relative to ``directory``."""
         if "://" in channel:
@@ -117,7 +113,7 @@ class Channels:
     def place(self, address: str, declared: Iterable[str], directory: Path) -> Place | None:
         """Return what a package's address means in terms of the declared channels; None for another's."""
         plain = without_credentials(address)
-        names = [name for channel in declared for name in self.names(channel)]
+        names = [name for channel in declared for name in channel_names(channel)]
         starts = [(name, start) for name in names for start in self.addresses(name, directory)]
         for name, start in starts:
             rest = _below(plain, without_credentials(start))
@@ -136,7 +132,7 @@ class Channels:
         places = [
             (without_credentials(place), channel)
             for channel in declared
-            for name in self.names(channel)
+            for name in channel_names(channel)
             for place in self.addresses(name, directory)
         ]
 
@@ -161,6 +157,11 @@ class Channels:
         public = {urlsplit(ALIAS).netloc, urlsplit(_DEFAULTS_HOST).netloc}
         hosts = {urlsplit(each).netloc.rpartition("@")[2] for each in places if "://" in each}
         return {host for host in hosts - public if len(host) >= 4}
+
+
+def channel_names(channel: str) -> tuple[str, ...]:
+    """Return the channels that a declared name stands for: itself, but for ``defaults``."""
+    return _DEFAULTS if channel == "defaults" else (channel,)
 
 
 def is_path(channel: str) -> bool:

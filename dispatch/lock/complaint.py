@@ -26,6 +26,10 @@ _NETWORK = re.compile(
     r"|timed out|operation timed out|Request failed after|client error \(Connect\)|invalid peer certificate"
 )
 _REFUSED = re.compile(r"\b(40[13]) (?:Unauthorized|Forbidden)")
+_CUDA = re.compile(r"\b(?:nvidia-[a-z-]+|cuda-toolkit)\b")
+_MARKER = re.compile(r"\{[^{}]*\}")
+_STEP = re.compile(r"(?<=\.) (?=And because|\(?[0-9]+\)|Because)")
+_LONGEST = 500
 _SETTINGS = "PIP_* or UV_* variables, pip.conf"
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -40,6 +44,20 @@ def reason(said: str) -> str:
         if line and not line.startswith(("Using CPython", "warning:", "No solution found when")):
             kept.append(line)
     return " ".join(kept)
+
+
+def shortened(explanation: str) -> str:
+    """Return a resolver's chain of reasons without markers, and of a long one its beginning and its end."""
+    text = _MARKER.sub("", explanation)
+    steps = _STEP.split(text)
+    if len(text) <= _LONGEST or len(steps) < 3:
+        return text
+    first, last = steps[0], steps[-1]
+    for step in steps[1:-1]:
+        if len(first) + len(step) + len(last) > _LONGEST:
+            break
+        first += f" {step}"
+    return f"{first} … {last}"
 
 
 def translate(said: str, target: Target, what: str, command: str, installing: bool) -> DispatchError:
@@ -81,16 +99,25 @@ def translate(said: str, target: Target, what: str, command: str, installing: bo
             return LockError(
                 f"{what}: what the lock names is not to be had: {text}", remedy=f"renew it with `{command}`"
             )
-        return ConfigurationError(
-            f"{what}: the requirements cannot be met together: {text}",
-            remedy="loosen one of the requirements named",
-        )
+        return _no_solution(what, target, shortened(text))
     if _NETWORK.search(said):
         return ImageError(
             f"{what}: the package index does not answer: {text}",
             remedy=f"check the network, and the proxy, certificate and index settings ({_SETTINGS})",
         )
     return ImageError(f"{what}: uv failed: {text or 'it said nothing'}", remedy="mend what it names")
+
+
+def _no_solution(what: str, target: Target, text: str) -> ConfigurationError:
+    if target.cuda and _CUDA.search(text):
+        return ConfigurationError(
+            f"{what}: the requirements cannot be met together with a driver for CUDA {target.cuda}: {text}",
+            remedy="ask for older releases, or raise `target: {cuda: …}` where the driver is newer",
+        )
+    return ConfigurationError(
+        f"{what}: the requirements cannot be met together: {text}",
+        remedy="loosen one of the requirements named",
+    )
 
 
 def _exact(specifier: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dispatch.environment import CondaImage, Environment
 from dispatch.errors import ConfigurationError, LockError
-from dispatch.lock.channels import is_path
+from dispatch.lock.channels import channel_names, is_path
 from dispatch.lock.condainputs import Inputs, inputs_for, inputs_of
 from dispatch.lock.condalines import parse_packages, render_packages
 from dispatch.lock.header import LockFile, check_digest, read_lock_file, render_lock_file
@@ -101,11 +101,17 @@ def _declaration(environment: Environment) -> CondaImage:
 
 def _parse(found: LockFile) -> CondaLock:
     virtual = [each.partition("=") for each in found.values("virtual")]
+    packages = parse_packages(found.lines, found.error)
+    named = {name for channel in found.values("channel") for name in channel_names(channel)}
+    # The digest knows nothing of places.
+    foreign = sorted({each.channel for each in packages} - named)
+    if foreign:
+        raise found.error(f"channel {foreign[0]} is not among those that it was made from")
     return CondaLock(
         platform=found.value("platform", _PLATFORM),
         virtual=tuple((name, version) for name, _, version in virtual),
         inputs=found.value("inputs", r"[0-9a-f]{64}"),
-        packages=parse_packages(found.lines, found.error),
+        packages=packages,
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from dispatch.lock.channels import Channels
+from dispatch.lock.channels import Channels, channel_names
 
 if TYPE_CHECKING:
     from rattler import Gateway, RepoDataRecord, Subdir
@@ -143,7 +143,7 @@ async def _solve(asked: Asked, environ: Mapping[str, str]) -> dict[str, Any]:
 def _addresses(known: Channels, name: str) -> tuple[str, ...]:
     """Return where a channel is; of ``defaults`` all of its channels, of any other the best place."""
     here = Path()
-    return tuple(known.addresses(each, here)[0] for each in known.names(name))
+    return tuple(known.addresses(each, here)[0] for each in channel_names(name))
 
 
 def _placed(spec: str, named: Mapping[str, tuple[str, ...]], known: Channels) -> str:

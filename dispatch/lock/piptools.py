@@ -122,6 +122,9 @@ class PipTools:
     def _env(self, modules: Path) -> dict[str, str]:
         kept = {key: value for key, value in self.environ.items() if not _DROPPED.fullmatch(key)}
         fixed = {"PYTHONPATH": str(modules), "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+        if Indexes.of(self.environ).settings.get("retries") == "0":
+            # Only of what it tries again does pip say that it failed: else a dead index has no packages.
+            fixed["PIP_RETRIES"] = "1"
         return {**kept, **fixed, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "COLUMNS": "1000"}
 
     def _call(

@@ -14,12 +14,13 @@ import json
 import tarfile
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
+from dispatch._docker.images import Right, any_image, preference
 from dispatch.errors import DispatchError, ImageError
 from dispatch.image import compile_wheel
 from dispatch.image.packing import unpacked
@@ -54,11 +55,12 @@ class FakeImageStore:
                 return self.images[reference]
             return next((image for image in self.images.values() if reference in image.tags), None)
 
-    def find_image(self, label: str, value: str) -> ImageRecord | None:
-        """Return an image by label, a tagged one first, then by ID."""
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
+        """Return a right image by label, in the order of ``_docker.images.find_image``."""
         with self._lock:
-            found = [image for image in self.images.values() if image.labels.get(label) == value]
-        return min(found, key=lambda image: (not image.tags, image.id), default=None)
+            held = [image for image in self.images.values() if image.labels.get(label) == value]
+        found = [image for image in held if right(image)]
+        return min(found, key=lambda image: (*preference(image.tags, value), image.id), default=None)
 
     def prepare_load(self) -> None:
         """Nothing to get ready."""
@@ -123,6 +125,27 @@ class FakeImageStore:
         return self.add(with_tags(self.registry[reference], (reference,)))
 
 
+class ContentStore(FakeImageStore):
+    """The same as an engine with the containerd image store: archives must be whole, IDs are of manifests."""
+
+    def add(self, record: ImageRecord) -> ImageRecord:
+        """Hold an image under the digest of its manifest."""
+        return super().add(replace(record, id=_by_manifest(record.id), by_manifest=True))
+
+    def _take(self, parts: Mapping[str, bytes]) -> None:
+        (entry,) = json.loads(parts["manifest.json"])
+        if absent := [name for name in entry["Layers"] if name not in parts]:
+            raise ImageError(f"content digest of {absent[0]}: not found")
+        before = set(self.images)
+        super()._take(parts)
+        for image in set(self.images) - before:
+            self.add(self.images.pop(image))
+
+
+def _by_manifest(image: str) -> str:
+    return f"sha256:{hashlib.sha256(f'manifest of {image}'.encode()).hexdigest()}"
+
+
 class FakeShared:
     """A registry of a team in memory, beside an engine. Satisfies ``image.ports.SharedImages``.
 
@@ -177,9 +200,7 @@ class FakeShared:
 
 def with_tags(record: ImageRecord, tags: tuple[str, ...]) -> ImageRecord:
     """Return an image under other names."""
-    return ImageRecord(
-        record.id, record.labels, record.diff_ids, record.config, tags, record.architecture, record.os
-    )
+    return replace(record, tags=tags)
 
 
 def base_image(name: str, architecture: str = "amd64") -> ImageRecord:

@@ -28,6 +28,7 @@ SUITES = (
     "image_push",
     "image_noop",
     "image_build",
+    "image_parts",
     "identity",
     "results",
     "listing",

@@ -37,6 +37,10 @@ RUN --mount=type=cache,id={cache},target=/cache \\
     uv pip install -q --python /opt/venv --require-hashes --no-deps --compile-bytecode \\
     -r /tmp/requirements.lock
 """
+_EMPTIED = """\
+FROM {tools}
+RUN --mount=type=cache,id={cache},target=/cache find /cache -mindepth 1 -delete
+"""
 _PIP = """\
 FROM {tools}
 COPY requirements.lock /tmp/
@@ -79,7 +83,6 @@ class _Bench:
         self._root = root
         self._index = index
         self._client = client
-        self._caches = 0
         self._env = {
             **{name: value for name, value in ENVIRON.items() if not name.startswith(("PIP_", "UV_"))},
             "XDG_CACHE_HOME": str(root / "cache"),
@@ -127,12 +130,14 @@ class _Bench:
 
     def _theirs(self, template: str, name: str, warm: bool) -> float:
         if not warm:
-            self._caches += 1  # another cache mount is an empty one
+            self._build(_EMPTIED, name)
+        return self._build(template, name)
+
+    def _build(self, template: str, name: str) -> float:
         context = self._root / name
         context.mkdir(exist_ok=True)
         shutil.copy(self._root / "requirements.lock", context)
-        cache = f"dispatch-bench-{name}-{os.getpid()}-{0 if warm else self._caches}"
-        text = template.format(tools=_TOOLS, index=self._index, cache=cache)
+        text = template.format(tools=_TOOLS, index=self._index, cache=f"dispatch-bench-{name}")
         (context / "Dockerfile").write_text(text)
         _docker("image", "rm", "--force", _THEIRS)
         build = [

@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from dispatch.image.dockerfile import BUILDKIT_VARIABLE
 from dispatch.image.plan import Generated
 from dispatch.image.recipes import dockerfile_spec
 from dispatch.image.spec import DIGEST_LABEL
+from dispatch.testing.dockerd import own_engine
 from dispatch.testing.processes import until
 from dispatch.testing.reporting import RecordingReporter
 
@@ -394,3 +397,61 @@ def running(command: str) -> bool:
         except OSError:
             continue
     return False
+
+
+def test_an_image_made_on_ours_is_not_taken_for_it(bench: Bench, project: Project) -> None:
+    """Who builds on an image inherits its labels: the one that has the name is found."""
+    declaration = project("FROM dispatch-test-busybox:1\nLABEL mark=mine\n")
+    ours = bench.build(declaration)
+    spec = bench.generated(declaration).spec
+    repository, _, tag = spec.reference("thing").partition(":")
+    bench.door.tag(ours.id, repository, tag)
+    made = []
+    for number in range(4):
+        name = f"dispatch-test-made:{number}"
+        text = f"FROM {spec.reference('thing')}\nENV N={number}\n"
+        words = ["/usr/bin/docker", "build", "--quiet", "--tag", name, "-"]
+        environ = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        subprocess.run(words, input=text, text=True, env=environ, check=True, capture_output=True)
+        made.append(name)
+    found = bench.door.find_image(DIGEST_LABEL, spec.digest)
+    for name in [*made, spec.reference("thing")]:
+        bench.door.remove_image(name)
+    assert found is not None
+    assert found.id == ours.id
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, load_busybox: Callable[[Door], ImageRecord], project: Project
+) -> None:
+    """Where the engine's disk is full in the middle, that is said, and no image and no name is left."""
+    declaration = project("FROM dispatch-test-busybox:1\nCOPY data /one\nCOPY data /two\n")
+    (tmp_path / "data").write_bytes(os.urandom(24 << 20))
+    with small_disk() as place, own_engine(place) as engine:
+        base = load_busybox(engine.door)
+        for builder in BUILDERS.values():
+            bench = Bench(engine.door, base, {**os.environ, **builder})
+            with pytest.raises(DispatchError, match="no room left on its disk"):
+                bench.build(declaration, base)
+            digest = bench.generated(declaration, base).spec.digest
+            assert engine.door.find_image(DIGEST_LABEL, digest) is None
+            assert inspected_tags(engine.door, base) == base.tags
+
+
+def inspected_tags(door: Door, image: ImageRecord) -> tuple[str, ...]:
+    """Return the names that an image has now."""
+    record = door.inspect_image(image.id)
+    assert record is not None
+    return record.tags
+
+
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """A directory with room for little."""
+    with tempfile.TemporaryDirectory(prefix="dispatch-disk-") as folder:
+        words = ["mount", "-t", "tmpfs", "-o", "size=64m", "none", folder]
+        subprocess.run(words, check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)

@@ -11,6 +11,7 @@ import pytest
 
 from dispatch.image.config import image_id
 from dispatch.testing.project import Project
+from dispatch.testing.registries import docker_registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
@@ -88,3 +89,15 @@ def test_a_matrix(project: Project) -> None:
     assert "m-py3.11  built" in done.err
     assert "1 of 2 images cannot be: m-py3.12" in done.errors()[0]
     project.call("docker", "image", "rm", reference).well()
+
+
+def test_a_base_that_was_deleted_upstream(make: Make, tmp_path: Path) -> None:
+    """A registry that answers, and has the image no more, is told apart from one that does not answer."""
+    with docker_registry(tmp_path / "registry") as registry:
+        image = f"{registry.host}/team/base:1"
+        steps = f"steps: {{a: {{type: shell, step_image: {{docker: '{image}'}}, command: 'true'}}}}"
+        done = make({"x.yml": steps}).dispatch("build", "x.yml")
+        assert done.code == 3
+        (error,) = done.errors()
+        assert image in error and "its registry has none of this name" in error
+        assert "name another image, or load a copy" in done.err

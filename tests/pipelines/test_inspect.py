@@ -136,6 +136,26 @@ def test_what_was_tampered_with(door: Door, images: dict[str, dict[str, Any]], t
         docker("image", "rm", changed)
 
 
+def test_an_image_made_on_top_of_ours(project: Project, images: dict[str, dict[str, Any]]) -> None:
+    """However many images carry the labels of ours, ours is found, and nothing is built again."""
+    sound = images["sound"]
+    made = []
+    for number in range(6):
+        container = docker("create", sound["image"], "true")
+        made.append(f"dispatch-test-upon:{number}")
+        docker("commit", "--change", f"ENV NUMBER={number}", container, made[-1])
+        docker("rm", container)
+    try:
+        done = project.dispatch("build", "--dry-run", "--json", "experiment.yml").well()
+        assert [image["action"] for image in done.json()["images"] if "sound" in image["names"]] == [
+            "present"
+        ]
+        listed = project.dispatch("images", "--json").well().json()["images"]
+        assert not {name for image in listed for name in image["references"]}.intersection(made)
+    finally:
+        docker("image", "rm", *made)
+
+
 def test_pruned(project: Project, door: Door, images: dict[str, dict[str, Any]]) -> None:
     """An image that a container has stays, whenever that came; without one it goes, with all its names."""
     cache = Path(project.env["XDG_CACHE_HOME"]) / "dispatch"

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dispatch._docker.buildcli import PlainLog, find_tool
+from dispatch._docker import Address
+from dispatch._docker.buildcli import Command, PlainLog, Tool, find_tool
 from dispatch._docker.buildfailure import explain
+from dispatch._docker.building import BuildRequest
 from dispatch._docker.buildlog import BuildLog
+from dispatch.environment import BuildSecret, DockerfileImage
 from dispatch.errors import ConfigurationError
 from dispatch.runtime.mask import Masker
 from dispatch.testing.reporting import RecordingReporter
@@ -47,6 +50,9 @@ SENTENCES = {
         "`--mount` in the Dockerfile needs BuildKit; the engine's classic builder has none"
     ),
     "no active sessions": "the Dockerfile asks for a secret or for ssh, and none is declared",
+    "docker exporter does not currently support exporting manifest lists": (
+        "this engine holds an image for one platform only"
+    ),
     "something else": "the build failed: something else (at `[2/2] RUN make`)",
 }
 
@@ -135,3 +141,90 @@ def test_the_command_with_buildx_goes_before_any_other(tmp_path: Path) -> None:
     del able["old"]
     with pytest.raises(ConfigurationError, match="need a docker command with buildx"):
         find_tool(environ, succeeds)
+
+
+RECORDER = """\
+#!/bin/sh
+printf '%s\\n' "$@" > "$RECORD/words"
+env > "$RECORD/env"
+cat > "$RECORD/stdin"
+while [ "$1" != --iidfile ]; do shift; done
+echo sha256:abc > "$2"
+"""
+
+
+def recorded(tmp_path: Path, declaration: DockerfileImage, buildx: bool, **variables: str) -> list[str]:
+    """Build by a docker command that notes how it was called; return its words."""
+    program = tmp_path / "docker"
+    program.write_text(RECORDER)
+    program.chmod(0o755)
+    environ = {"PATH": "/usr/bin:/bin", "RECORD": str(tmp_path), "DOCKER_CONTEXT": "other", **variables}
+    words = (str(program), "buildx", "build") if buildx else (str(program), "build")
+    command = Command(Tool(words, buildx), Address("unix:///engine.sock"), environ)
+    request = BuildRequest(
+        "x", "/Dockerfile", 3, lambda: [b"a", b"bc"], "Dockerfile", {"A": "1 $x"}, {"l": "v"}, "final"
+    )
+    assert command.build(request, declaration, RecordingReporter(), lambda: False) == "sha256:abc"
+    return (tmp_path / "words").read_text().splitlines()
+
+
+def test_how_the_command_is_called(tmp_path: Path) -> None:
+    """Context by standard input, secrets by name, several platforms by buildx; the engine is ours."""
+    declaration = DockerfileImage(
+        None,
+        None,
+        secrets=(BuildSecret("one", variable="TOKEN"), BuildSecret("two", file=tmp_path / "key")),
+        ssh=True,
+        platforms=("linux/amd64", "linux/arm64"),
+    )
+    (tmp_path / "key").write_text("value of the key")
+    found = recorded(tmp_path, declaration, True, TOKEN="value of the token", SSH_AUTH_SOCK="/agent")
+    text = " ".join(found)
+    assert text.startswith("buildx build --progress=plain --iidfile ")
+    assert text.endswith(
+        " --file Dockerfile --load --provenance=false --build-arg A=1 $x --label l=v --target final"
+        " --platform linux/amd64,linux/arm64"
+        f" --secret id=one,env=TOKEN --secret id=two,src={tmp_path}/key --ssh default -"
+    )
+    assert "value of" not in text
+    assert (tmp_path / "stdin").read_bytes() == b"abc"
+    env = (tmp_path / "env").read_text().splitlines()
+    assert {"DOCKER_BUILDKIT=1", "DOCKER_HOST=unix:///engine.sock", "TOKEN=value of the token"} <= set(env)
+    assert not any(line.startswith("DOCKER_CONTEXT=") for line in env)
+
+
+REFUSED = {
+    "no agent": (DockerfileImage(None, None, ssh=True), "SSH_AUTH_SOCK is not set"),
+    "platforms": (DockerfileImage(None, None, platforms=("linux/amd64", "linux/arm64")), "without buildx"),
+    "no variable": (
+        DockerfileImage(None, None, secrets=(BuildSecret("a", variable="NOSUCH"),)),
+        "come from NOSUCH, which is not set",
+    ),
+    "no file": (
+        DockerfileImage(None, None, secrets=(BuildSecret("a", file=Path("/nosuch")),)),
+        "/nosuch, cannot be read",
+    ),
+    "no id": (
+        DockerfileImage(None, None, secrets=(BuildSecret("a,env=HOME", variable="PATH"),)),
+        "cannot be the id of a secret",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_command_would_get_wrong_is_refused_before(tmp_path: Path, case: str) -> None:
+    """It is never called with a secret that is not there, nor with one that says more than it should."""
+    declaration, expected = REFUSED[case]
+    with pytest.raises(ConfigurationError, match=expected) as caught:
+        recorded(tmp_path, declaration, False)
+    assert caught.value.remedy
+    assert not (tmp_path / "words").exists()
+
+
+def test_commands_that_we_gave_to_a_shell_are_shown_as_written() -> None:
+    """A rendered step is told by the command of the declaration; another exec form stays as it is."""
+    report = RecordingReporter()
+    log = BuildLog("x", report)
+    log.step("1", '[2/3] RUN ["/bin/sh", "-ec", "echo \\"a b\\"\\nfalse"]')
+    log.step("2", '[3/3] RUN ["/bin/true", "-ec", "x"]')
+    assert report.lines == ['x: [2/3] RUN echo "a b" false', 'x: [3/3] RUN ["/bin/true", "-ec", "x"]']

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dispatch._docker import ImageRecord
 from dispatch._docker.helper import Finished, OneShot
+from dispatch._docker.images import Right, any_image
 from dispatch.environment import LocalId
 from dispatch.errors import BaseVanishedError, EngineError, ImageError, LockError, StaleBaseError
 from dispatch.image.builder import Builder
@@ -17,7 +19,14 @@ from dispatch.image.maker import Tools
 from dispatch.image.plan import plan_images
 from dispatch.image.report import BuildReport
 from dispatch.testing.catalogue import FakeLocks, debian_image, debian_lock, environments, pip_image, pip_lock
-from dispatch.testing.images import FakeHelper, FakeImageStore, FakeInstaller, FakeRootfs, base_image
+from dispatch.testing.images import (
+    FakeHelper,
+    FakeImageStore,
+    FakeInstaller,
+    FakeRootfs,
+    base_image,
+    with_tags,
+)
 from dispatch.testing.reporting import RecordingReporter
 
 PACKAGES = {
@@ -105,6 +114,35 @@ def test_a_new_name_for_a_present_image(yard: Yard) -> None:
     assert first.images["ml"] == second.images["same"]
     assert yard.store.inspect_image(second.references["same"]) is not None
     assert yard.store.loads == 2
+
+
+class SearchedStore(FakeImageStore):
+    """Counts the searches by label, which take an engine the longer the more images it holds."""
+
+    searches = 0
+
+    def find_image(self, label: str, value: str, right: Right = any_image) -> ImageRecord | None:
+        """Count, and search."""
+        self.searches += 1
+        return super().find_image(label, value, right)
+
+
+def test_what_is_there_is_found_by_name(tmp_path: Path) -> None:
+    """Images that have their names are found without any search; one that lost its own is searched for."""
+    store = SearchedStore()
+    yard = Yard(tmp_path, store)
+    yard.build("ml")
+    store.searches = 0
+    assert [image.action.value for image in plan_images(["ml"], CATALOGUE, LOCKS, store).images] == [
+        "present"
+    ]
+    assert store.searches == 0
+    for record in list(store.images.values()):
+        store.images[record.id] = with_tags(record, ())
+    assert [image.action.value for image in plan_images(["ml"], CATALOGUE, LOCKS, store).images] == [
+        "present"
+    ]
+    assert store.searches > 0
 
 
 def test_the_same_bytes_from_another_cache(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dispatch.errors import ConfigurationError
-from dispatch.lock.channels import Channels, Place
+from dispatch.lock.channels import Channels, Place, channel_names
 
 HERE = Path("/repo")
 
@@ -50,7 +50,7 @@ def test_without_settings_and_by_variable(tmp_path: Path) -> None:
     """Conda's own alias is the default; the variable wins over a condarc; CONDARC is read last."""
     bare = Channels.of({"HOME": str(tmp_path)})
     assert bare.addresses("conda-forge", HERE) == ("https://conda.anaconda.org/conda-forge",)
-    assert [bare.addresses(each, HERE)[0] for each in bare.names("defaults")] == [
+    assert [bare.addresses(each, HERE)[0] for each in channel_names("defaults")] == [
         "https://repo.anaconda.com/pkgs/main",
         "https://repo.anaconda.com/pkgs/r",
     ]

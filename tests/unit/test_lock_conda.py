@@ -246,6 +246,8 @@ def test_what_makes_a_lock_stale(place: Place) -> None:
     for before, after in (("size ", "size 9"), ("    needs __glibc", "    needs  __glibc"), ("h1_0", "h1_1")):
         place.path.write_text(text.replace(before, after), "utf-8")
         assert problem()
+    place.path.write_text(text.replace("    channel team", "    channel tea", 1), "utf-8")
+    assert "channel tea is not among those that it was made from" in problem()
     place.path.write_text(text.replace("noarch", "nowhere").replace("libtext 1", "../x 1"), "utf-8")
     assert "not a package with its version and build" in problem()
 

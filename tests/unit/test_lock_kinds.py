@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dispatch.environment import Extras, Resolver, TargetProfile
-from dispatch.errors import ConfigurationError, LockError
+from dispatch.errors import ConfigurationError, ImageError, LockError
+from dispatch.lock.complaint import shortened
 from dispatch.lock.model import BaseFacts, PipLock, Upgrade
 from dispatch.lock.pip import read_pip, render, renew_pip
 from dispatch.testing.index import serving
@@ -168,9 +169,9 @@ def test_driver_chooses_the_release(place: Place) -> None:
         lock = place.renew(upgrade=Upgrade(everything=True))
         assert (versions(lock)["torch"], lock.target.cuda) == (expected, maximum)
     place.declare(more=Extras(target=TargetProfile(cuda="11.8")))
-    with pytest.raises(ConfigurationError, match="cannot be met together") as caught:
+    with pytest.raises(ConfigurationError, match=r"together with a driver for CUDA 11\.8") as caught:
         place.renew()
-    assert "11.9" in caught.value.message
+    assert "`target: {cuda: …}`" in caught.value.remedy
 
 
 def test_what_the_base_brings(place: Place) -> None:
@@ -288,3 +289,25 @@ def test_pip_tools_complains(place: Place, text: str, fact: str) -> None:
     assert caught.value.remedy
     assert "hidden" not in caught.value.message
     assert not place.lock.exists()
+
+
+def test_pip_tools_and_a_silent_index(place: Place) -> None:
+    """An index that does not answer is no fault of the requirements; no host and no password is shown."""
+    place.requirements.write_text("top\n")
+    place.environ.update(PIP_INDEX_URL="http://user:s3cret@127.0.0.1:9/simple", PIP_RETRIES="0")
+    place.environ.update(PIP_NO_INDEX="", PIP_FIND_LINKS="")
+    with pytest.raises(ImageError, match="the package index does not answer") as caught:
+        renew_pip(place.environment, FACTS, place.pip_tools)
+    assert not any(word in caught.value.message for word in ("s3cret", "127.0.0.1", "user"))
+
+
+def test_a_long_explanation_is_shortened() -> None:
+    """Of a resolver's long chain of reasons the beginning and the end are told, without markers."""
+    step = "And because only a<={0} is there, we can conclude that a<{0} cannot be used."
+    chain = "Because a==1 depends on b{sys_platform == 'linux'}<1, we can conclude that no a is."
+    long = " ".join([chain, *(step.format(number) for number in range(20)), "And because you require a, no."])
+    told = shortened(long)
+    assert told.startswith("Because a==1 depends on b<1, we can conclude")
+    assert told.endswith(" … And because you require a, no.")
+    assert len(told) <= 510
+    assert shortened(chain) == chain.replace("{sys_platform == 'linux'}", "")

@@ -148,7 +148,7 @@ def test_one_fault_of_an_upload_is_mended(
     if method == "PATCH":
         assert sum(line.happened.values()) == 1
         assert sum(told) == SIZE
-    if not client.waited:
+    if not client.waited and part != "/v2/":
         assert sum(line.happened.values()) == 0 or fault in (Fault.CUT_ANSWER, Fault.DAMAGED_ANSWER)
 
 

@@ -1,4 +1,7 @@
-"""The JSON Schemas that editors use: they take what the readers take, and refuse what these refuse."""
+"""The JSON Schemas that editors use: they take what the readers take, and refuse what these refuse.
+
+What no schema can say is not among it: names that lead nowhere, files, unclosed quotes. Nor is 1.0 for 1.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from dispatch import assets
@@ -24,7 +29,7 @@ from dispatch.options import KEYS as STEP_KEYS
 from dispatch.resources import StepResources
 from dispatch.settings import KEYS as SETTINGS_KEYS
 from dispatch.settings import Settings, WorkspaceSetting, beaker, images, read_settings
-from dispatch.settings.document import read_document
+from dispatch.settings.document import Document, read_document
 from dispatch.settings.matrix import MATRIX, read_declared
 from dispatch.settings.section import Section
 
@@ -32,9 +37,12 @@ ROOT = Path(__file__).parents[2]
 SHELL = "{type: shell, command: x}"
 
 
+VALIDATORS = {file: Draft7Validator(schema_of(file)) for file in (None, *FILES)}
+
+
 def complaints(file: str | None, content: Any) -> list[str]:
     """What the schema says against a document."""
-    return [error.message for error in Draft7Validator(schema_of(file)).iter_errors(content)]
+    return [error.message for error in VALIDATORS[file].iter_errors(content)]
 
 
 def in_repository() -> Iterator[tuple[str, Path]]:
@@ -220,6 +228,10 @@ REFUSED = [
     ("experiment", "steps: {a: {type: train, step_imag: x}}"),
     ("experiment", step("step_image: {pip: a.in, matrix: {python: ['3.11']}}")),
     ("experiment", step("step_network: host")),
+    ("experiment", step("inputs: {a: {b: c}}")),
+    ("experiment", step("step_timeout: '0'")),
+    ("experiment", step("step_retries: {limit: }")),
+    ("experiment", step("step_secrets: [A, A]")),
     ("experiment", step("step_resources: {cpus: 1}")),
     ("experiment", step("step_resources: {memory: 16G}")),
     ("experiment", step("step_resources: {cpu_count: 0}")),
@@ -236,6 +248,7 @@ REFUSED = [
     ("experiment", step("paths: [a/../b]")),
     ("experiment", step("inputs: {a: [1]}")),
     ("experiment", step("cache_results: 1")),
+    ("experiment", step("step_metadata: []")),
     ("settings", "registry: https://ghcr.io/my-team"),
     ("settings", "registry: ghcr.io/my-team:latest"),
     ("settings", "registry: my-team"),
@@ -256,6 +269,9 @@ REFUSED = [
     ("settings", "executor: {type: beaker, env_vars: [A]}"),
     ("settings", "executor: {type: beaker, env_vars: [{name: A, value: b, secret: C}]}"),
     ("settings", "executor: {type: beaker, datasets: [{source: {volume: x}, mount_path: /x}]}"),
+    ("settings", "executor: {type: beaker, datasets: ['d:x']}"),
+    ("settings", "executor: {type: beaker, datasets: ['s3://b:/x']}"),
+    ("settings", "executor: {type: beaker, datasets: [{source: {beaker: a, weka: b}, mount_path: /x}]}"),
     ("settings", "image: [a]"),
     ("settings", "images: {../x: {docker: x}}"),
     ("settings", "images: {a: }"),
@@ -269,6 +285,53 @@ REFUSED = [
     ("settings", "include_package: [a b]"),
     ("settings", "trusted_workspaces: ['x://y']"),
 ]
+
+
+# Values of which some fit some keys of images, and most do not.
+VALUES: list[Any] = [
+    None, True, 0, -1, 3.11, "", "a", "a.in", "x\0y", "3.11", "3.11.2", "12.4", "12", "linux/arm64",
+    "b:1", "-x", "a/b/c", "G++", "app", "1000:1000", "a b", "uv", "pyproject.toml",
+    "{python}", "x{cuda}", "${python}",
+    [], ["git"], ["a b"], [1], [None], [""], {}, {"A": "b"}, {"A": 1}, {"A": True}, {"DISPATCH_X": "a"},
+    {"BASE": "x"}, {"cuda": "12.4"}, {"cuda": 12.4}, {"glibc": "2.28", "cuda": None}, {"t": {"file": "x"}},
+    {"t": {"env": "A B"}}, {"t": {"file": "x", "env": "A"}}, {"t": "v"}, {"t t": {"file": "x"}},
+    [{"source": "a", "target": "/b"}], [{"source": "a", "target": "//opt//venv/x"}], [{"source": "a"}],
+    [{"source": "a", "target": "/b", "x": 1}], {"python": ["3.11"]}, {"python": ["3.11"], "cuda": ["12.4"]},
+    {"python": []}, {"python": None},
+    {"suites": ["s"], "packages": ["p1"], "architecture": "amd64", "epoch": 1},
+    {"suites": ["s"], "packages": ["p1"], "architecture": "amd64", "epoch": -1},
+]  # fmt: skip
+SOUND: dict[ImageKind, Any] = {
+    ImageKind.DOCKER: "u:1",
+    ImageKind.PIP: "pyproject.toml",
+    ImageKind.CONDA: "environment.yml",
+    ImageKind.DOCKERFILE: "Dockerfile",
+    ImageKind.BEAKER: "ai2/conda",
+    ImageKind.DEBIAN: {"suites": ["s"], "packages": ["p1"], "architecture": "amd64", "epoch": 1},
+}
+
+
+@st.composite
+def declarations(draw: st.DrawFn) -> dict[str, Any]:
+    """Declarations of every kind with up to three further keys, most of them of that kind."""
+    kind = draw(st.sampled_from(list(ImageKind)))
+    every = [key for keys in images.KEYS.values() for key in keys]
+    keys = st.sampled_from([*images.KEYS[kind], MATRIX] * 5 + every)
+    content = draw(st.dictionaries(keys, st.sampled_from(VALUES), max_size=3))
+    return {**content, kind.value: draw(st.sampled_from([SOUND[kind]] * 3 + VALUES))}
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(declarations())
+def test_reader_and_schema_judge_alike(content: dict[str, Any]) -> None:
+    """Of any declaration of an image both say the same."""
+    section = Section(Document(Path("/here/image.yml"), content, {}), (), content)
+    try:
+        read_declared(section, "it")
+    except DispatchError as error:
+        assert complaints("image", content), error.message
+    else:
+        assert complaints("image", content) == []
 
 
 @pytest.mark.parametrize(("file", "text"), ACCEPTED)

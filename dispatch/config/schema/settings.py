@@ -74,6 +74,7 @@ _SOURCE: Node = {
         {
             "type": "object",
             "minProperties": 1,
+            "maxProperties": 1,
             "propertyNames": {"enum": [*beakerdata.SOURCES, "hostPath"]},
             "additionalProperties": TEXT,
         },
@@ -82,7 +83,7 @@ _SOURCE: Node = {
 _TARGET = absolute(*TAKEN)
 _DATASET: Node = {
     "anyOf": [
-        {"type": "string", "pattern": r"^(?:weka://)?[^:]+(?::[^:]+){1,2}$"},
+        {"type": "string", "pattern": r"^(?:weka://|(?!.*://))[^:]+(?::[^:]+)?:/[^:]+$"},
         {
             **record(
                 {

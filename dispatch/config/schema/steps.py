@@ -54,15 +54,17 @@ _REASON: Node = {
 _RETRIES: Node = {
     "anyOf": [
         whole(0, 1000),
-        record(
-            {
+        {
+            "type": "object",
+            "properties": {
                 "limit": whole(0, 1000),
                 "on": {"anyOf": [_REASON, several(_REASON)]},
                 "delay": DURATION,
                 "factor": {"type": "number", "minimum": 1, "maximum": 100},
                 "max_delay": DURATION,
-            }
-        ),
+            },
+            "additionalProperties": False,
+        },
     ]
 }
 _ENV: Node = {
@@ -78,7 +80,7 @@ OPTIONS: dict[str, Node] = {
     "step_resources": about("What it asks of the machine.", _RESOURCES),
     "step_env": about("Variables that it is given.", _ENV),
     "step_network": one_of(("bridge", "none")),
-    "step_secrets": about("Names of secrets that it is given.", several(_SECRET)),
+    "step_secrets": about("Names of secrets that it is given.", {**several(_SECRET), "uniqueItems": True}),
     "step_mounts": several(_MOUNT),
     "step_retries": about("How often, when and after what it is tried again.", _RETRIES),
     "step_timeout": about("How long an attempt may run, such as 1h30m.", DURATION),
@@ -92,7 +94,9 @@ OPTIONS: dict[str, Node] = {
     "cache_results": about("Whether its result is kept; by default its class says.", FLAG),
 }
 
-_INPUT: Node = {"type": ["string", "number", "boolean", "null", "object"]}
+_INPUT: Node = {
+    "anyOf": [{"type": ["string", "number", "boolean", "null"]}, {"type": "object", "required": ["ref"]}]
+}
 _SHELL: dict[str, Node] = {
     "command": about("What sh -c is given.", {"type": "string", "pattern": r"\S"}),
     "inputs": about(

@@ -26,7 +26,7 @@ SIZE: Node = {
 DURATION: Node = {
     "anyOf": [
         {"type": "number", "exclusiveMinimum": 0},
-        {"type": "string", "pattern": r"^\s*[0-9][0-9.dhms]*\s*$"},
+        {"type": "string", "pattern": r"^\s*(?=.*[1-9])[0-9][0-9.dhms]*\s*$"},
     ]
 }
 VARIABLES: Node = {
