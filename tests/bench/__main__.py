@@ -26,6 +26,7 @@ SUITES = (
     "beaker_jobs",
     "images",
     "image_push",
+    "image_lock",
     "image_noop",
     "image_build",
     "image_parts",
