@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import os
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -64,9 +63,12 @@ def make_sdist(directory: Path, name: str, version: str) -> Path:
 
 
 class Place:
-    """A directory with a wheelhouse, a requirements file and a uv that knows nothing else."""
+    """A directory with a wheelhouse, a requirements file and a uv that knows nothing else.
 
-    def __init__(self, directory: Path) -> None:
+    ``path`` is where programs are looked for.
+    """
+
+    def __init__(self, directory: Path, path: str) -> None:
         self.wheels = directory / "hidden-wheels"
         self.wheels.mkdir()
         self.requirements = directory / "a.in"
@@ -74,7 +76,7 @@ class Place:
             "sk", PipImage(self.requirements, directory / "a.lock", "debian-python"), directory / "e.yml"
         )
         self.environ = {
-            "PATH": os.environ["PATH"],
+            "PATH": path,
             "HOME": str(directory / "home"),
             "XDG_CONFIG_DIRS": str(directory / "xdg"),
             "PIP_NO_INDEX": "1",
@@ -95,7 +97,7 @@ class Place:
     @property
     def uv(self) -> Uv:
         """uv, with this place's settings."""
-        return Uv(find_uv(os.environ), self.environ, command="dispatch lock e.yml")
+        return Uv(find_uv(self.environ), self.environ, command="dispatch lock e.yml")
 
     @property
     def pip_tools(self) -> PipTools:

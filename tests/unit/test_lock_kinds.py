@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ RUNTIME = "nvidia_cuda_runtime_cu12"
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """An empty place."""
-    return Place(tmp_path)
+    return Place(tmp_path, os.environ["PATH"])
 
 
 def versions(lock: PipLock) -> dict[str, str]:

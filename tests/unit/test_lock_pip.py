@@ -26,7 +26,7 @@ TARGET = Target("3.11", "2.36", "x86_64")
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """An empty place."""
-    return Place(tmp_path)
+    return Place(tmp_path, os.environ["PATH"])
 
 
 def versions(lock: PipLock) -> dict[str, str]:
