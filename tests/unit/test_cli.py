@@ -32,6 +32,7 @@ CODES = [
     (errors.UnrecoverableResourceAssignmentError, 3),
     (errors.RemoteError, 3),
     (errors.ImageError, 3),
+    (errors.BaseVanishedError, 3),
     (errors.WorkspaceError, 3),
     (errors.StepStateError, 3),
     (errors.FormatError, 3),
