@@ -5,7 +5,9 @@ Owns how these listings are read, and a removal that takes nothing with it. Refu
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,6 +45,19 @@ class ImageUser:
     state: str
 
 
+def held(records: Iterable[ImageRecord], diff_ids: Sequence[str]) -> int:
+    """Return how many of the lowest layers need not be sent to an engine that holds these images.
+
+    None for the containerd image store, which takes in only what is whole.
+    """
+    most = 0
+    for record in records:
+        pairs = () if record.by_manifest else zip(record.diff_ids, diff_ids, strict=False)
+        common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        most = max(most, common)
+    return most
+
+
 class Stock:
     """The images of one engine. Every method raises EngineError when it does not answer."""
 
@@ -60,6 +75,10 @@ class Stock:
                 stamp = (inspection.get("Metadata") or {}).get("LastTagTime") or _NEVER
                 found.append(StockedImage(image_record(inspection), _seconds(stamp)))
         return found
+
+    def lowest_held(self, diff_ids: Sequence[str]) -> int:
+        """Return how many of the lowest layers of an image are here as those of others; see :func:`held`."""
+        return held((each.record for each in self.images()), diff_ids)
 
     def history(self, image: str) -> tuple[HistoryStep, ...]:
         """Return what made an image, its first step first; nothing where the engine holds it no longer."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 def dockerfile_maker(door: Door, environ: Mapping[str, str]) -> DockerfileMaker:
     """Return what builds Dockerfiles on an engine; the docker command is looked for when it is needed."""
+    from dispatch._docker.proxies import build_proxies
     from dispatch.image.dockerfile import DockerfileMaker
 
     def command() -> Command:
@@ -21,4 +22,4 @@ def dockerfile_maker(door: Door, environ: Mapping[str, str]) -> DockerfileMaker:
 
         return Command(find_tool(environ), door.address, environ)
 
-    return DockerfileMaker(door, environ, command)
+    return DockerfileMaker(door, environ, command, build_proxies(environ, door.address.url))

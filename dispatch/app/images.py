@@ -186,7 +186,7 @@ class Images:
         """The registry of the settings, if there is one; it is asked only for what the engine lacks."""
         from dispatch.app.sharing import Lenient
 
-        return Lenient(self._registry(), self._say) if self._registry is not None else None
+        return Lenient(self._registry, self._say) if self._registry is not None else None
 
     def _platform(self) -> str:
         if self._directory is not None:

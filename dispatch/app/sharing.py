@@ -6,6 +6,9 @@ pushes to a registry requires it; see ``pushing``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from dispatch.errors import DispatchError, EngineError, ImageError
 from dispatch.image.ports import SharedImage, SharedImages
 from dispatch.image.spec import ImageSpec
@@ -13,12 +16,19 @@ from dispatch.reporting import Reporter
 
 
 class Lenient:
-    """A registry that is asked until it fails once. Satisfies :class:`dispatch.image.ports.SharedImages`."""
+    """A registry that is asked until it fails once. Satisfies :class:`dispatch.image.ports.SharedImages`.
 
-    def __init__(self, shared: SharedImages, say: Reporter) -> None:
-        self._shared = shared
+    ``make`` gives the registry, when it is first needed: mostly the engine has everything.
+    """
+
+    def __init__(self, make: Callable[[], SharedImages], say: Reporter) -> None:
+        self._make = make
         self._say = say
         self._off = False
+
+    @cached_property
+    def _shared(self) -> SharedImages:
+        return self._make()
 
     @property
     def repository(self) -> str:

@@ -13,6 +13,7 @@ from dispatch.app.wish import Wish
 from dispatch.cli.options import ConfigChoice, config_options, json_option, open_app
 from dispatch.cli.output import note, print_json, print_table
 from dispatch.cli.progress import Shown, open_progress, progress_option
+from dispatch.environment import RegistryDigest
 from dispatch.errors import ConfigurationError, DispatchError
 from dispatch.image.plan import Action
 from dispatch.image.report import BuildReport
@@ -244,7 +245,11 @@ def _came(report: BuildReport) -> _Came:
     """Return what came of a build."""
     documents: list[dict[str, Any]] = []
     for name, reference in report.references.items():
+        image = report.images[name]
+        exact = image.reference if isinstance(image, RegistryDigest) else image.id
         document: dict[str, Any] = {"name": name, "reference": reference}
+        if exact != reference:
+            document["image"] = exact
         done = report.done.get(name)
         if done is not None:
             document.update(done=done.action.value, seconds=round(done.seconds, 3))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from dispatch._docker import ImageRecord
@@ -51,12 +51,14 @@ class BuildEngine(Protocol):
 class DockerfileMaker:
     """Builds on ``engine``. ``environ`` is the user's: it may ask for the classic builder, and holds secrets.
 
-    ``command`` makes the docker command's door, where it is needed.
+    ``command`` makes the docker command's door, where it is needed. ``proxies`` are arguments that change how
+    a build reaches others, and nothing of what it comes to.
     """
 
     engine: BuildEngine
     environ: Mapping[str, str]
     command: Callable[[], Command]
+    proxies: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(
         self, generated: Generated, base: ImageRecord | None, report: Reporter, cancelled: Cancelled
@@ -108,7 +110,7 @@ class DockerfileMaker:
             size=context.size,
             chunks=context.chunks,
             dockerfile=context.dockerfile,
-            args=arguments_of(declaration, reference, user),
+            args={**self.proxies, **arguments_of(declaration, reference, user)},
             labels=labels,
             stage=target_of(declaration),
             platform=declaration.more.platform or "".join(declaration.platforms[:1]),

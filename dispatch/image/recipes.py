@@ -15,7 +15,7 @@ from dispatch.lock.model import CondaLock, DebianLock, PipLock
 
 PREFIX = "/opt/venv"
 PYTHON = f"{PREFIX}/bin/python"
-BYTECODE = 1
+BYTECODE = 2
 _PIP = 1
 _DEBIAN = 1
 _CONDA = 1

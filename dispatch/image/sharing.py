@@ -6,7 +6,8 @@ only what is nowhere else from the engine. Refuses to decide which images are lo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,19 @@ from dispatch.image.staging import staging
 from dispatch.reporting import Reporter
 
 
+class Holding(Protocol):
+    """What an engine holds (``_docker.stock.Stock``)."""
+
+    def lowest_held(self, diff_ids: Sequence[str]) -> int:
+        """Return how many of the lowest layers of an image need not be sent."""
+
+
 class SharingEngine(ImageStore, SavingStore, Protocol):
     """An engine that takes images in and gives them away."""
+
+    @property
+    def stock(self) -> Holding:
+        """All that it holds."""
 
 
 class Sharing:
@@ -43,6 +55,7 @@ class Sharing:
         self._engine = engine
         self._cache = cache
         self._found: dict[str, Published] = {}
+        self._fetching = threading.Lock()
 
     @property
     def repository(self) -> str:
@@ -59,9 +72,15 @@ class Sharing:
         return SharedImage(reference, published.record)
 
     def fetch(self, image: SharedImage, report: Reporter) -> None:
-        """Bring an image into the engine; lower layers that it holds as those of the base are left out."""
-        base = self._engine.inspect_image(image.record.labels.get(BASE_DIGEST_LABEL) or image.record.id)
-        held = base.diff_ids if base is not None and not base.by_manifest else ()
+        """Bring an image into the engine, but for the lower layers that it holds.
+
+        One at a time: what it has in common with the next one, a base above all, is there then.
+        """
+        with self._fetching:
+            held = self._engine.stock.lowest_held(image.record.diff_ids)
+            self._pull(image, image.record.diff_ids[:held], report)
+
+    def _pull(self, image: SharedImage, held: Sequence[str], report: Reporter) -> None:
         try:
             self._shipping.pull(self._found[image.reference], self._engine, report, held)
         except ImageError:

@@ -1,6 +1,6 @@
 """A conda channel in a directory, with packages made on the spot.
 
-Owns just enough of the ``.conda`` format and of ``repodata.json`` for a solver to resolve and install from.
+Owns just enough of the formats of packages and of ``repodata.json`` for a solver to resolve and install from.
 What it holds is true: digests, sizes, placeholders of the prefix, links and entry points are what installers
 expect. Sources: conda's "package specification" (``.conda``: a zip of two zstd tars; ``info/paths.json``,
 ``info/link.json``) and RFC 8878 (zstd frames, whose raw blocks need no compressor).
@@ -8,6 +8,7 @@ expect. Sources: conda's "package specification" (``.conda``: a zip of two zstd 
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SUBDIRS = ("noarch", "linux-64", "linux-aarch64", "osx-arm64")
 PLACEHOLDER = "/placeholder_" * 19
@@ -34,7 +36,7 @@ class Package:
     ``subdir`` is the platform it is for; in ``noarch`` it is a Python package where it has ``entry_points``
     (``name = module:function``) or a path below ``site-packages``, else a generic one. ``links`` are symbolic
     links and ``hardlinks`` hard ones, by path; their targets are as a tar archive has them. A ``placeholder``
-    is what the files hold for the prefix, if it is another than ours.
+    is what the files hold for the prefix, if it is another than ours. An ``old`` one is a ``.tar.bz2``.
     """
 
     name: str
@@ -49,11 +51,12 @@ class Package:
     links: Mapping[str, str] = field(default_factory=dict)
     hardlinks: Mapping[str, str] = field(default_factory=dict)
     placeholder: str = PLACEHOLDER
+    old: bool = False
 
     @property
     def file(self) -> str:
         """The name of its file."""
-        return f"{self.name}-{self.version}-{self.build}.conda"
+        return f"{self.name}-{self.version}-{self.build}{'.tar.bz2' if self.old else '.conda'}"
 
     @property
     def noarch(self) -> str:
@@ -83,7 +86,7 @@ class Package:
         return index
 
     def archive(self) -> bytes:
-        """The ``.conda`` file."""
+        """The package's file."""
         content = {path: self._bytes(data) for path, data in sorted(self.files.items())}
         info = {
             "info/index.json": json.dumps(self.index()).encode(),
@@ -92,6 +95,8 @@ class Package:
         if self.noarch == "python":
             python = {"type": "python", "entry_points": list(self.entry_points)}
             info["info/link.json"] = json.dumps({"noarch": python, "package_metadata_version": 1}).encode()
+        if self.old:
+            return bz2.compress(_tar({**content, **info}, self.links, self.hardlinks))
         stem = self.file.removesuffix(".conda")
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
@@ -131,16 +136,24 @@ def write_channel(directory: Path, packages: Iterable[Package]) -> Path:
         index = directory / subdir / "repodata.json"
         index.parent.mkdir(parents=True, exist_ok=True)
         if index.exists():
-            found |= json.loads(index.read_text("utf-8"))["packages.conda"]
+            found |= read_index(directory, subdir)
     for package in packages:
         data = package.archive()
         (directory / package.subdir / package.file).write_bytes(data)
         digests = {"sha256": hashlib.sha256(data).hexdigest(), "md5": hashlib.md5(data).hexdigest()}
         records[package.subdir][package.file] = {**package.index(), **digests, "size": len(data)}
     for subdir, found in records.items():
-        told = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": found, "repodata_version": 1}
+        old = {file: record for file, record in found.items() if file.endswith(".tar.bz2")}
+        new = {file: record for file, record in found.items() if file not in old}
+        told = {"info": {"subdir": subdir}, "packages": old, "packages.conda": new, "repodata_version": 1}
         (directory / subdir / "repodata.json").write_text(json.dumps(told), "utf-8")
     return directory
+
+
+def read_index(channel: Path, subdir: str) -> dict[str, dict[str, Any]]:
+    """Return what a channel says of the packages of a platform, by the names of their files."""
+    told = json.loads((channel / subdir / "repodata.json").read_text("utf-8"))
+    return {**told["packages"], **told["packages.conda"]}
 
 
 def _tar(

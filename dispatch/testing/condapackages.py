@@ -9,21 +9,20 @@
 - ``newest``: needs a glibc that nobody has;
 - ``toolkit``: scripts in ``activate.d`` and ``deactivate.d``;
 - ``registered``: a post-link script;
-- ``datafiles``: noarch generic.
+- ``datafiles``: noarch generic; ``legacy``: the same, in the older format.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.server
-import json
 import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from dispatch.lock.model import CondaLock, CondaPackage
-from dispatch.testing.channel import SUBDIRS, Package, write_channel
+from dispatch.testing.channel import SUBDIRS, Package, read_index, write_channel
 from dispatch.testing.condapython import MINOR, VERSION, python_package
 
 _PLATFORMS = tuple(subdir for subdir in SUBDIRS if subdir != "noarch")
@@ -119,6 +118,7 @@ def true_packages(python: bool = True) -> list[Package]:
             },
         ),
         Package("registered", files={"bin/.registered-post-link.sh": "#!/bin/sh\ntouch $PREFIX/was-here\n"}),
+        Package("legacy", files={"share/legacy": "in {prefix}\n"}, links={"share/old": "legacy"}, old=True),
         Package("datafiles", files={"share/datafiles/readme.txt": "in {prefix}\n"}),
     ]
 
@@ -130,16 +130,15 @@ def true_channel(directory: Path, python: bool = True) -> Path:
 
 def locked(channel: Path, *stems: str, name: str = "", platform: str = "linux-64") -> CondaLock:
     """Return the lock of packages of a channel, by the stems of their files; ``name`` is the channel's."""
+    indexes = {subdir: read_index(channel, subdir) for subdir in (platform, "noarch")}
     packages = []
     for stem in stems:
-        file = f"{stem}.conda"
-        for subdir in (platform, "noarch"):
-            index = json.loads((channel / subdir / "repodata.json").read_text("utf-8"))["packages.conda"]
-            if file in index:
-                found = index[file]
-                break
-        else:
-            raise KeyError(file)
+        found, subdir, file = next(
+            (index[file], subdir, file)
+            for subdir, index in indexes.items()
+            for file in (f"{stem}.conda", f"{stem}.tar.bz2")
+            if file in index
+        )
         packages.append(
             CondaPackage(
                 name=found["name"],

@@ -355,3 +355,39 @@ def done(process: subprocess.Popen[str]) -> str:
     out, err = process.communicate()
     assert process.returncode == 0, err
     return out or err
+
+
+STEPS = """\
+image: env
+images:
+  tool: {dockerfile: tool.dockerfile, base: debian-python, env: {TOOL: "a b"}}
+  env: {pip: requirements.in, base: tool, run: ["python -c 'import markupsafe'; id -u > /ran"], user: "1000"}
+steps:
+  nothing: {type: shell, command: "true"}
+"""
+
+
+def test_packages_between_steps(here: Place, door: Door, somewhere: Path) -> None:
+    """Packages are locked for what a Dockerfile comes to, and commands run upon them; then all is there."""
+    project = somewhere / "steps"
+    shutil.copytree(here.project, project)
+    (project / "experiment.yml").write_text(STEPS)
+    (project / "tool.dockerfile").write_text("ARG BASE\nFROM ${BASE}\nRUN echo made > /made\n")
+    (project / "requirements.in").write_text("markupsafe\n")
+    (project / "requirements.lock").unlink()
+    place = replace(here, project=project)
+    done(place.dispatch("lock"))
+    assert "\n# base: tool\n" in (project / "requirements.lock").read_text()
+    done(place.dispatch("lock", "--check"))
+    built = done(place.dispatch("build"))
+    (reference,) = (line.split("\t")[1] for line in built.splitlines())
+    try:
+        program = "cat /made /ran; id -u; python -c 'import markupsafe, os; print(os.environ[\"TOOL\"])'"
+        finished = door.run_once(OneShot(reference, ("sh", "-c", program)))
+        assert finished.stdout.decode().split("\n") == ["made", "0", "1000", "a b", ""]
+        process = place.dispatch("build")
+        out, err = process.communicate()
+        assert (process.returncode, out) == (0, built), err
+        assert "building" not in err
+    finally:
+        door.remove_image(reference)

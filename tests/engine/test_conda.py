@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,7 @@ def test_compiled_files_are_used(door: Door, reference: str) -> None:
     """The interpreter takes the compiled files for those of its sources, the standard library's as well."""
     finished = door.run_once(OneShot(reference, ("python", "-v", "-c", "import json, greet")))
     said = finished.stderr.decode()
-    assert "code object from '" not in said
+    assert not re.search(r"code object from '[^']*\.py'", said)
     for module in (f"/opt/conda/lib/python{MINOR}/json/__init__.py", "site-packages/greet/__init__.py"):
         assert f"{module}\n" in said and "matches" in said
 
@@ -201,7 +202,7 @@ def test_capabilities(door: Door, reference: str, tmp_path: Path) -> None:
     value = b"\x01\x00\x00\x02\x00\x20\x00\x00" + bytes(12)
     entries = [
         Entry("opt/able/able", Kind.FILE, 0o755, 4, b"able", capability=value),
-        Entry("opt/able/same", Kind.HARDLINK, 0o755, target="opt/able/able"),
+        Entry("opt/able/same", Kind.HARDLINK, 0o755, target="opt/able/able", capability=value),
         Entry.directory("opt/able"),
     ]
     cache = LayerCache(tmp_path)

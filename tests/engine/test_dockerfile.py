@@ -336,6 +336,24 @@ def test_an_interrupted_command_ends_its_build(bench: Bench, project: Project) -
     until(lambda: not running(f"sleep {mark}"), "the interrupted step ends")
 
 
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_proxies_reach_steps_and_stay_out_of_the_image(
+    bench: Bench, project: Project, tmp_path: Path, builder: str
+) -> None:
+    """Steps see the proxies of the docker command's configuration; image and history do not."""
+    config = tmp_path / "docker"
+    config.mkdir()
+    address = f"http://user:{SECRET}@proxy:3128"
+    (config / "config.json").write_text(json.dumps({"proxies": {"default": {"httpProxy": address}}}))
+    bench.environ |= {"DOCKER_CONFIG": str(config), **BUILDERS[builder]}
+    text = 'FROM dispatch-test-busybox:1\nRUN printf %s "$http_proxy" | wc -c > /size\n'
+    record = bench.build(project(text, {".dockerignore": "docker\n"}))
+    assert bench.run(record, "cat", "/size").strip() == str(len(address))
+    words = ["docker", "history", "--no-trunc", record.id]
+    history = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert SECRET not in history + json.dumps(dict(record.config))
+
+
 IGNORED = """\
 # comment
 *.pyc

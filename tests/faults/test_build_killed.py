@@ -26,16 +26,15 @@ from dispatch.testing.registries import RealRegistry, docker_registry
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
 MOMENTS = max(5, int(100 * float(os.environ.get("DISPATCH_STRESS", "1.0"))))
-VARIANTS = 2
 BASE = "steps: {nothing: {type: shell, step_image: debian-python, command: 'true'}}"
 PACKAGES = ("dispatch-test-one", "dispatch-test-two")
 # Enough to be on its way for a while, and nothing that packs well.
 CONTENT = 3 << 20
 
 
-def config(variant: int) -> str:
-    """An image of packages, one upon it by a Dockerfile; each variant has digests of its own."""
-    env = {"pip": "requirements.in", "base": "debian-python", "env": {"VARIANT": str(variant)}}
+def config() -> str:
+    """An image of packages, and one upon it by a Dockerfile."""
+    env = {"pip": "requirements.in", "base": "debian-python"}
     images = {"env": env, "tool": {"dockerfile": "Dockerfile", "base": "env"}}
     steps = {name: {"type": "shell", "step_image": name, "command": "true"} for name in images}
     return json.dumps({"images": images, "steps": steps})
@@ -50,13 +49,13 @@ class Yard:
     door: Door
     registry: RealRegistry
 
-    def build(self, variant: int, place: str) -> tuple[str, ...]:
-        """The words of the command that has both images of a variant in a place of the registry."""
-        return "dispatch", "build", "--push", f"{self.registry.host}/{place}", f"{variant}.json"
+    def build(self, place: str) -> tuple[str, ...]:
+        """The words of the command that has both images in a place of the registry."""
+        return "dispatch", "build", "--push", f"{self.registry.host}/{place}", "x.json"
 
-    def references(self, variant: int) -> dict[str, str]:
-        """What the images of a variant are called in the engine."""
-        done = self.project.dispatch("build", "--dry-run", f"{variant}.json").well()
+    def references(self) -> dict[str, str]:
+        """What the images are called in the engine."""
+        done = self.project.dispatch("build", "--dry-run", "x.json").well()
         return dict(line.split("\t") for line in done.out.splitlines())
 
     def id_of(self, reference: str) -> str | None:
@@ -105,41 +104,40 @@ def yard(tmp_path: Path) -> Iterator[Yard]:
             index.serve(name, f"{name.replace('-', '_')}-1.0-py3-none-any.whl", wheel(name, text))
         places = {"UV_CACHE_DIR": str(tmp_path / "uv"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
         env = {**unset, **places, "PIP_INDEX_URL": index.address, "PIP_CONFIG_FILE": os.devnull}
-        files = {f"{variant}.json": config(variant) for variant in range(VARIANTS)}
-        files["Dockerfile"] = "ARG BASE\nFROM ${BASE}\nRUN echo tool > /tool\n"
-        files["requirements.in"] = "\n".join(PACKAGES)
+        files = {
+            "x.json": config(),
+            "Dockerfile": "ARG BASE\nFROM ${BASE}\nRUN echo tool > /tool\n",
+            "requirements.in": "\n".join(PACKAGES),
+        }
         project = Project(tmp_path / "project", env).write(files)
-        project.dispatch("lock", "0.json").well()
+        project.dispatch("lock", "x.json").well()
         yield Yard(project, tmp_path / "cache", door, registry)
-        for variant in range(VARIANTS):
-            for reference in project.dispatch("build", "--dry-run", f"{variant}.json").out.split()[1::2]:
-                door.remove_image(reference)
+        for reference in reversed(project.dispatch("build", "--dry-run", "x.json").out.split()[1::2]):
+            door.remove_image(reference)
     door.close()
 
 
 def test_a_build_killed_at_any_moment(yard: Yard) -> None:
     """A name in engine and registry is always that of the whole image; a plain re-run ends the work."""
     chance = random.Random(23)
-    references = [yard.references(variant) for variant in range(VARIANTS)]
+    named = yard.references()
     began = time.monotonic()
-    for variant in range(VARIANTS):
-        yard.project.call(*yard.build(variant, "first")).well()
-    longest = (time.monotonic() - began) / VARIANTS * 1.1
-    whole = [yard.id_of(names["env"]) for names in references]
-    assert None not in whole and len(set(whole)) == VARIANTS
+    yard.project.call(*yard.build("first")).well()
+    longest = (time.monotonic() - began) * 1.1
+    whole = yard.id_of(named["env"])
+    assert whole is not None
     for moment in range(MOMENTS):
-        variant, place = chance.randrange(VARIANTS), f"m{moment}"
-        named = references[variant]
+        place = f"m{moment}"
         yard.forget(named, chance)
-        started = yard.project.start(*yard.build(variant, place))
+        started = yard.project.start(*yard.build(place))
         time.sleep(chance.uniform(0.0, longest))
         started.signal(signal.SIGKILL, group=False)
         started.end()
-        assert yard.id_of(named["env"]) in (None, whole[variant])
-        assert yard.pushed(place, named["env"]) in (None, whole[variant])
+        assert yard.id_of(named["env"]) in (None, whole)
+        assert yard.pushed(place, named["env"]) in (None, whole)
         assert yard.pushed(place, named["tool"]) in (None, yard.id_of(named["tool"]))
-        yard.project.call(*yard.build(variant, place)).well()
-        assert yard.id_of(named["env"]) == yard.pushed(place, named["env"]) == whole[variant]
+        yard.project.call(*yard.build(place)).well()
+        assert yard.id_of(named["env"]) == yard.pushed(place, named["env"]) == whole
         tool, env = (yard.door.inspect_image(named[name]) for name in ("tool", "env"))
         assert tool is not None and env is not None and yard.pushed(place, named["tool"]) == tool.id
         assert tool.diff_ids[: len(env.diff_ids)] == env.diff_ids

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dispatch.testing.registries import PASSWORD, USER, docker_registry
 
 from dispatch.settings.document import read_document
 from dispatch.testing.dockerd import own_engine
 from dispatch.testing.project import Project
+from dispatch.testing.registries import PASSWORD, USER, docker_registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.archive]
 
@@ -45,6 +45,9 @@ def test_two_runners(
         assert re.fullmatch(rf"{name}\t{address}/dispatch:{name}--[0-9a-f]{{16}}", line)
     again = first.call("sh", "ci/images.sh", env=team).well()
     assert again.out == pushed.out and "pushing" not in again.err
+    words = ("build", "--push", team["DISPATCH_REGISTRY"], "--json", "experiment.yml")
+    exact = [each["image"] for each in first.dispatch(*words, env=team).well().json()["images"]]
+    assert all(re.fullmatch(rf"{address}/dispatch@sha256:[0-9a-f]{{64}}", each) for each in exact)
 
     second = copy("ci", tmp_path / "second")
     home = tmp_path / "home"

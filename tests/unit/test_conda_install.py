@@ -73,6 +73,18 @@ def test_from_a_directory(channel: Path, lock: CondaLock, tmp_path: Path) -> Non
     assert set(bench.asked) == {"team"}
 
 
+@pytest.mark.parametrize("way", ["file", "http"])
+def test_older_format(way: str, channel: Path, tmp_path: Path) -> None:
+    """A package in the older format is installed as the others are."""
+    lock = locked(channel, "legacy-1.0-0")
+    with contextlib.ExitStack() as stack:
+        address = channel.as_uri() if way == "file" else stack.enter_context(served(channel))[0]
+        bench = Bench(tmp_path, address)
+        prefix = bench.install(lock)
+    assert (prefix / "share" / "old").read_text() == "in /opt/conda\n"
+    assert [path.name for path in bench.archives.iterdir()] == [f"{lock.packages[0].sha256}.tar.bz2"]
+
+
 def test_fetched_once(channel: Path, lock: CondaLock, tmp_path: Path) -> None:
     """What was fetched is not asked for again, by another prefix either."""
     with served(channel) as (address, asked):

@@ -22,7 +22,15 @@ from dispatch.testing.condapackages import MINOR, PYTHON, locked, served, true_c
 from dispatch.testing.reporting import RecordingReporter
 
 ROOT = "opt/conda"
-STEMS = (PYTHON, "zlib-1.3-h0_0", "libtext-1.3-h1_0", "greet-1.0-0", "toolkit-1.0-0", "datafiles-1.0-0")
+STEMS = (
+    PYTHON,
+    "zlib-1.3-h0_0",
+    "libtext-1.3-h1_0",
+    "greet-1.0-0",
+    "toolkit-1.0-0",
+    "datafiles-1.0-0",
+    "legacy-1.0-0",
+)
 GREET = """\
 #!/opt/conda/bin/python{minor}
 import sys

@@ -48,6 +48,12 @@ class _Answers(http.server.BaseHTTPRequestHandler):
             self.send_header("Docker-Content-Digest", digest)
         self.end_headers()
 
+    def do_GET(self) -> None:
+        """Be a registry."""
+        self.send_response(200 if self.path == "/v2/" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
