@@ -37,6 +37,10 @@ RUN --mount=type=cache,id={cache},target=/cache \\
     uv pip install -q --python /opt/venv --require-hashes --no-deps --compile-bytecode \\
     -r /tmp/requirements.lock
 """
+_SETTLED = """\
+FROM {tools}
+RUN --mount=type=cache,id={cache},target=/cache true
+"""
 _EMPTIED = """\
 FROM {tools}
 RUN --mount=type=cache,id={cache},target=/cache find /cache -mindepth 1 -delete
@@ -129,8 +133,8 @@ class _Bench:
         return seconds([DISPATCH, "build", "experiment.yml"], cwd=self._root, env=self._env)
 
     def _theirs(self, template: str, name: str, warm: bool) -> float:
-        if not warm:
-            self._build(_EMPTIED, name)
+        # Removing the last image is over when another build is, and is nobody's time.
+        self._build(_SETTLED if warm else _EMPTIED, name)
         return self._build(template, name)
 
     def _build(self, template: str, name: str) -> float:

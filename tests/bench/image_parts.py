@@ -51,8 +51,7 @@ def rows() -> list[Row]:
         }
         pins = list(wheelhouse.PINS)
         found = [_built(project, env, pins[: number + 4]) for number in range(RUNS + 1)]
-        for each in found:
-            subprocess.run(["docker", "image", "rm", "--force", each.reference], capture_output=True)
+        _remove("dispatch:bench-parts*")
     first, *others = found
     again = sum("bench-parts+conda: building" in each.said for each in others)
     return [
@@ -60,6 +59,21 @@ def rows() -> list[Row]:
         Row("the same, its pip part changed", f"{statistics.median(each.seconds for each in others):.1f} s"),
         Row("of that, conda layers made again", str(again), "0"),
     ]
+
+
+def _remove(pattern: str) -> None:
+    """Remove images by their name, those in between included."""
+    listed = [
+        "docker",
+        "image",
+        "ls",
+        "--format",
+        "{{.Repository}}:{{.Tag}}",
+        "--filter",
+        f"reference={pattern}",
+    ]
+    names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    subprocess.run(["docker", "image", "rm", "--force", *names], check=True, capture_output=True)
 
 
 @dataclass(frozen=True)
