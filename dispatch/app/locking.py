@@ -57,8 +57,11 @@ class Locking:
         from dispatch.lock.renewal import renew
 
         tools = self._tools()
-        failed: dict[str, ConfigurationError] = {}
-        for environment in self._in_order(names):
+        order = self._in_order(names)
+        failed = _misdeclared(order)
+        for environment in order:
+            if environment.name in failed:
+                continue
             if getattr(environment.declaration, "base", "") in failed:
                 failed[environment.name] = failed[getattr(environment.declaration, "base", "")]
                 continue
@@ -145,6 +148,25 @@ class Locking:
                 found.add(name)
                 waiting.append(getattr(self._environments[name].declaration, "base", ""))
         return found
+
+
+def _misdeclared(environments: Sequence[Environment]) -> dict[str, ConfigurationError]:
+    """Return what is wrong with what pip environments ask for, by their names and those of their parts.
+
+    It is looked for before anything is resolved: what is below such a pip section may take minutes.
+    """
+    from dispatch.config.expansion import declared_name
+    from dispatch.lock.inputs import read_inputs
+
+    wrong: dict[str, ConfigurationError] = {}
+    for environment in environments:
+        declaration = environment.declaration
+        if isinstance(declaration, PipImage):
+            try:
+                read_inputs(declaration, "x86_64")
+            except ConfigurationError as error:
+                wrong[declared_name(environment.name)] = error
+    return {each.name: wrong[owner] for each in environments if (owner := declared_name(each.name)) in wrong}
 
 
 def provided(

@@ -155,8 +155,8 @@ def _refuse_scripts(name: str, lock: CondaLock, files: Mapping[str, StagedFile])
         raise ImageError(
             f"image {name!r}: conda package {package.name} {package.version} has a {script} script, which"
             f" would have to run inside of the image{more}",
-            remedy=f"leave {package.name} out of the environment's file, and install it by `run:` or in a"
-            " Dockerfile (`dockerfile:`)",
+            remedy=f"leave {package.name} out of the environment's file, or make the image by a Dockerfile of"
+            " your own (`dockerfile:`) that has conda",
         )
 
 

@@ -172,7 +172,7 @@ def test_post_link(channel: Path, tmp_path: Path) -> None:
     """A package with a script that would have to run in the image is refused, with what to do."""
     with pytest.raises(ImageError, match=r"'env': conda package registered 1\.0 has a post-link") as caught:
         tree_of(tmp_path / "root", locked(channel, "registered-1.0-0", "zlib-1.3-h0_0"), channel.as_uri())
-    assert "run:" in caught.value.remedy and "dockerfile:" in caught.value.remedy
+    assert "leave registered out" in caught.value.remedy and "dockerfile:" in caught.value.remedy
 
 
 def test_not_what_was_locked(channel: Path, tmp_path: Path) -> None:

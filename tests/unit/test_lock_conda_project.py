@@ -101,3 +101,12 @@ def test_both_parts_of_an_environment(machine: Machine) -> None:
     done = machine.lock("--upgrade-package", "numlib")
     assert "numlib 1.5 → 2.0" in done.err and "# provided: numlib==2.0" in machine.text(PIP)
     assert machine.lock("--check").code == 0
+
+
+def test_a_pip_section_that_cannot_be_locked(machine: Machine) -> None:
+    """It is refused by its line before conda's packages are solved: no channel is asked, no lock written."""
+    machine.change("- tool", "- -e .")
+    machine.env["CONDA_CHANNEL_ALIAS"] = "http://127.0.0.1:1"
+    done = machine.lock()
+    assert done.code == 2 and "environment.yml" in done.err and "editable" in done.err
+    assert not (machine.project.root / CONDA).exists()
