@@ -15,8 +15,9 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from dispatch.errors import ConfigurationError, DispatchError, ImageError
-from dispatch.lock.aptroot import AptRoot, Run, call, plain_address, private_root
+from dispatch.lock.aptroot import AptRoot, call, plain_address, private_root
 from dispatch.lock.model import DebianPackage
+from dispatch.lock.program import Run
 
 MIRROR_VARIABLE = "DISPATCH_APT_MIRROR"
 _HELPER = "/usr/lib/apt/apt-helper"

@@ -10,20 +10,19 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from dispatch.errors import ConfigurationError
+from dispatch.lock.program import Run, captured
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _KEPT = re.compile(r"Acquire::(?!IndexTargets|Changelogs|cdrom|Languages|GzipIndexes|CompressionTypes).*")
 
 _NOISE = re.compile(r"W:|E: Some index files failed to download")
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def call(arguments: Sequence[str], env: Mapping[str, str], run: Run) -> subprocess.CompletedProcess[str]:
@@ -34,16 +33,7 @@ def call(arguments: Sequence[str], env: Mapping[str, str], run: Run) -> subproce
             f"{Path(arguments[0]).name} is missing: a Debian base is made with apt and mmdebstrap",
             remedy="on Debian or Ubuntu: `apt-get install mmdebstrap`; elsewhere name another base",
         )
-    return run(
-        list(arguments),
-        env={**env, "PATH": search, "LC_ALL": "C.UTF-8"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
+    return captured(run, arguments, {**env, "PATH": search, "LC_ALL": "C.UTF-8"})
 
 
 def plain_address(base: str) -> str:

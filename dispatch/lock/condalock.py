@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from dispatch.lock.condacomplaint import Failure, translate
 from dispatch.lock.condainputs import Inputs
 from dispatch.lock.condasolver import KEEP, NAME
 from dispatch.lock.model import CondaPackage
+from dispatch.lock.program import Run, captured
 
 CHOICE = "DISPATCH_CONDA"
 _PROGRAMS = ("conda", "mamba", "micromamba")
@@ -41,8 +42,6 @@ _NOT_PASSED = (
 
 # Where conda looks for a bundle of certificates; py-rattler looks at SSL_CERT_FILE.
 _BUNDLES = ("CONDA_SSL_VERIFY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @dataclass(frozen=True)
@@ -118,17 +117,7 @@ class CondaLockTool:
             found = next((each for each in bundles if each and Path(each).is_file()), None)
             env |= {"SSL_CERT_FILE": found} if found and not env.get("SSL_CERT_FILE") else {}
         try:
-            return self.run(
-                [self.python, "-m", "conda_lock", *arguments],
-                cwd=directory,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+            return captured(self.run, [self.python, "-m", "conda_lock", *arguments], env, directory)
         except OSError as error:
             raise ConfigurationError(
                 f"conda-lock cannot be run: {error.strerror}", remedy="install it beside dispatch"

@@ -13,13 +13,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from dispatch.errors import ConfigurationError, DispatchError, ImageError
 from dispatch.lock.index import Indexes
 from dispatch.lock.model import PipPin, Target
+from dispatch.lock.program import Run, captured
 from dispatch.lock.resolving import Question
 
 # What pip-tools imports, as it is installed beside us: all of it is plain Python, for any minor version.
@@ -49,8 +50,6 @@ _NETWORK = re.compile(
     r"Max retries exceeded|Failed to establish a new connection|NewConnectionError|Connection refused"
     r"|timed out|Temporary failure in name resolution|SSLError|CERTIFICATE_VERIFY_FAILED"
 )
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @dataclass(frozen=True)
@@ -131,17 +130,7 @@ class PipTools:
         self, command: list[str], directory: Path, env: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         try:
-            return self.run(
-                command,
-                cwd=directory,
-                env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+            return captured(self.run, command, env, directory)
         except OSError as error:
             raise ConfigurationError(
                 f"pip-tools cannot be run with {command[0]}: {error.strerror}", "mend this interpreter"

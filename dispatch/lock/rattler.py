@@ -20,9 +20,9 @@ from typing import Any
 
 from dispatch.errors import DispatchError, ImageError, LockError
 from dispatch.lock.model import CondaLock, CondaPackage
+from dispatch.lock.program import Run, captured
 from dispatch.reporting import Reporter
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Addresses = Callable[[str], Sequence[str]]
 """Says where a channel, as a lock calls it, is to be had: the best place first."""
 
@@ -97,18 +97,9 @@ class Rattler:
         )
 
     def _process(self, work: Path) -> subprocess.CompletedProcess[str]:
-        return self.run(
-            # In a directory of its own: Python looks for modules where it is started.
-            [self.python, "-m", "dispatch.lock.condainstall", str(work)],
-            cwd=work,
-            env={**self.environ, "RATTLER_CACHE_DIR": str(work / "cache")},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        env = {**self.environ, "RATTLER_CACHE_DIR": str(work / "cache")}
+        # In a directory of its own: Python looks for modules where it is started.
+        return captured(self.run, [self.python, "-m", "dispatch.lock.condainstall", str(work)], env, work)
 
     def _error(self, answer: Mapping[str, Any], lock: CondaLock) -> DispatchError:
         file, said = str(answer["file"]), _ADDRESS.sub("<address>", str(answer["said"]))

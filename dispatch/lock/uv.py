@@ -19,13 +19,12 @@ from dispatch.lock.complaint import translate
 from dispatch.lock.index import Indexes
 from dispatch.lock.model import PipLock, PipPin, Target
 from dispatch.lock.pins import render_pins
+from dispatch.lock.program import Run, captured
 from dispatch.lock.resolving import Question
 
 # Values of --python-platform that every uv since 0.5 knows; a wheel for an older glibc fits a newer one.
 _MANYLINUX = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
 _ARCHITECTURES = frozenset({"x86_64", "aarch64"})
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def find_uv(environ: Mapping[str, str]) -> Path:
@@ -179,17 +178,7 @@ class Uv:
         self, arguments: list[str], directory: Path, env: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         try:
-            return self.run(
-                [str(self.executable), *arguments],
-                cwd=directory,
-                env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
+            return captured(self.run, [str(self.executable), *arguments], env, directory)
         except OSError as error:
             raise ConfigurationError(
                 f"uv cannot be run: {error.strerror}", remedy="install it beside dispatch: `pip install uv`"
