@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dispatch._docker import Door
+from dispatch.app.committed import CommittedLocks
 from dispatch.app.wish import WISH, Wish
-from dispatch.config.expansion import base_lock_command
 from dispatch.environment import (
     BeakerId,
     CondaImage,
@@ -29,9 +28,7 @@ from dispatch.image.ports import ImageStore, SharedImages
 from dispatch.image.report import BuildReport, report_present
 from dispatch.image.spec import platform_of
 from dispatch.image.usage import usage_of
-from dispatch.lock.debian import read_debian
-from dispatch.lock.model import BaseFacts, CondaLock, DebianLock, Lock, PipLock, Renewal, Upgrade
-from dispatch.lock.pip import read_pip
+from dispatch.lock.model import BaseFacts, Renewal, Upgrade
 from dispatch.reporting import Reporter
 from dispatch.settings import Surroundings
 
@@ -47,67 +44,6 @@ if TYPE_CHECKING:
 
 # What builds and renews is imported where it is used: most commands find everything there already, and these
 # modules take longer to import than all of the planning.
-
-
-class CommittedLocks:
-    """Reads locks, each once; ``config`` is the file that a message's command names.
-
-    Those of pip packages are held against what is locked below them, where ``environments`` has it.
-    """
-
-    def __init__(self, config: str, environments: Mapping[str, Environment] | None = None) -> None:
-        self._config = config
-        self._environments = environments or {}
-        self._read: dict[Path, Lock] = {}
-
-    def pip(self, environment: Environment) -> PipLock:
-        """The lock of a pip environment."""
-        path = _lock_path(environment)
-        if path not in self._read:
-            from dispatch.app.locking import provided
-
-            below = provided(environment, self._environments, self)
-            command = f"dispatch lock {self._config}"
-            self._read[path] = read_pip(environment, command=command, provided=below)
-        found = self._read[path]
-        assert isinstance(found, PipLock)
-        return found
-
-    def debian(self, environment: Environment) -> DebianLock:
-        """The lock of a Debian base."""
-        path = _lock_path(environment)
-        if path not in self._read:
-            command = base_lock_command(environment.name, self._config)
-            self._read[path] = read_debian(environment, command)
-        found = self._read[path]
-        assert isinstance(found, DebianLock)
-        return found
-
-    def conda(self, environment: Environment) -> CondaLock:
-        """The lock of a conda environment."""
-        from dispatch.lock.conda import read_conda
-
-        path = _lock_path(environment)
-        if path not in self._read:
-            self._read[path] = read_conda(environment, f"dispatch lock {self._config}")
-        found = self._read[path]
-        assert isinstance(found, CondaLock)
-        return found
-
-    def of(self, environment: Environment) -> Lock | None:
-        """The lock of any environment; None for one that has none."""
-        if isinstance(environment.declaration, CondaImage):
-            return self.conda(environment)
-        if isinstance(environment.declaration, PipImage):
-            return self.pip(environment)
-        if isinstance(environment.declaration, DebianImage):
-            return self.debian(environment)
-        return None
-
-
-def _lock_path(environment: Environment) -> Path:
-    assert isinstance(environment.declaration, (PipImage, CondaImage, DebianImage))
-    return environment.declaration.lock
 
 
 def _no_beaker() -> BeakerDoor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dispatch.app.images import CommittedLocks
+from dispatch.app.committed import CommittedLocks, provided
 from dispatch.environment import CondaImage, DebianImage, Environment, PipImage
 from dispatch.errors import ConfigurationError, did_you_mean
 from dispatch.lock.model import BaseFacts, Renewal, Upgrade
@@ -167,22 +167,6 @@ def _misdeclared(environments: Sequence[Environment]) -> dict[str, Configuration
             except ConfigurationError as error:
                 wrong[declared_name(environment.name)] = error
     return {each.name: wrong[owner] for each in environments if (owner := declared_name(each.name)) in wrong}
-
-
-def provided(
-    environment: Environment, environments: Mapping[str, Environment], locks: CommittedLocks
-) -> tuple[str, ...]:
-    """Return what the base of a pip environment brings for pip, as ``name==version``.
-
-    LockError where the base has no lock that fits.
-    """
-    declaration = environment.declaration
-    base = environments.get(declaration.base) if isinstance(declaration, PipImage) else None
-    if base is None or not isinstance(base.declaration, CondaImage):
-        return ()
-    from dispatch.lock.condanames import pip_constraints
-
-    return pip_constraints(locks.conda(base))
 
 
 def _raise(errors: Sequence[ConfigurationError]) -> None:
