@@ -18,7 +18,7 @@ from dispatch._docker.archive import CutError, unpack
 from dispatch._docker.buildlog import BuildLog
 from dispatch._docker.containers import Containers, ContainerSpec
 from dispatch._docker.files import Files
-from dispatch._docker.helper import HELPER_LABEL
+from dispatch._docker.owners import helper_labels
 from dispatch._docker.socket import ApiError, EngineSocket, Reply, Stream, refused
 from dispatch._docker.transport import broken
 from dispatch.errors import ImageError
@@ -90,7 +90,7 @@ def build_files(
     containers, files = Containers(engine), Files(engine)
     image = build(engine, request, report, cancelled)
     try:
-        spec = ContainerSpec(image, ("none",), labels={HELPER_LABEL: "1"}, init=False)
+        spec = ContainerSpec(image, ("none",), labels=helper_labels(), init=False)
         container = containers.create(spec)
         try:
             with files.get(container, path) as stream:

@@ -14,11 +14,10 @@ from pathlib import Path
 from dispatch._docker.archive import CutError, Item, pack, unpack, with_parents
 from dispatch._docker.containers import STDERR, STDOUT, Bind, Containers, ContainerSpec
 from dispatch._docker.files import Files
+from dispatch._docker.owners import helper_labels, remove_abandoned
 from dispatch._docker.sight import Sight
 from dispatch._docker.socket import ApiError
 from dispatch.errors import EngineError, ImageError
-
-HELPER_LABEL = "dispatch.helper"
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,21 @@ class Finished:
 def run_once(containers: Containers, files: Files, sight: Sight, shot: OneShot) -> Finished:
     """Run a helper container to its end and remove it, whatever happens.
 
+    So are those that a killed process left behind.
+
     Where the engine is not to be shown our files, directories are copied into the container, and those that
     it may write are copied back when it has ended.
 
     :raises ImageError: when the engine does not hold the image, or the image lacks the command
     :raises EngineError: also when it has not ended after ``shot.timeout`` seconds
     """
+    remove_abandoned(containers)
     copied = bool(shot.binds) and bool(sight.obstacle(Path(bind.source) for bind in shot.binds))
     owner = sight.user(*_numbers(shot.user)) if shot.user and shot.binds else (0, 0)
     spec = ContainerSpec(
         image=shot.image,
         command=shot.command,
-        labels={HELPER_LABEL: "1"},
+        labels=helper_labels(),
         env=shot.env,
         user=f"{owner[0]}:{owner[1]}" if shot.user and shot.binds else shot.user,
         working_dir=shot.working_dir,

@@ -22,9 +22,9 @@ from dispatch._docker import ApiError
 from dispatch._docker.archive import Item, pack
 from dispatch._docker.containers import Containers, ContainerSpec, VolumeMount
 from dispatch._docker.files import Files
+from dispatch._docker.owners import helper_labels
 
 CONTENT_LABEL = "dispatch.content"
-HELPER_LABEL = "dispatch.helper"
 # The time of a whole volume's directory, in seconds since the epoch: nobody else's clock shows it.
 WHOLE = 981_173_106.0
 _PLACE = "dispatch-volume"
@@ -111,10 +111,8 @@ class Volumes:
 
     def _carrier(self, mount: VolumeMount, image: str) -> str:
         """A container that is never started, through which the engine lets us at a volume."""
-        labels = {HELPER_LABEL: "1"}
-        return self._containers.create(
-            ContainerSpec(image, ("none",), labels=labels, volumes=(mount,), init=False)
-        )
+        spec = ContainerSpec(image, ("none",), labels=helper_labels(), volumes=(mount,), init=False)
+        return self._containers.create(spec)
 
     def _is_whole(self, container: str, target: str) -> bool:
         try:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from dispatch._docker import Address, Door, ImageRecord
-from dispatch._docker.helper import HELPER_LABEL, OneShot
+from dispatch._docker.helper import OneShot
+from dispatch._docker.owners import HELPER_LABEL, remove_abandoned
 from dispatch.assets import images
 from dispatch.environment import DebianImage, Environment
 from dispatch.image.base import Prober
@@ -250,18 +251,21 @@ def test_killed_in_the_middle(door: Door, reference: str, here: Place, somewhere
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    _remove_helpers(door, place.home)
+    remove_abandoned(door.containers)
+    assert _helpers(door, place.home) == []
     assert place.build() == reference
     assert inspected(door, reference).id == first.id
     assert place.left == []
 
 
-def _remove_helpers(door: Door, home: Path) -> None:
-    """Remove the helper containers that worked for builds with this home: nobody is left to do it."""
+def _helpers(door: Door, home: Path) -> list[str]:
+    """The helper containers that work for builds with this home."""
+    found = []
     for listed in door.containers.labelled(HELPER_LABEL):
         state = door.containers.inspect(listed.name)
         if state is not None and any(source.startswith(f"{home}/") for source in state.mounts.values()):
-            door.containers.remove(listed.name)
+            found.append(listed.name)
+    return found
 
 
 def test_images_are_asked(door: Door, reference: str, busybox_image: ImageRecord, tmp_path: Path) -> None:

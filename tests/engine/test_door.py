@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +13,8 @@ import pytest
 
 from dispatch._docker import Door, ImageRecord
 from dispatch._docker.containers import Bind
-from dispatch._docker.helper import HELPER_LABEL, OneShot
+from dispatch._docker.helper import OneShot
+from dispatch._docker.owners import HELPER_LABEL
 from dispatch.errors import EngineError, ImageError
 from dispatch.testing.busybox import REFERENCE
 from dispatch.testing.reporting import RecordingReporter
@@ -114,6 +119,43 @@ def test_run_once_leaves_nothing(door: Door, busybox_image: ImageRecord, tmp_pat
         door.run_once(replace(shot, command=("/no/such",)))
     states = [door.containers.inspect(row.name) for row in door.containers.labelled(HELPER_LABEL)]
     assert not [state for state in states if state is not None and str(tmp_path) in state.mounts.values()]
+
+
+HANGING = """
+import sys
+from dispatch._docker import Door, engine_address
+from dispatch._docker.helper import OneShot
+Door(engine_address(dict(item.split("=", 1) for item in sys.argv[2:]))).run_once(
+    OneShot(sys.argv[1], ("/bin/sleep", "3600"))
+)
+"""
+
+
+def test_a_killed_process_leaves_its_helper_to_the_next(door: Door, busybox_image: ImageRecord) -> None:
+    """Who next makes a helper removes those whose process is gone, and no other."""
+    variables = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("DOCKER_")]
+    command = [sys.executable, "-c", HANGING, busybox_image.id, *variables]
+
+    def helper_of(process: subprocess.Popen[bytes]) -> list[str]:
+        rows = door.containers.labelled(HELPER_LABEL)
+        return [row.name for row in rows if f"/{process.pid}/" in row.labels[HELPER_LABEL]]
+
+    lost, kept = subprocess.Popen(command), subprocess.Popen(command)
+    try:
+        deadline = time.monotonic() + 60
+        while not (helper_of(lost) and helper_of(kept)):
+            assert time.monotonic() < deadline, "no helper was made"
+            time.sleep(0.05)
+        lost.kill()
+        lost.wait()
+        door.run_once(_sh(busybox_image, "true"))
+        assert helper_of(lost) == [] and len(helper_of(kept)) == 1
+    finally:
+        for process in (lost, kept):
+            process.kill()
+            process.wait()
+    door.run_once(_sh(busybox_image, "true"))
+    assert helper_of(kept) == []
 
 
 def test_run_once_without_image(door: Door) -> None:

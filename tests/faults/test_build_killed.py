@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dispatch._docker import Door, engine_address
-from dispatch._docker.helper import HELPER_LABEL
+from dispatch._docker.owners import HELPER_LABEL, remove_abandoned
 from dispatch._registry import RegistryDoor, docker_logins, parse_reference
 from dispatch._registry.manifest import Manifest
 from dispatch.image.spec import DIGEST_LABEL
@@ -81,12 +81,15 @@ class Yard:
         if lost:
             shutil.rmtree(self.cache / "dispatch" / lost, ignore_errors=True)
 
-    def clear(self) -> None:
-        """Remove the helper containers that worked for killed builds: nobody is left to do it."""
+    def helpers(self) -> list[str]:
+        """The helper containers of this test's builds, once those of killed ones were swept away."""
+        remove_abandoned(self.door.containers)
+        found = []
         for listed in self.door.containers.labelled(HELPER_LABEL):
             state = self.door.containers.inspect(listed.name)
             if state is not None and any(each.startswith(f"{self.cache}/") for each in state.mounts.values()):
-                self.door.containers.remove(listed.name)
+                found.append(listed.name)
+        return found
 
 
 @pytest.fixture
@@ -143,5 +146,5 @@ def test_a_build_killed_at_any_moment(yard: Yard) -> None:
         assert tool.diff_ids[: len(env.diff_ids)] == env.diff_ids
         assert tool.labels[DIGEST_LABEL].startswith(named["tool"].rpartition("--")[2])
         assert list((yard.cache / "dispatch" / "staging").iterdir()) == []
-        yard.clear()
+        assert yard.helpers() == []
     assert yard.registry.damaged() == []
