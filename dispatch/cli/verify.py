@@ -59,7 +59,8 @@ def command(target: str, names: tuple[str, ...], rebuild: bool, choice: ConfigCh
     if problems:
         raise ImageError(
             f"{len(problems)} {'things are' if len(problems) > 1 else 'thing is'} not as the locks say",
-            "build the images anew: `dispatch build --force`",
+            "build the images anew (`dispatch build --force`); what is installed as locked and still does not"
+            " start lacks a package that its own does not ask for: ask for it, too, and lock again",
         )
 
 

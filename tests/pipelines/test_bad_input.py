@@ -282,7 +282,9 @@ def test_a_lock_that_was_edited(locked: Project) -> None:
     """A lock whose content is not the one its header was written for is not believed."""
     lock = locked.root / "requirements.lock"
     lock.write_text(lock.read_text().replace("==1.0", "==2.0"))
+    before = locked.files()
     holds(locked.dispatch("build", "x.yml"), 2, ["requirements.lock", "changed"], ["dispatch lock x.yml"])
+    assert locked.files() == before
 
 
 def test_a_download_that_is_not_what_was_locked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import http.server
 import json
 import os
@@ -194,7 +195,11 @@ def cutting(channel: Path, times: int, way: str) -> Iterator[str]:
 def test_bad_line(way: str, channel: Path, lock: CondaLock, tmp_path: Path) -> None:
     """A file that comes in part, or not at first, is asked for again."""
     with cutting(channel, 1, way) as address:
-        Bench(tmp_path, address).install(lock)
+        bench = Bench(tmp_path, address)
+        prefix = bench.install(lock)
+    assert (prefix / "share" / "datafiles" / "readme.txt").read_text() == "in /opt/conda\n"
+    kept = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in bench.archives.iterdir()}
+    assert kept == {each.sha256: each.sha256 for each in lock.packages}
 
 
 def test_always_short(channel: Path, lock: CondaLock, tmp_path: Path) -> None:

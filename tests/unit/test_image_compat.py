@@ -66,7 +66,9 @@ def test_locked_packages(pin: str, fits: str, exceeds: str) -> None:
 @pytest.mark.parametrize("pin", ["numpy==13.0", "cuda-bindings==99.0", "torch==2.6.0+cpu", "pycuda==2024.1"])
 def test_packages_that_say_nothing(pin: str) -> None:
     """A package that shows no CUDA is no reason to refuse anything."""
-    refuse_locked_cuda(environment("11.0"), locked(pin))
+    lock = locked(pin)
+    assert cuda.highest(cuda.needs(lock), "11.0") is None
+    refuse_locked_cuda(environment("11.0"), lock)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,10 @@ def test_base_by_what_it_carries() -> None:
 
 def test_a_circle_of_bases_ends() -> None:
     """Whatever is declared, the question has an end."""
-    refuse_base_cuda(environment("12.4", "gpu"), {"gpu": environment("12.4", "gpu")})
+    circle = {"gpu": environment("12.4", "gpu")}
+    refuse_base_cuda(circle["gpu"], circle)
+    with pytest.raises(ConfigurationError, match=r"has CUDA 12\.8"):
+        refuse_base_cuda(circle["gpu"], circle, record("CUDA_VERSION=12.8.0"))
 
 
 def test_variables_of_gpu_images() -> None:
