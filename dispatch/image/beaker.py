@@ -123,7 +123,7 @@ class Publisher:
         try:
             self._engine.push(place.tag, called, Credentials(place.user, place.password), self._wanted)
         finally:
-            without_name(self._engine, place.tag)
+            without_name(self._engine, place.tag, image.id)
 
 
 def begun(door: BeakerDoor) -> list[Image]:

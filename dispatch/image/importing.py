@@ -98,7 +98,7 @@ class Importer:
             held = self._engine.pull(source, Called(report, source, told.name or told.id), login)
         self._engine.tag(held.id, *split_reference(reference))
         if login is not None:
-            without_name(self._engine, source)
+            without_name(self._engine, source, held.id)
         return held
 
     def _place(self, told: Image) -> tuple[str, Credentials | None]:

@@ -78,9 +78,17 @@ def split_reference(reference: str) -> tuple[str, str]:
     return (repository, tag) if colon and "/" not in tag else (reference, "latest")
 
 
-def without_name(engine: TransferringStore, reference: str) -> None:
-    """Take a registry's name from an image that has another one; never its last, with which it would go."""
+def without_name(engine: TransferringStore, reference: str, image_id: str) -> None:
+    """Take a registry's name from an image that has another one; never its last, with which it would go.
+
+    So does the digest that the engine keeps of a push: where two clients push under one name at once, the
+    first takes that away, and the second's push leaves a digest without one.
+    """
     with contextlib.suppress(EngineError, ImageError):
-        record = engine.inspect_image(reference)
-        if record is not None and set(record.tags) - {reference}:
-            engine.remove_image(reference)
+        record = engine.inspect_image(image_id)
+        if record is None or not set(record.tags) - {reference}:
+            return
+        repository = split_reference(reference)[0]
+        digests = [each for each in record.digests if each.partition("@")[0] == repository]
+        for name in [each for each in record.tags if each == reference] or digests:
+            engine.remove_image(name)

@@ -81,10 +81,10 @@ class Store(FakeImageStore):
         """Remove a name."""
         if self.removal is not None:
             raise self.removal
-        record = self.inspect_image(reference)
-        assert record is not None
+        (record,) = [each for each in self.images.values() if reference in (*each.tags, *each.digests)]
         kept = tuple(tag for tag in record.tags if tag != reference)
-        self.images[record.id] = replace(record, tags=kept)
+        digests = tuple(digest for digest in record.digests if digest != reference)
+        self.images[record.id] = replace(record, tags=kept, digests=digests)
         if not kept:
             del self.images[record.id]
 
@@ -101,11 +101,21 @@ def test_the_last_name_stays() -> None:
     """A registry's name goes where there is another; with the last one the image would go."""
     store = Store()
     record = store.add(replace(base_image("one"), tags=("dispatch:one", "registry/x:latest")))
-    without_name(store, "registry/x:latest")
+    without_name(store, "registry/x:latest", record.id)
     assert store.images[record.id].tags == ("dispatch:one",)
-    without_name(store, "dispatch:one")
-    without_name(store, "never/there:1")
+    without_name(store, "dispatch:one", record.id)
+    without_name(store, "never/there:1", record.id)
     assert store.images[record.id].tags == ("dispatch:one",)
+
+
+def test_a_push_that_lost_its_name_leaves_no_digest() -> None:
+    """Another client took the name of both: what the engine keeps of this push goes, no other."""
+    store = Store()
+    kept = "registry/y@sha256:1"
+    digests = ("registry/x@sha256:1", kept)
+    record = store.add(replace(base_image("one"), tags=("dispatch:one",), digests=digests))
+    without_name(store, "registry/x:latest", record.id)
+    assert store.images[record.id].digests == (kept,)
 
 
 def test_a_name_that_cannot_be_taken_away_is_no_failure() -> None:
@@ -113,5 +123,5 @@ def test_a_name_that_cannot_be_taken_away_is_no_failure() -> None:
     store = Store()
     record = store.add(replace(base_image("one"), tags=("dispatch:one", "registry/x:latest")))
     store.removal = ImageError("in use")
-    without_name(store, "registry/x:latest")
+    without_name(store, "registry/x:latest", record.id)
     assert len(store.images[record.id].tags) == 2
